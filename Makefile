@@ -1,0 +1,79 @@
+# ndrs_optout: patient opt-out for disease registries, a PostgreSQL extension
+#
+# make help     what there is to do
+
+EXTENSION = ndrs_optout
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
+MODULE_big = ndrs_optout
+
+OBJS = \
+	src/ndrs_optout.o \
+	src/catalog.o \
+	src/privacy.o \
+	src/nhs_number.o \
+	src/nhs_number_type.o \
+	src/encoding.o \
+	src/exclusion_set_core.o \
+	src/exclusion_list.o \
+	src/guard.o \
+	src/erasure.o
+
+# In order of dependency.  privileges.sql comes last: who can do what is one page.
+PIECES = $(addprefix sql/install/, \
+	extension.sql \
+	nhs_number.sql \
+	encoding.sql \
+	exclusion_list.sql \
+	guard.sql \
+	erasure.sql \
+	optout_case.sql \
+	letter.sql \
+	privileges.sql)
+
+SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(SCRIPT)
+
+REGRESS = nhs_number encoding exclusion_list guard erasure optout_case privileges
+REGRESS_OPTS = --inputdir=test
+ISOLATION = carry_out_read_committed carry_out_old_snapshot carry_out_copy \
+	exclude_while_inserting
+ISOLATION_OPTS = --inputdir=test --outputdir=.
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+UNIT_TESTS = nhs_number_test exclusion_set_test
+
+SHLIB_LINK = -lcrypto
+EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS))
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS tracks no headers here: each object is built anew when any changes.
+$(OBJS): $(wildcard src/*.h)
+
+# The Makefile too, since it holds the order of the pieces.
+$(SCRIPT): $(PIECES) $(EXTENSION).control Makefile
+	cat $(PIECES) > $@
+
+# Tests of what needs no server; each program prints TAP.
+.PHONY: unit
+unit: $(addprefix test/unit/, $(UNIT_TESTS))
+	$(PROVE) --exec '' $^
+
+test/unit/nhs_number_test: test/unit/nhs_number_test.c src/nhs_number.c
+test/unit/exclusion_set_test: test/unit/exclusion_set_test.c src/exclusion_set_core.c
+$(addprefix test/unit/, $(UNIT_TESTS)): test/unit/tap.h $(wildcard src/*.h)
+	$(CC) -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined \
+		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) -o $@
+
+.PHONY: help
+help:
+	@echo 'demo/run            everything from nothing: an opt-out in front of your eyes'
+	@echo 'test/run            everything from nothing: all tests'
+	@echo 'make                build (PG_CONFIG=... picks the server)'
+	@echo 'make install        install into that server'
+	@echo 'make installcheck   tests against a running server, where the extension is installed'
+	@echo 'make unit           tests that need no server'
+	@echo 'make clean          remove what was built'

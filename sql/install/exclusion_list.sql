@@ -1,0 +1,139 @@
+-- exclusion_list: who must never be registered again.
+
+-- The library reads the columns of these tables by number: see exclusion_list.c.
+CREATE TABLE register (
+    code text COLLATE "C" PRIMARY KEY CHECK (pg_catalog.octet_length(code) BETWEEN 1 AND 63),
+    name text NOT NULL
+);
+INSERT INTO register (code, name) VALUES
+    ('cancer', 'National Cancer Register'),
+    ('rare_disease', 'National Rare Disease Register'),
+    ('congenital_anomaly', 'National Congenital Anomaly Register');
+-- A site's own registers; the shipped ones come with the extension.
+SELECT pg_catalog.pg_extension_config_dump('register',
+    'WHERE code NOT IN (''cancer'', ''rare_disease'', ''congenital_anomaly'')');
+
+CREATE TABLE exclusion (
+    register           text COLLATE "C" REFERENCES register (code),
+    encoded_nhs_number encoded_nhs_number,
+    excluded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (register, encoded_nhs_number)
+);
+SELECT pg_catalog.pg_extension_config_dump('exclusion', '');
+
+CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON register
+    FOR EACH ROW EXECUTE FUNCTION forget_copies();
+CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON register
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
+ALTER TABLE register ENABLE ALWAYS TRIGGER forget_copies;
+ALTER TABLE register ENABLE ALWAYS TRIGGER forget_copies_truncate;
+
+CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON exclusion
+    FOR EACH ROW EXECUTE FUNCTION forget_copies();
+CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exclusion
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
+ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies;
+ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies_truncate;
+
+-- The list of registers as it should have been given: known, distinct, sorted.
+CREATE FUNCTION checked_registers(registers text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result text[];
+    unknown text;
+BEGIN
+    IF coalesce(cardinality(registers), 0) = 0 OR array_position(registers, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'at least one register must be named',
+            HINT = 'For example ''{cancer}'' or ''{cancer,rare_disease}''.';
+    END IF;
+    SELECT min(wanted.code) INTO unknown FROM unnest(registers) AS wanted (code)
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.register r WHERE r.code = wanted.code);
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'undefined_object',
+            MESSAGE = format('register "%s" does not exist', unknown),
+            HINT = 'Table ndrs_optout.register lists the registers.';
+    END IF;
+    SELECT array_agg(DISTINCT wanted.code COLLATE "C" ORDER BY wanted.code COLLATE "C") INTO result
+        FROM unnest(registers) AS wanted (code);
+    RETURN result;
+END
+$$;
+
+-- An NHS number that can be a patient's.
+CREATE FUNCTION checked_patient(number nhs_number) RETURNS nhs_number
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF number IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'an NHS number is needed';
+    END IF;
+    IF ndrs_optout.nhs_number_is_placeholder(number) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'ND004',
+            MESSAGE = 'a placeholder is not a patient''s NHS number',
+            DETAIL = 'Ten equal digits stand for a missing number in many patients'' records.';
+    END IF;
+    RETURN number;
+END
+$$;
+
+CREATE FUNCTION exclude(number nhs_number, registers text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
+        SELECT code, ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number))
+            FROM unnest(ndrs_optout.checked_registers(registers)) AS code
+        ON CONFLICT DO NOTHING;
+END
+$$;
+
+CREATE FUNCTION readmit(number nhs_number, registers text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM ndrs_optout.exclusion
+        WHERE register = ANY (ndrs_optout.checked_registers(registers))
+            AND encoded_nhs_number OPERATOR(ndrs_optout.=)
+                ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+END
+$$;
+
+CREATE FUNCTION is_excluded(number nhs_number, register text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+CREATE FUNCTION is_excluded(number text, register text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_text'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+CREATE FUNCTION is_excluded(number bigint, register text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_bigint'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+
+COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
+COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
+COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER forget_copies_truncate ON register IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER forget_copies ON exclusion IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER forget_copies_truncate ON exclusion IS 'backends read the exclusion list again';
+COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
+COMMENT ON FUNCTION checked_patient(nhs_number) IS 'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
+COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
+    'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing; errors ND004, ND010, ND011, 42704';
+COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
+    'takes a patient off the exclusion list of the given registers; errors ND004, ND010, ND011, 42704';
+COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
+    'whether the patient is on the register''s exclusion list, as committed now; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION is_excluded(text, text) IS
+    'whether the patient is on the register''s exclusion list, as committed now; NULL when the text is not an NHS number; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION is_excluded(bigint, text) IS
+    'whether the patient is on the register''s exclusion list, as committed now; NULL when the integer is not an NHS number; errors ND010, ND011, 42704';

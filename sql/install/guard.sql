@@ -1,0 +1,168 @@
+-- guard: what stops a row of an excluded patient from entering a registry table.
+
+-- What ought to be guarded, and how.  What enforces it, a trigger and a CHECK
+-- constraint on the table, carries the same policy in its own arguments.
+CREATE TABLE guard (
+    target            regclass,
+    nhs_number_column name,
+    registers         text[] NOT NULL,
+    on_match          text NOT NULL CHECK (on_match IN ('reject', 'skip')),
+    on_missing        text NOT NULL CHECK (on_missing IN ('allow', 'reject', 'skip')),
+    on_unreadable     text NOT NULL CHECK (on_unreadable IN ('allow', 'reject', 'skip')),
+    guarded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (target, nhs_number_column)
+);
+SELECT pg_catalog.pg_extension_config_dump('guard', '');
+
+-- Rows are only added, one per table, finding and transaction, so that loaders
+-- never wait for each other here.  The library writes the columns by number.
+CREATE TABLE guard_tally (
+    target   regclass NOT NULL,
+    day      date NOT NULL,
+    finding  text NOT NULL,
+    rows     bigint NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
+
+CREATE VIEW guard_count AS
+    SELECT target, day, finding, pg_catalog.sum(rows)::bigint AS rows_skipped
+        FROM guard_tally
+        GROUP BY target, day, finding;
+
+CREATE FUNCTION guard_row() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_row'
+    LANGUAGE C;
+
+-- VOLATILE: the answer changes while a statement runs.
+CREATE FUNCTION guard_admits(value anyelement, registers text[], on_missing text, on_unreadable text)
+    RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
+    LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
+
+CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+
+-- Runs as the caller, who must own the table: so nobody guards or unguards a
+-- table of somebody else through it.
+CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
+    on_match text DEFAULT 'reject', on_missing text DEFAULT 'allow', on_unreadable text DEFAULT 'reject')
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    codes text[] := ndrs_optout.checked_registers(registers);
+    col pg_attribute;
+    guard_name name;
+    already bigint;
+BEGIN
+    IF on_match IS NULL OR on_match NOT IN ('reject', 'skip') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'on_match must be "reject" or "skip"';
+    END IF;
+    IF on_missing IS NULL OR on_missing NOT IN ('allow', 'reject', 'skip')
+        OR on_unreadable IS NULL OR on_unreadable NOT IN ('allow', 'reject', 'skip') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'on_missing and on_unreadable must be "allow", "reject" or "skip"';
+    END IF;
+    IF (SELECT relkind FROM pg_class WHERE oid = target) NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'wrong_object_type',
+            MESSAGE = format('"%s" is not a table', target);
+    END IF;
+
+    -- Waits for writers in flight, so that none is left that has met no guard,
+    -- and the count below is of all rows that are there already.
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
+
+    SELECT * INTO col FROM pg_attribute
+        WHERE attrelid = target AND attname = nhs_number_column AND attnum > 0 AND NOT attisdropped;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'undefined_column',
+            MESSAGE = format('table "%s" has no column "%s"', target, nhs_number_column);
+    END IF;
+    IF col.attgenerated <> '' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'wrong_object_type',
+            MESSAGE = format('column "%s" is generated and cannot be guarded', nhs_number_column),
+            HINT = 'Guard the column that it is generated from.';
+    END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.guard g
+               WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'duplicate_object',
+            MESSAGE = format('column "%s" of table "%s" is guarded already', nhs_number_column, target),
+            HINT = 'Call ndrs_optout.unguard_table() first to guard it otherwise.';
+    END IF;
+
+    -- By number: a column's name may take all of a name's length.
+    guard_name := 'ndrs_optout_guard_' || col.attnum;
+
+    -- Tries the policy on no value: refuses a type that cannot be read, and
+    -- comes out before anything is built when there is no key.
+    EXECUTE format('SELECT ndrs_optout.guard_admits(NULL::%s, $1, ''allow'', ''allow'')',
+                   format_type(col.atttypid, NULL))
+        USING codes;
+    PERFORM ndrs_optout.encode_nhs_number('9434765919');
+
+    EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%L, %L, %L, %L, %s)',
+        guard_name, target, nhs_number_column, on_match, on_missing, on_unreadable,
+        (SELECT string_agg(quote_literal(code), ', ') FROM unnest(codes) AS code));
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target, guard_name);
+    -- NOT VALID: what is there already is counted, not refused, and a dump
+    -- restores the data before the constraint.
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(%I, %L::text[], %L, %L)) NOT VALID',
+        target, guard_name, nhs_number_column, codes, on_missing, on_unreadable);
+
+    INSERT INTO ndrs_optout.guard (target, nhs_number_column, registers, on_match, on_missing, on_unreadable)
+        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable);
+
+    EXECUTE format('SELECT count(*) FROM %s WHERE ndrs_optout.guard_matches(%I, $1)', target, nhs_number_column)
+        INTO already USING codes;
+    RETURN already;
+END
+$$;
+
+CREATE FUNCTION unguard_table(target regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part name;
+BEGIN
+    DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'undefined_object',
+            MESSAGE = format('table "%s" is not guarded', target),
+            HINT = 'Table ndrs_optout.guard lists the guarded tables.';
+    END IF;
+    -- By what they call, not by name: a guarded column may have been renamed.
+    FOR part IN SELECT tgname FROM pg_trigger
+        WHERE tgrelid = target AND tgfoid = 'ndrs_optout.guard_row'::regproc AND tgparentid = 0 LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', part, target);
+    END LOOP;
+    FOR part IN SELECT DISTINCT c.conname FROM pg_constraint c
+        JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+        WHERE c.conrelid = target AND c.contype = 'c' AND c.coninhcount = 0
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'ndrs_optout.guard_admits'::regproc LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', target, part);
+    END LOOP;
+END
+$$;
+
+COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
+COMMENT ON TABLE guard_tally IS 'rows skipped by guards, as they were counted: one row per table, finding and transaction; view guard_count sums them';
+COMMENT ON VIEW guard_count IS 'rows skipped by guards, per table, day and finding (excluded, missing, unreadable); never per patient';
+COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003) or skips it';
+COMMENT ON FUNCTION guard_admits(anyelement, text[], text, text) IS
+    'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key)';
+COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
+    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text) IS
+    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001) or skipped and counted. on_match: reject or skip; on_missing and on_unreadable: allow, reject or skip. Returns the number of rows of excluded patients that are there already. Locks the table until commit';
+COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';

@@ -1,0 +1,78 @@
+-- letter: what the applicant is told.  Every statement comes from what is stored
+-- of the case; the registry adds name and address, which are not held here.
+
+CREATE FUNCTION english_list(items text[]) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN cardinality(items) <= 1 THEN items[1]
+                ELSE array_to_string(items[:cardinality(items) - 1], ', ') || ' and ' || items[cardinality(items)] END
+$$;
+
+CREATE FUNCTION english_date(day date) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT to_char(day, 'FMDD ') || (ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July',
+        'August', 'September', 'October', 'November', 'December'])[extract(month FROM day)] || to_char(day, ' YYYY')
+$$;
+
+CREATE FUNCTION register_names(registers text[]) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.english_list(array_agg('the ' || r.name ORDER BY w.position))
+        FROM unnest(registers) WITH ORDINALITY AS w (code, position)
+        JOIN ndrs_optout.register r ON r.code = w.code
+$$;
+
+CREATE FUNCTION completion_letter(case_id bigint) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.optout_case;
+    whose text;
+    deleted text;
+    unlinked bigint;
+BEGIN
+    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter.case_id;
+    whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
+                 ELSE 'the person you act for' END;
+
+    SELECT string_agg(format('  - from %s: %s', ndrs_optout.register_names(e.registers),
+                             CASE e.rows WHEN 0 THEN 'nothing was held'
+                                 WHEN 1 THEN '1 record' ELSE e.rows || ' records' END), E'\n' ORDER BY e.registers)
+        INTO deleted
+        FROM (SELECT registers, sum(row_count) AS rows FROM ndrs_optout.case_erasure ce
+                  WHERE ce.case_id = this.case_id AND ce.action = 'deleted'
+                  GROUP BY registers) AS e;
+    SELECT coalesce(sum(row_count), 0) INTO unlinked FROM ndrs_optout.case_erasure ce
+        WHERE ce.case_id = this.case_id AND ce.action = 'unlinked';
+
+    RETURN concat_ws(E'\n\n',
+        format('Our reference: opt-out case %s', this.case_id),
+        format('We received the request that %s should be opted out of %s on %s. With the proofs of identity and address it was complete on %s. This is what we have done.',
+               whose, ndrs_optout.register_names(this.registers),
+               ndrs_optout.english_date(this.form_received_on),
+               ndrs_optout.english_date(this.clock_started_on)),
+        format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s that reach us for %s are stopped before they are registered.',
+               ndrs_optout.english_date(this.excluded_at::date), whose,
+               CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
+        format(E'We deleted the records that were held about %s:\n%s', whose,
+               coalesce(deleted, '  - no register holds records that could be searched')),
+        CASE WHEN unlinked > 0 THEN
+            format('%s kept that referred to a deleted one: the reference was removed.',
+                   CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
+        format('On %s, after every transfer of data that was then under way had ended, we deleted and counted once more: no record was left.',
+               ndrs_optout.english_date(this.carried_out_at::date)),
+        CASE WHEN this.proofs_destroyed > 0 THEN
+            format('We have destroyed the record of the %s documents that proved identity and address.', this.proofs_destroyed) END,
+        'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');
+END
+$$;
+
+COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
+COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
+COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
+COMMENT ON FUNCTION completion_letter(bigint) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';

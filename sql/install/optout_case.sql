@@ -1,0 +1,358 @@
+-- optout_case: one request, from receipt to completion.
+
+CREATE TABLE policy (
+    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    deadline_days integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
+    child_age     integer NOT NULL DEFAULT 13 CHECK (child_age > 0)
+);
+INSERT INTO policy DEFAULT VALUES;
+-- not dumped: a row comes with the extension; until a site can change it through
+-- a function, what it changed by hand it has to change again.
+
+CREATE TABLE optout_case (
+    case_id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    encoded_nhs_number encoded_nhs_number NOT NULL,
+    registers          text[] NOT NULL,
+    applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
+    channel            text NOT NULL CHECK (channel IN ('email', 'online', 'post')),
+    form_received_on   date NOT NULL,
+    state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
+        ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
+    clock_started_on   date,
+    excluded_at        timestamptz,
+    excluded_in        xid8,
+    carried_out_at     timestamptz,
+    completed_at       timestamptz,
+    proofs_destroyed   integer
+);
+SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
+
+-- That a proof was seen; destroyed at completion.
+CREATE TABLE identity_evidence (
+    case_id     bigint REFERENCES optout_case,
+    proof       text CHECK (proof IN ('identity', 'address')),
+    document    text NOT NULL,
+    received_on date NOT NULL,
+    PRIMARY KEY (case_id, proof),
+    CHECK (document IN ('passport', 'driving_licence') AND proof = 'identity'
+           OR document IN ('utility_bill', 'bank_statement') AND proof = 'address')
+);
+SELECT pg_catalog.pg_extension_config_dump('identity_evidence', '');
+
+-- What the erasures of a case did, as they returned it.
+CREATE TABLE case_erasure (
+    case_id   bigint REFERENCES optout_case,
+    erased_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    registers text[] NOT NULL,
+    relation  text NOT NULL,
+    path      text NOT NULL,
+    action    text NOT NULL CHECK (action IN ('deleted', 'unlinked')),
+    row_count bigint NOT NULL
+);
+CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
+SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
+
+CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
+    channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+    codes text[] := ndrs_optout.checked_registers(registers);
+    age_limit integer;
+    other bigint;
+    result bigint;
+BEGIN
+    IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'applicant must be "self", "parent" or "representative"';
+    END IF;
+    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'channel must be "email", "online" or "post"';
+    END IF;
+    IF form_received_on IS NULL OR form_received_on > current_date THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'the day on which the form was received must not be in the future';
+    END IF;
+    IF date_of_birth > form_received_on THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'the date of birth is after the form was received';
+    END IF;
+    IF applicant = 'parent' THEN
+        IF date_of_birth IS NULL THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'a parent''s request needs the child''s date of birth';
+        END IF;
+        SELECT child_age INTO STRICT age_limit FROM ndrs_optout.policy;
+        IF date_of_birth + make_interval(years => age_limit) <= form_received_on THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('a parent can opt a child out only under the age of %s', age_limit),
+                DETAIL = 'The age counts on the day on which the form was received.',
+                HINT = 'The patient can apply in person, or a representative where competency is in question.';
+        END IF;
+    END IF;
+
+    -- One open case for a patient and register; the lock keeps two requests
+    -- that come at once from missing each other.
+    PERFORM pg_advisory_xact_lock(hashtextextended('ndrs_optout.open_case ' || encoded::text, 0));
+    SELECT c.case_id INTO other FROM ndrs_optout.optout_case c
+        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded AND c.registers && codes
+            AND c.state NOT IN ('completed', 'withdrawn', 'refused')
+        ORDER BY c.case_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'unique_violation',
+            MESSAGE = 'the patient has an open case for one of these registers',
+            DETAIL = format('It is case %s.', other),
+            HINT = 'Go on with that case, or name only the other registers.';
+    END IF;
+
+    INSERT INTO ndrs_optout.optout_case (encoded_nhs_number, registers, applicant, channel, form_received_on)
+        VALUES (encoded, codes, applicant, channel, form_received_on)
+        RETURNING case_id INTO STRICT result;
+    RETURN result;
+END
+$$;
+
+-- A case, locked against other officers until the end of the transaction, if it
+-- is in one of these states.
+CREATE FUNCTION locked_case(case_id bigint, states text[]) RETURNS optout_case
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.optout_case;
+BEGIN
+    SELECT * INTO result FROM ndrs_optout.optout_case c WHERE c.case_id = locked_case.case_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'no_data_found',
+            MESSAGE = format('case %s does not exist', coalesce(case_id::text, 'NULL')),
+            HINT = 'View ndrs_optout.case_progress lists the cases.';
+    END IF;
+    IF result.state <> ALL (states) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
+            MESSAGE = format('case %s is %s', case_id, replace(result.state, '_', ' ')),
+            DETAIL = format('This needs a case that is %s.', replace(array_to_string(states, ' or '), '_', ' ')),
+            HINT = 'View ndrs_optout.case_progress says what comes next.';
+    END IF;
+    RETURN result;
+END
+$$;
+
+CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{awaiting_identity}');
+BEGIN
+    IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
+        OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'this document does not prove that',
+            HINT = 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".';
+    END IF;
+    IF received_on IS NULL OR received_on > current_date THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'the day on which the proof was received must not be in the future';
+    END IF;
+
+    INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on)
+        VALUES (case_id, proof, document, received_on)
+        ON CONFLICT ON CONSTRAINT identity_evidence_pkey
+            DO UPDATE SET document = excluded.document, received_on = excluded.received_on;
+
+    -- The clock runs from the day on which the form and both proofs are there.
+    UPDATE ndrs_optout.optout_case c
+        SET state = 'ready', clock_started_on = greatest(this.form_received_on, e.last_received_on)
+        FROM (SELECT count(*) AS proofs, max(e.received_on) AS last_received_on
+                  FROM ndrs_optout.identity_evidence e WHERE e.case_id = record_identity.case_id) AS e
+        WHERE c.case_id = record_identity.case_id AND e.proofs = 2;
+END
+$$;
+
+-- The case of carry_out: locked, and the patient's.
+CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number) RETURNS optout_case
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded,carried_out}');
+BEGIN
+    IF result.encoded_nhs_number OPERATOR(ndrs_optout.<>)
+        ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'ND031',
+            MESSAGE = format('the NHS number is not that of case %s', case_id);
+    END IF;
+    RETURN result;
+END
+$$;
+
+CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, path, action, row_count)
+        SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.path, e.action, e.row_count
+            FROM ndrs_optout.erase(number, record_erasure.registers) AS e
+$$;
+
+-- Step 1 of carry_out: from here on nothing new gets in, and what can be seen is
+-- gone.  Done again, it does the same again.
+CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+BEGIN
+    IF this.state = 'carried_out' THEN
+        RAISE NOTICE USING MESSAGE = format('case %s has been carried out already', case_id);
+        RETURN;
+    END IF;
+    PERFORM ndrs_optout.exclude(number, this.registers);
+    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
+    UPDATE ndrs_optout.optout_case c
+        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()),
+            excluded_in = pg_current_xact_id()
+        WHERE c.case_id = case_exclude.case_id;
+END
+$$;
+
+-- Step 2 of carry_out: when nobody is left who may have passed the guard before
+-- the exclusion, erase again and certify.
+--
+-- Anybody who may call carry_out may call this by itself, so it makes sure of
+-- what its claim rests on: the exclusion is committed, by a transaction before
+-- this one, and holds; and each statement here sees what was committed before it.
+CREATE FUNCTION case_certify(case_id bigint, number nhs_number) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+BEGIN
+    IF this.state = 'carried_out' THEN
+        RETURN;
+    END IF;
+    IF this.state <> 'excluded' OR this.excluded_in = pg_current_xact_id() OR EXISTS (
+        SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'ND021',
+            MESSAGE = format('the exclusion of case %s is not committed', case_id),
+            HINT = format('CALL ndrs_optout.carry_out(%s, ...).', case_id);
+    END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_transaction_state',
+            MESSAGE = 'an erasure can be certified only at isolation level READ COMMITTED',
+            DETAIL = 'Otherwise the recount would not see what was committed meanwhile.';
+    END IF;
+
+    PERFORM ndrs_optout.wait_for_writers(ndrs_optout.erasure_tables(this.registers));
+    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
+    UPDATE ndrs_optout.optout_case c
+        SET state = 'carried_out', carried_out_at = clock_timestamp()
+        WHERE c.case_id = case_certify.case_id;
+END
+$$;
+
+-- A procedure that commits can neither pin its search_path nor be SECURITY
+-- DEFINER, so it does nothing but call those that are.  The first COMMIT ends
+-- the statement's own transaction, whose isolation level can no longer be set.
+CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    PERFORM ndrs_optout.case_exclude(case_id, number);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    PERFORM ndrs_optout.case_certify(case_id, number);
+    COMMIT;
+END
+$$;
+
+CREATE FUNCTION complete_case(case_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{carried_out,completed}');
+    destroyed integer;
+BEGIN
+    IF this.state = 'carried_out' THEN
+        DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = complete_case.case_id;
+        GET DIAGNOSTICS destroyed = ROW_COUNT;
+        UPDATE ndrs_optout.optout_case c
+            SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed
+            WHERE c.case_id = complete_case.case_id;
+    END IF;
+    RETURN ndrs_optout.completion_letter(case_id);
+END
+$$;
+
+CREATE VIEW case_progress AS
+    SELECT c.case_id, c.state, c.registers,
+           d.due_on,
+           CASE WHEN f.finished THEN NULL ELSE d.due_on - current_date END AS days_left,
+           coalesce(NOT f.finished AND d.due_on < current_date, false) AS overdue,
+           m.missing,
+           CASE c.state
+               WHEN 'awaiting_identity' THEN 'ask the applicant for ' || pg_catalog.array_to_string(m.missing, ' and ')
+               WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
+               WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
+               WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
+           END AS next_action
+        FROM optout_case c
+        CROSS JOIN policy p
+        CROSS JOIN LATERAL (SELECT c.clock_started_on + p.deadline_days AS due_on) AS d
+        CROSS JOIN LATERAL (SELECT c.state IN ('completed', 'withdrawn', 'refused') AS finished) AS f
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
+                SELECT 'proof of ' || w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
+                    WHERE NOT EXISTS (SELECT FROM identity_evidence e
+                                      WHERE e.case_id = c.case_id AND e.proof = w.proof)
+                    ORDER BY w.position) END AS missing) AS m
+        ORDER BY f.finished, d.due_on NULLS LAST, c.case_id;
+
+COMMENT ON TABLE policy IS 'one row: deadline in days, age below which a parent can opt a child out';
+COMMENT ON TABLE optout_case IS 'opt-out cases: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
+COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case; destroyed when the case is completed';
+COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
+COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
+    'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 42704';
+COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
+COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
+    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023';
+COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
+COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
+COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient and erases what is visible';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases again, counts again and certifies; errors ND021, 25000, 55P03';
+COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
+    'carries a case out: excludes the patient, erases, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not within a transaction block (error 2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
+COMMENT ON FUNCTION complete_case(bigint) IS
+    'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
+COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';

@@ -1,0 +1,137 @@
+/*
+ * catalog.c
+ *		The extension's own objects, and the news that they have changed.
+ *
+ * What a backend keeps of our tables is good for one generation.  A trigger on
+ * each watched table sends a relcache invalidation for it; every backend that
+ * receives the message counts its generation up, and whoever keeps something
+ * compares.  The callback does nothing else, because it can come at any moment,
+ * also in the middle of a rebuild: whoever rebuilds reads the generation before
+ * it takes its snapshot, so a message that comes during the rebuild leaves the
+ * result stale instead of being lost.
+ *
+ * A transaction's own changes count up at its next command, and an abort (of a
+ * savepoint too) sends the same messages again to the backend itself, so there
+ * is no transaction callback here.
+ */
+#include "ndrs_optout.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
+
+/* The tables that something in this library keeps a copy of */
+static struct
+{
+	const char *name;
+	Oid			relid;
+}			watched[] = {
+	{"encoding_key", InvalidOid},
+	{"exclusion", InvalidOid},
+	{"register", InvalidOid},
+};
+
+/* Nothing is good for generation 0. */
+static uint64 generation = 1;
+
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	for (int i = 0; i < lengthof(watched); i++)
+	{
+		if (relid == InvalidOid || relid == watched[i].relid)
+		{
+			generation++;
+			return;
+		}
+	}
+}
+
+/*
+ * A backend has ten slots for such callbacks and never gives one back, so the
+ * whole extension takes this one.
+ */
+void
+ndrs_catalog_init(void)
+{
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+}
+
+uint64
+ndrs_generation(void)
+{
+	return generation;
+}
+
+static Oid
+ndrs_namespace(void)
+{
+	Oid			oid = get_namespace_oid(NDRS_SCHEMA, true);
+
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("extension \"ndrs_optout\" is not installed in this database"),
+				 ndrs_errhidevalues()));
+	return oid;
+}
+
+/*
+ * OID of one of our tables.  Looked up by name each time, because dropping and
+ * creating the extension in one session gives it a new one; a watched table's
+ * is remembered for the callback.
+ */
+Oid
+ndrs_relation(const char *name)
+{
+	Oid			relid = get_relname_relid(name, ndrs_namespace());
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" of extension \"ndrs_optout\" does not exist",
+						name),
+				 ndrs_errhidevalues()));
+	for (int i = 0; i < lengthof(watched); i++)
+	{
+		if (strcmp(watched[i].name, name) == 0)
+			watched[i].relid = relid;
+	}
+	return relid;
+}
+
+Oid
+ndrs_type(const char *name)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+						   CStringGetDatum(name),
+						   ObjectIdGetDatum(ndrs_namespace()));
+}
+
+/*
+ * Trigger on the watched tables: every backend must drop what it keeps of this
+ * one when the transaction commits.  Per row as well as per TRUNCATE, because a
+ * logical replication worker fires no statement triggers for rows; the server
+ * folds equal messages of one command into one.
+ */
+Datum
+ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager",
+						"forget_copies")));
+
+	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
+	return PointerGetDatum(NULL);
+}

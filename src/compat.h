@@ -1,0 +1,58 @@
+/*
+ * compat.h
+ *		What differs between PostgreSQL 15 and 18, in one place.
+ */
+#ifndef NDRS_COMPAT_H
+#define NDRS_COMPAT_H
+
+#include "postgres.h"
+
+#include "nodes/nodes.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/sinvaladt.h"
+
+/* Soft errors came with 16: before, an input function can only throw. */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#else
+#define ereturn(context, dummy_value, ...) \
+	do { \
+		(void) (context); \
+		ereport(ERROR, __VA_ARGS__); \
+		return dummy_value; \
+	} while (0)
+#endif
+
+/* varatt.h split off from postgres.h in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Does the caller of an input function want errors saved, not thrown? */
+static inline bool
+ndrs_soft_error_wanted(Node *context)
+{
+#if PG_VERSION_NUM >= 160000
+	return context != NULL && IsA(context, ErrorSaveContext);
+#else
+	return false;
+#endif
+}
+
+/* 17 replaced backend ids by proc numbers and moved the look-up. */
+#if PG_VERSION_NUM >= 170000
+#include "storage/procarray.h"
+#endif
+
+static inline PGPROC *
+ndrs_vxid_proc(VirtualTransactionId vxid)
+{
+#if PG_VERSION_NUM >= 170000
+	return ProcNumberGetProc(vxid.procNumber);
+#else
+	return BackendIdGetProc(vxid.backendId);
+#endif
+}
+
+#endif							/* NDRS_COMPAT_H */

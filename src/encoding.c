@@ -1,0 +1,367 @@
+/*
+ * encoding.c
+ *		The key, and NHS numbers encoded with it.
+ *
+ * There are fewer than 10^9 valid NHS numbers, so a plain or salted hash of one
+ * is as good as the number itself: all of them can be hashed in minutes.  The
+ * key is the whole protection.  It lives in a file outside the database, hence
+ * outside every dump, and only its fingerprint is recorded (encoding_key).
+ *
+ * HMAC over OpenSSL's SHA-256: the digest states after the inner and the outer
+ * pad are computed once, and a number costs two copies of a state and two
+ * blocks.  That is five times cheaper than setting the key up for each number.
+ *
+ * Fail closed: a key that cannot be read, or is not the one whose fingerprint
+ * is recorded, is an error for whoever asked.
+ */
+#include "ndrs_optout.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_key_fingerprint);
+PG_FUNCTION_INFO_V1(ndrs_optout_encode_nhs_number);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_in);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_out);
+
+#define KEY_SIZE			32
+#define SHA256_BLOCK_SIZE	64
+#define SHA256_SIZE			32
+
+/* What is authenticated for the fingerprint: no NHS number looks like it. */
+#define FINGERPRINT_TEXT	"ndrs_optout key fingerprint"
+
+/* Column of table encoding_key */
+#define ANUM_ENCODING_KEY_FINGERPRINT	2
+
+/* Digest states with the key's pads taken in; NULL when no key is loaded */
+static EVP_MD_CTX *inner_state = NULL;
+static EVP_MD_CTX *outer_state = NULL;
+static EVP_MD_CTX *work_state = NULL;
+
+static EncodedNhsNumber fingerprint;
+
+/* The reload of the configuration that the key was read after */
+static TimestampTz loaded_at;
+
+/* The generation in which the fingerprint agreed with the recorded one */
+static uint64 agreed_generation = 0;
+
+/* The trigger and the backstop ask for the same number one after the other. */
+static NhsNumber last_number = -1;
+static EncodedNhsNumber last_encoded;
+
+static void
+forget_key(int code, Datum arg)
+{
+	/* OpenSSL wipes the states that it frees. */
+	EVP_MD_CTX_free(inner_state);
+	EVP_MD_CTX_free(outer_state);
+	EVP_MD_CTX_free(work_state);
+	inner_state = outer_state = work_state = NULL;
+	agreed_generation = 0;
+	last_number = -1;
+}
+
+static void
+key_missing(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NDRS_KEY_MISSING),
+			 errmsg("no key to encode NHS numbers with"),
+			 errdetail_internal("%s", detail),
+			 errhint("Write one with \"openssl rand -hex 32\" to a file that only the server's user can read, set \"ndrs_optout.key_file\" to its name and reload the configuration."),
+			 ndrs_errhidevalues()));
+}
+
+/*
+ * The same demands as for the server's TLS key: a regular file of ours with no
+ * access for others, or one of root's that our group may read.
+ */
+static void
+check_key_file(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		key_missing(psprintf("The key file cannot be examined: %s.", strerror(errno)));
+	if (!S_ISREG(st.st_mode))
+		key_missing("The key file is not a regular file.");
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		key_missing("The key file does not belong to the server's user or root.");
+	if (st.st_mode & (st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO)
+					  : (S_IRWXG | S_IRWXO)))
+		key_missing("The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
+}
+
+/*
+ * The server's own hex_decode() names the digit that it does not like, which
+ * must not happen to a key.
+ */
+static bool
+decode_hex(const char *digits, size_t size, uint8 *bytes)
+{
+	for (size_t i = 0; i < 2 * size; i++)
+	{
+		char		c = digits[i];
+		uint8		value;
+
+		if (c >= '0' && c <= '9')
+			value = c - '0';
+		else if (c >= 'a' && c <= 'f')
+			value = c - 'a' + 10;
+		else if (c >= 'A' && c <= 'F')
+			value = c - 'A' + 10;
+		else
+			return false;
+		bytes[i / 2] = (i % 2 == 0) ? value << 4 : bytes[i / 2] | value;
+	}
+	return true;
+}
+
+/*
+ * Read the key.  The caller wipes it.
+ */
+static void
+read_key_file(uint8 *key)
+{
+	/* One more than the key and a line end take, so that more is seen. */
+	char		content[2 * KEY_SIZE + 3];
+	int			fd;
+	ssize_t		length;
+	bool		ok;
+
+	if (ndrs_key_file == NULL || ndrs_key_file[0] == '\0')
+		key_missing("Setting \"ndrs_optout.key_file\" is empty.");
+
+	/* Without O_NONBLOCK a FIFO would hold us up before it is refused. */
+	fd = OpenTransientFile(ndrs_key_file, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	if (fd < 0)
+		key_missing(psprintf("The key file cannot be opened: %s.", strerror(errno)));
+	check_key_file(fd);
+	length = read(fd, content, sizeof(content));
+	CloseTransientFile(fd);
+
+	if (length > 2 * KEY_SIZE && content[length - 1] == '\n')
+		length--;
+	if (length > 2 * KEY_SIZE && content[length - 1] == '\r')
+		length--;
+	ok = length == 2 * KEY_SIZE && decode_hex(content, KEY_SIZE, key);
+	OPENSSL_cleanse(content, sizeof(content));
+	if (!ok)
+		key_missing("The key file does not hold 64 hexadecimal digits and nothing else.");
+}
+
+static EVP_MD_CTX *
+padded_state(const uint8 *key, uint8 pad)
+{
+	uint8		block[SHA256_BLOCK_SIZE];
+	EVP_MD_CTX *state = EVP_MD_CTX_new();
+	bool		ok;
+
+	memset(block, pad, sizeof(block));
+	for (int i = 0; i < KEY_SIZE; i++)
+		block[i] ^= key[i];
+	ok = state != NULL &&
+		EVP_DigestInit_ex(state, EVP_sha256(), NULL) &&
+		EVP_DigestUpdate(state, block, sizeof(block));
+	OPENSSL_cleanse(block, sizeof(block));
+	if (!ok)
+		elog(ERROR, "could not set up SHA-256");
+	return state;
+}
+
+/*
+ * HMAC-SHA-256, cut to what an encoded NHS number keeps.
+ */
+static void
+authenticate(const char *message, size_t length, EncodedNhsNumber *result)
+{
+	uint8		digest[SHA256_SIZE];
+
+	if (!EVP_MD_CTX_copy_ex(work_state, inner_state) ||
+		!EVP_DigestUpdate(work_state, message, length) ||
+		!EVP_DigestFinal_ex(work_state, digest, NULL) ||
+		!EVP_MD_CTX_copy_ex(work_state, outer_state) ||
+		!EVP_DigestUpdate(work_state, digest, SHA256_SIZE) ||
+		!EVP_DigestFinal_ex(work_state, digest, NULL))
+		elog(ERROR, "could not compute HMAC");
+	memcpy(result->bytes, digest, ENCODED_NHS_NUMBER_SIZE);
+}
+
+/*
+ * Load the key if there is none, or if the configuration was reloaded since.
+ */
+static void
+load_key(void)
+{
+	static bool exit_registered = false;
+	uint8		key[KEY_SIZE];
+
+	/* The outer state is set last: when it is there, everything is. */
+	if (outer_state != NULL && loaded_at == PgReloadTime)
+		return;
+
+	forget_key(0, (Datum) 0);
+	if (!exit_registered)
+	{
+		on_proc_exit(forget_key, (Datum) 0);
+		exit_registered = true;
+	}
+
+	PG_TRY();
+	{
+		read_key_file(key);
+		work_state = EVP_MD_CTX_new();
+		if (work_state == NULL)
+			elog(ERROR, "could not set up SHA-256");
+		inner_state = padded_state(key, 0x36);
+		outer_state = padded_state(key, 0x5c);
+	}
+	PG_FINALLY();
+	{
+		OPENSSL_cleanse(key, sizeof(key));
+	}
+	PG_END_TRY();
+
+	authenticate(FINGERPRINT_TEXT, strlen(FINGERPRINT_TEXT), &fingerprint);
+	loaded_at = PgReloadTime;
+}
+
+/*
+ * Compare the loaded key with the recorded one.  The catalogue snapshot sees
+ * what is committed now, whatever snapshot the transaction lives with.
+ */
+static void
+check_recorded_key(void)
+{
+	Relation	rel = table_open(ndrs_relation("encoding_key"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple = systable_getnext(scan);
+	bool		recorded = HeapTupleIsValid(tuple);
+	bool		agrees = false;
+
+	if (recorded)
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, ANUM_ENCODING_KEY_FINGERPRINT,
+										 RelationGetDescr(rel), &isnull);
+
+		agrees = !isnull &&
+			encoded_nhs_number_compare(DatumGetPointer(value), &fingerprint) == 0;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (!recorded)
+		ereport(ERROR,
+				(errcode(ERRCODE_NDRS_KEY_MISSING),
+				 errmsg("no key has been adopted in this database"),
+				 errhint("Call ndrs_optout.adopt_key() once, when \"ndrs_optout.key_file\" names the right file."),
+				 ndrs_errhidevalues()));
+	if (!agrees)
+		ereport(ERROR,
+				(errcode(ERRCODE_NDRS_KEY_MISMATCH),
+				 errmsg("the key in the key file is not the one that this database adopted"),
+				 errhint("Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration."),
+				 ndrs_errhidevalues()));
+}
+
+/*
+ * Make sure of the key: loaded, current, and the one that was adopted.
+ */
+void
+ndrs_encoding_ready(void)
+{
+	uint64		generation = ndrs_generation();
+
+	if (outer_state != NULL && loaded_at == PgReloadTime &&
+		agreed_generation == generation)
+		return;
+
+	load_key();
+	check_recorded_key();
+	agreed_generation = generation;
+}
+
+/*
+ * Encode a number.  The caller has made sure of the key.
+ */
+void
+ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded)
+{
+	if (number != last_number)
+	{
+		char		digits[NHS_NUMBER_DIGITS];
+
+		nhs_number_digits(number, digits);
+		last_number = -1;
+		authenticate(digits, sizeof(digits), &last_encoded);
+		last_number = number;
+	}
+	*encoded = last_encoded;
+}
+
+Datum
+ndrs_optout_encode_nhs_number(PG_FUNCTION_ARGS)
+{
+	EncodedNhsNumber *encoded = palloc(sizeof(EncodedNhsNumber));
+
+	ndrs_encoding_ready();
+	ndrs_encode(PG_GETARG_INT64(0), encoded);
+	PG_RETURN_POINTER(encoded);
+}
+
+/*
+ * Fingerprint of the key in the key file, adopted or not.
+ */
+Datum
+ndrs_optout_key_fingerprint(PG_FUNCTION_ARGS)
+{
+	EncodedNhsNumber *result = palloc(sizeof(EncodedNhsNumber));
+
+	load_key();
+	*result = fingerprint;
+	PG_RETURN_POINTER(result);
+}
+
+Datum
+ndrs_optout_encoded_nhs_number_in(PG_FUNCTION_ARGS)
+{
+	char	   *text = PG_GETARG_CSTRING(0);
+	EncodedNhsNumber *result = palloc(sizeof(EncodedNhsNumber));
+
+	if (strlen(text) != 2 * ENCODED_NHS_NUMBER_SIZE ||
+		!decode_hex(text, ENCODED_NHS_NUMBER_SIZE, result->bytes))
+		ereturn(fcinfo->context, (Datum) 0,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid encoded NHS number"),
+				 errdetail("An encoded NHS number is written as 32 hexadecimal digits.")));
+	PG_RETURN_POINTER(result);
+}
+
+Datum
+ndrs_optout_encoded_nhs_number_out(PG_FUNCTION_ARGS)
+{
+	EncodedNhsNumber *encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(0);
+	char	   *result = palloc(2 * ENCODED_NHS_NUMBER_SIZE + 1);
+
+	hex_encode((char *) encoded->bytes, ENCODED_NHS_NUMBER_SIZE, result);
+	result[2 * ENCODED_NHS_NUMBER_SIZE] = '\0';
+	PG_RETURN_CSTRING(result);
+}

@@ -1,0 +1,272 @@
+/*
+ * exclusion_list.c
+ *		What a backend keeps of the exclusion list, and why it can be trusted.
+ *
+ * The truth is table exclusion.  A backend keeps one sorted set of encoded
+ * numbers per register, built at the first look-up and good for one generation
+ * (catalog.c).  A look-up must see every exclusion that was committed, and
+ * announced, before it began; three things make that so.
+ *
+ * 1. Every look-up first takes the invalidation messages that are waiting.
+ *	  Without it, a COPY of an hour would not see another session's commit
+ *	  before its own end.  It costs next to nothing when there are none.
+ *
+ * 2. A rebuild reads with a catalogue snapshot, which is taken anew.  With the
+ *	  transaction's own snapshot, a backend under REPEATABLE READ would rebuild
+ *	  from the old rows and keep them for ever: the one message is used up.
+ *	  The catalogue snapshot also sees the transaction's own rows, and works in
+ *	  a parallel worker, where GetLatestSnapshot() does not.
+ *
+ * 3. A message that comes during the rebuild leaves the set stale (catalog.c).
+ *	  The set can still serve the look-up at hand, whose snapshot is newer than
+ *	  its beginning.
+ *
+ * A session announces its commit after it is visible and before it gives up
+ * its locks.  Between the two, others may still use the old set; whoever needs
+ * to know that all of them have the new one waits for the locks
+ * (wait_for_writers in erasure.c).
+ */
+#include "ndrs_optout.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "catalog/pg_collation_d.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
+PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
+PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded);
+
+/* Columns of tables register and exclusion */
+#define ANUM_REGISTER_CODE		1
+#define ANUM_EXCLUSION_REGISTER	1
+#define ANUM_EXCLUSION_ENCODED	2
+
+struct ExclusionList
+{
+	char		code[NAMEDATALEN];	/* hash key: must be first */
+	uint64		generation;		/* 0: not built yet */
+	MemoryContext context;		/* holds the members */
+	EncodedNhsNumber *members;
+	size_t		count;
+};
+
+/* By register code; entries stay where they are and are never removed. */
+static HTAB *lists = NULL;
+
+/*
+ * Scan one of our tables for the rows of a register, through its primary key.
+ */
+static SysScanDesc
+begin_register_scan(Relation rel, AttrNumber column, const char *code)
+{
+	ScanKeyData key;
+	Oid			index;
+
+	/* Sets rd_pkindex */
+	list_free(RelationGetIndexList(rel));
+	index = rel->rd_pkindex;
+
+	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(code));
+	return systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+}
+
+/* A register that is not there must never look like an empty one. */
+static void
+check_register(const char *code)
+{
+	Relation	rel = table_open(ndrs_relation("register"), AccessShareLock);
+	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code);
+	bool		found = HeapTupleIsValid(systable_getnext(scan));
+
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("register \"%s\" does not exist", code),
+				 errhint("Table ndrs_optout.register lists the registers."),
+				 ndrs_errhidevalues()));
+}
+
+static void
+rebuild(ExclusionList *list)
+{
+	/* Before the snapshot: see the head of the file */
+	uint64		generation = ndrs_generation();
+	MemoryContext context;
+	MemoryContext outer;
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	EncodedNhsNumber *members;
+	size_t		count = 0;
+	size_t		capacity = 64;
+
+	check_register(list->code);
+
+	/* A child of the caller's context until it is complete */
+	context = AllocSetContextCreate(CurrentMemoryContext,
+									"ndrs_optout exclusion list",
+									ALLOCSET_DEFAULT_SIZES);
+	members = MemoryContextAlloc(context, capacity * sizeof(EncodedNhsNumber));
+
+	rel = table_open(ndrs_relation("exclusion"), AccessShareLock);
+	outer = MemoryContextSwitchTo(context);
+	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
+										 RelationGetDescr(rel), &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (count == capacity)
+		{
+			capacity *= 2;
+			members = repalloc_huge(members, capacity * sizeof(EncodedNhsNumber));
+		}
+		memcpy(&members[count++], DatumGetPointer(value),
+			   sizeof(EncodedNhsNumber));
+	}
+	systable_endscan(scan);
+	MemoryContextSwitchTo(outer);
+	table_close(rel, AccessShareLock);
+
+	count = exclusion_set_build(members, count);
+
+	/* Publish; nothing below can fail. */
+	MemoryContextSetParent(context, TopMemoryContext);
+	if (list->context != NULL)
+		MemoryContextDelete(list->context);
+	list->context = context;
+	list->members = members;
+	list->count = count;
+	list->generation = generation;
+}
+
+/*
+ * The list of one register.  The pointer stays good for the backend's life.
+ */
+ExclusionList *
+ndrs_exclusion_list(const char *code)
+{
+	ExclusionList *list;
+	bool		found;
+
+	if (lists == NULL)
+	{
+		HASHCTL		control = {.keysize = NAMEDATALEN,.entrysize = sizeof(ExclusionList)};
+
+		lists = hash_create("ndrs_optout exclusion lists", 8, &control,
+							HASH_ELEM | HASH_STRINGS);
+	}
+
+	/*
+	 * Unknown codes get no entry, so that nobody can fill the memory; a code
+	 * too long for a key would be taken for the one that it begins with.
+	 */
+	if (strlen(code) >= NAMEDATALEN ||
+		hash_search(lists, code, HASH_FIND, NULL) == NULL)
+		check_register(code);
+	list = hash_search(lists, code, HASH_ENTER, &found);
+	if (!found)
+	{
+		list->generation = 0;
+		list->context = NULL;
+		list->members = NULL;
+		list->count = 0;
+	}
+	return list;
+}
+
+/*
+ * Is the patient excluded from every one of these registers?
+ *
+ * A placeholder stands for many patients, so it never matches.
+ */
+bool
+ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
+{
+	EncodedNhsNumber encoded;
+
+	AcceptInvalidationMessages();
+
+	/* Also for a placeholder: without the key there is no answer. */
+	ndrs_encoding_ready();
+	if (nhs_number_is_placeholder(number))
+		return false;
+
+	for (int i = 0; i < nwanted; i++)
+	{
+		if (wanted[i]->generation != ndrs_generation())
+			rebuild(wanted[i]);
+	}
+
+	ndrs_encode(number, &encoded);
+	for (int i = 0; i < nwanted; i++)
+	{
+		if (!exclusion_set_contains(wanted[i]->members, wanted[i]->count, &encoded))
+			return false;
+	}
+	return nwanted > 0;
+}
+
+static bool
+is_excluded(FunctionCallInfo fcinfo, NhsNumber number)
+{
+	ExclusionList *list = fcinfo->flinfo->fn_extra;
+	text	   *code = PG_GETARG_TEXT_PP(1);
+
+	if (list == NULL ||
+		strlen(list->code) != VARSIZE_ANY_EXHDR(code) ||
+		memcmp(list->code, VARDATA_ANY(code), VARSIZE_ANY_EXHDR(code)) != 0)
+	{
+		list = ndrs_exclusion_list(text_to_cstring(code));
+		fcinfo->flinfo->fn_extra = list;
+	}
+	return ndrs_excluded_from_all(&list, 1, number);
+}
+
+Datum
+ndrs_optout_is_excluded(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(is_excluded(fcinfo, PG_GETARG_INT64(0)));
+}
+
+/*
+ * What is not an NHS number cannot be looked up: unknown, hence NULL.
+ */
+Datum
+ndrs_optout_is_excluded_bigint(PG_FUNCTION_ARGS)
+{
+	NhsNumber	number;
+
+	if (nhs_number_check(PG_GETARG_INT64(0), &number) != NHS_NUMBER_VALID)
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(is_excluded(fcinfo, number));
+}
+
+Datum
+ndrs_optout_is_excluded_text(PG_FUNCTION_ARGS)
+{
+	text	   *value = PG_GETARG_TEXT_PP(0);
+	NhsNumber	number;
+
+	if (nhs_number_parse(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value),
+						 &number) != NHS_NUMBER_VALID)
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(is_excluded(fcinfo, number));
+}

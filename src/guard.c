@@ -1,0 +1,494 @@
+/*
+ * guard.c
+ *		What stops a row of an excluded patient from entering a registry table.
+ *
+ * Two enforcers take the same decision.
+ *
+ * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects the row or skips it.  The
+ * backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
+ * into the table and its partitions and children, and cannot be disabled; it
+ * can only reject.  Its function is the one thing here that everybody may
+ * execute, because the inserting role's rights are checked when the constraint
+ * runs; nobody can call it by name without USAGE on the schema.
+ *
+ * Both carry their policy in their own arguments, so they need no look-up and
+ * survive a dump; table guard says what ought to be there.
+ *
+ * The decision uses the newest committed list, not the transaction's snapshot
+ * (exclusion_list.c).  The lock that the writer took on the table before its
+ * first row is what carry_out waits for, so a row is either refused here or
+ * deleted there.
+ */
+#include "ndrs_optout.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_admits);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_matches);
+
+typedef enum GuardAction
+{
+	GUARD_ALLOW,
+	GUARD_REJECT,
+	GUARD_SKIP
+} GuardAction;
+
+typedef enum GuardFinding
+{
+	GUARD_NOT_EXCLUDED,
+	GUARD_EXCLUDED,
+	GUARD_MISSING,
+	GUARD_UNREADABLE
+} GuardFinding;
+
+/* The words of table guard_tally */
+static const char *const finding_words[] = {
+	[GUARD_NOT_EXCLUDED] = "not excluded",
+	[GUARD_EXCLUDED] = "excluded",
+	[GUARD_MISSING] = "missing",
+	[GUARD_UNREADABLE] = "unreadable",
+};
+
+typedef struct Guard
+{
+	GuardAction action[GUARD_UNREADABLE + 1];	/* by finding */
+	NhsNumberReader read;
+	AttrNumber	attnum;			/* trigger only */
+	Oid			target;			/* trigger only: what rows are counted for */
+	int			nregisters;
+	ExclusionList **registers;
+} Guard;
+
+/* Rows skipped in this transaction, not yet written to table guard_tally */
+typedef struct Tally
+{
+	Oid			target;
+	GuardFinding finding;
+	int			nest_level;		/* subtransaction that skipped them */
+	int64		rows;
+} Tally;
+
+static List *tallies = NIL;		/* in TopTransactionContext */
+
+/* Columns of table guard_tally */
+enum
+{
+	TALLY_TARGET,
+	TALLY_DAY,
+	TALLY_FINDING,
+	TALLY_ROWS,
+	TALLY_COLUMNS
+};
+
+static GuardAction
+parse_action(const char *word)
+{
+	if (strcmp(word, "allow") == 0)
+		return GUARD_ALLOW;
+	if (strcmp(word, "reject") == 0)
+		return GUARD_REJECT;
+	if (strcmp(word, "skip") == 0)
+		return GUARD_SKIP;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid guard action \"%s\"", word),
+			 ndrs_errhidevalues()));
+}
+
+static void
+set_type(Guard *guard, Oid type)
+{
+	guard->read = ndrs_number_reader(type);
+	if (guard->read == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type %s cannot hold NHS numbers for a guard",
+						format_type_be(type)),
+				 errhint("Use nhs_number, text, varchar, char, bigint or numeric."),
+				 ndrs_errhidevalues()));
+}
+
+static GuardFinding
+examine(Guard *guard, Datum value, bool isnull, NhsNumberForm *form)
+{
+	NhsNumber	number;
+
+	*form = isnull ? NHS_NUMBER_EMPTY : guard->read(value, &number);
+
+	if (*form == NHS_NUMBER_VALID)
+	{
+		if (ndrs_excluded_from_all(guard->registers, guard->nregisters, number))
+			return GUARD_EXCLUDED;
+		return nhs_number_is_placeholder(number) ? GUARD_MISSING : GUARD_NOT_EXCLUDED;
+	}
+	return *form == NHS_NUMBER_EMPTY ? GUARD_MISSING : GUARD_UNREADABLE;
+}
+
+/*
+ * Refuse a row.  No value of it may appear: see privacy.c.
+ */
+static void
+reject(GuardFinding finding, NhsNumberForm form, Relation rel)
+{
+	/* The backstop does not know its table; a COPY's context names it. */
+	const char *table = rel ? psprintf("table \"%s\"", RelationGetRelationName(rel))
+		: "this table";
+
+	switch (finding)
+	{
+		case GUARD_NOT_EXCLUDED:
+			break;
+		case GUARD_EXCLUDED:
+			ereport(ERROR,
+					(errcode(ERRCODE_NDRS_EXCLUDED_PATIENT),
+					 errmsg("row of an excluded patient may not enter %s", table),
+					 errhint("Take the patient's rows out of the batch, or guard the table with on_match \"skip\"."),
+					 ndrs_errhidevalues()));
+			break;
+		case GUARD_MISSING:
+			ereport(ERROR,
+					(errcode(ERRCODE_NDRS_MISSING_NUMBER),
+					 errmsg("row without an NHS number may not enter %s", table),
+					 errdetail("The NHS number is empty, or a placeholder with ten equal digits."),
+					 ndrs_errhidevalues()));
+			break;
+		case GUARD_UNREADABLE:
+			ereport(ERROR,
+					(errcode(ERRCODE_NDRS_UNREADABLE_NUMBER),
+					 errmsg("row with an unreadable NHS number may not enter %s", table),
+					 errdetail_internal("%s", nhs_number_form_detail(form)),
+					 ndrs_errhidevalues()));
+			break;
+	}
+	elog(ERROR, "guard refused a row for no reason");
+}
+
+/*
+ * Count a skipped row.  Written at commit: a counter row that is updated per
+ * statement would make loaders wait for each other, and a logical replication
+ * worker fires no statement triggers to do it in.
+ */
+static void
+count_skipped(Oid target, GuardFinding finding)
+{
+	int			nest_level = GetCurrentTransactionNestLevel();
+	MemoryContext outer;
+	Tally	   *tally;
+	ListCell   *lc;
+
+	foreach(lc, tallies)
+	{
+		tally = lfirst(lc);
+		if (tally->target == target && tally->finding == finding &&
+			tally->nest_level == nest_level)
+		{
+			tally->rows++;
+			return;
+		}
+	}
+
+	outer = MemoryContextSwitchTo(TopTransactionContext);
+	tally = palloc(sizeof(Tally));
+	tally->target = target;
+	tally->finding = finding;
+	tally->nest_level = nest_level;
+	tally->rows = 1;
+	tallies = lappend(tallies, tally);
+	MemoryContextSwitchTo(outer);
+}
+
+/*
+ * Append the counts to guard_tally.  Rows are only ever added there (view
+ * guard_count sums them), so no loader waits for another.  Not through SPI: the
+ * inserting role has no rights on the table.
+ */
+static void
+write_tallies(void)
+{
+	Relation	rel;
+	ListCell   *lc;
+
+	if (tallies == NIL)
+		return;
+
+	rel = table_open(ndrs_relation("guard_tally"), RowExclusiveLock);
+	foreach(lc, tallies)
+	{
+		Tally	   *tally = lfirst(lc);
+		Datum		values[TALLY_COLUMNS];
+		bool		nulls[TALLY_COLUMNS] = {0};
+		HeapTuple	tuple;
+
+		values[TALLY_TARGET] = ObjectIdGetDatum(tally->target);
+		values[TALLY_DAY] = DateADTGetDatum(GetSQLCurrentDate());
+		values[TALLY_FINDING] = CStringGetTextDatum(finding_words[tally->finding]);
+		values[TALLY_ROWS] = Int64GetDatum(tally->rows);
+		tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+		CatalogTupleInsert(rel, tuple);
+		heap_freetuple(tuple);
+	}
+	table_close(rel, RowExclusiveLock);
+	tallies = NIL;
+}
+
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			write_tallies();
+			break;
+		case XACT_EVENT_ABORT:
+			tallies = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Rows skipped in a subtransaction that aborts were not skipped by anything
+ * that stays; those of one that commits are its parent's.
+ */
+static void
+subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
+						SubTransactionId parent_subid, void *arg)
+{
+	int			nest_level = GetCurrentTransactionNestLevel();
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	foreach(lc, tallies)
+	{
+		Tally	   *tally = lfirst(lc);
+
+		if (tally->nest_level < nest_level)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			tally->nest_level = nest_level - 1;
+		else
+			tallies = foreach_delete_current(tallies, lc);
+	}
+}
+
+void
+ndrs_guard_init(void)
+{
+	RegisterXactCallback(transaction_callback, NULL);
+	RegisterSubXactCallback(subtransaction_callback, NULL);
+}
+
+/*
+ * The trigger's policy, from its arguments: column, on_match, on_missing,
+ * on_unreadable, register...
+ *
+ * It lives as long as the trigger's fn_extra, which is one statement and one
+ * result relation.  The column is named, not numbered, because partitions may
+ * number theirs otherwise.
+ */
+static Guard *
+trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
+{
+	Trigger    *trigger = trigdata->tg_trigger;
+	Relation	rel = trigdata->tg_relation;
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext outer;
+	Guard	   *guard;
+
+	if (trigger->tgnargs < 5)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname),
+				 ndrs_errhidevalues()));
+
+	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	guard = palloc0(sizeof(Guard));
+	guard->action[GUARD_EXCLUDED] = parse_action(trigger->tgargs[1]);
+	guard->action[GUARD_MISSING] = parse_action(trigger->tgargs[2]);
+	guard->action[GUARD_UNREADABLE] = parse_action(trigger->tgargs[3]);
+
+	guard->attnum = get_attnum(RelationGetRelid(rel), trigger->tgargs[0]);
+	if (guard->attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("guarded column \"%s\" of table \"%s\" does not exist",
+						trigger->tgargs[0], RelationGetRelationName(rel)),
+				 errhint("If it was renamed, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again."),
+				 ndrs_errhidevalues()));
+	set_type(guard, TupleDescAttr(desc, guard->attnum - 1)->atttypid);
+
+	guard->target = RelationGetRelid(rel);
+	if (rel->rd_rel->relispartition)
+		guard->target = llast_oid(get_partition_ancestors(guard->target));
+
+	guard->nregisters = trigger->tgnargs - 4;
+	guard->registers = palloc(guard->nregisters * sizeof(ExclusionList *));
+	for (int i = 0; i < guard->nregisters; i++)
+		guard->registers[i] = ndrs_exclusion_list(trigger->tgargs[4 + i]);
+	MemoryContextSwitchTo(outer);
+
+	/* Only now: an error above must not leave half a policy behind. */
+	fcinfo->flinfo->fn_extra = guard;
+	return guard;
+}
+
+Datum
+ndrs_optout_guard_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	bool		updating;
+	Guard	   *guard;
+	GuardFinding finding;
+	NhsNumberForm form;
+	Datum		value;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		!(TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ||
+		  TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called by a BEFORE ROW trigger for INSERT or UPDATE",
+						"guard_row")));
+
+	guard = fcinfo->flinfo->fn_extra;
+	if (guard == NULL)
+		guard = trigger_guard(fcinfo, trigdata);
+
+	updating = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
+	value = slot_getattr(updating ? trigdata->tg_newslot : trigdata->tg_trigslot,
+						 guard->attnum, &isnull);
+	finding = examine(guard, value, isnull, &form);
+
+	switch (guard->action[finding])
+	{
+		case GUARD_ALLOW:
+			break;
+		case GUARD_SKIP:
+
+			/* Nothing returned for an UPDATE would keep the old row. */
+			if (!updating)
+			{
+				count_skipped(guard->target, finding);
+				return PointerGetDatum(NULL);
+			}
+			reject(finding, form, trigdata->tg_relation);
+			break;
+		case GUARD_REJECT:
+			reject(finding, form, trigdata->tg_relation);
+			break;
+	}
+	return PointerGetDatum(updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple);
+}
+
+static void
+set_registers(Guard *guard, ArrayType *registers)
+{
+	Datum	   *codes;
+	bool	   *nulls;
+
+	deconstruct_array(registers, TEXTOID, -1, false, TYPALIGN_INT,
+					  &codes, &nulls, &guard->nregisters);
+	guard->registers = palloc(guard->nregisters * sizeof(ExclusionList *));
+	for (int i = 0; i < guard->nregisters; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a register code must not be null"),
+					 ndrs_errhidevalues()));
+		guard->registers[i] = ndrs_exclusion_list(TextDatumGetCString(codes[i]));
+	}
+}
+
+/*
+ * The policy of an expression: the type of its first argument, the registers of
+ * its second, and for the backstop the actions of the others.  All but the value
+ * are constants of the expression, so this is done once for each.
+ */
+static Guard *
+expression_guard(FunctionCallInfo fcinfo)
+{
+	MemoryContext outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	Guard	   *guard = palloc0(sizeof(Guard));
+
+	set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, 0));
+	set_registers(guard, PG_GETARG_ARRAYTYPE_P(1));
+	if (PG_NARGS() > 2)
+	{
+		guard->action[GUARD_EXCLUDED] = GUARD_REJECT;
+		guard->action[GUARD_MISSING] = parse_action(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+		guard->action[GUARD_UNREADABLE] = parse_action(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	}
+	MemoryContextSwitchTo(outer);
+
+	fcinfo->flinfo->fn_extra = guard;
+	return guard;
+}
+
+/*
+ * The backstop: true, or an error.  False would make the server print the row.
+ */
+Datum
+ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
+{
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	GuardFinding finding;
+	NhsNumberForm form;
+
+	if (guard == NULL)
+	{
+		for (int i = 1; i < PG_NARGS(); i++)
+		{
+			if (PG_ARGISNULL(i))
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("a guard's policy must not be null"),
+						 ndrs_errhidevalues()));
+		}
+		guard = expression_guard(fcinfo);
+	}
+
+	finding = examine(guard, PG_GETARG_DATUM(0), PG_ARGISNULL(0), &form);
+	if (guard->action[finding] != GUARD_ALLOW)
+		reject(finding, form, NULL);
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * Whether this is the number of a patient who is excluded from all of the
+ * registers, in any type that a guard can read.
+ */
+Datum
+ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
+{
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	NhsNumberForm form;
+
+	if (guard == NULL)
+		guard = expression_guard(fcinfo);
+
+	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &form) == GUARD_EXCLUDED);
+}

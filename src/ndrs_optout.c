@@ -1,0 +1,36 @@
+/*
+ * ndrs_optout.c
+ *		Loading and settings, only.
+ */
+#include "ndrs_optout.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+char	   *ndrs_key_file = NULL;
+
+void
+_PG_init(void)
+{
+	/*
+	 * SIGHUP, so that neither a session nor ALTER ROLE or ALTER DATABASE can
+	 * point the server at another key; a value that a session set before the
+	 * library was loaded is thrown away by the server for the same reason.
+	 */
+	DefineCustomStringVariable("ndrs_optout.key_file",
+							   "File with the key that encodes NHS numbers (64 hexadecimal digits).",
+							   "It must belong to the server's user or root and be closed to everybody else.",
+							   &ndrs_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+	MarkGUCPrefixReserved("ndrs_optout");
+
+	ndrs_catalog_init();
+	ndrs_guard_init();
+}

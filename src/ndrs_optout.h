@@ -1,0 +1,53 @@
+/*
+ * ndrs_optout.h
+ *		SQLSTATEs, settings and the prototypes that cross a file.
+ */
+#ifndef NDRS_OPTOUT_H
+#define NDRS_OPTOUT_H
+
+#include "postgres.h"
+
+#include "exclusion_set.h"
+#include "nhs_number.h"
+
+#define NDRS_SCHEMA "ndrs_optout"
+
+/* SQLSTATE class ND; the table for users is in doc/sqlstates.md. */
+#define ERRCODE_NDRS_EXCLUDED_PATIENT	MAKE_SQLSTATE('N','D','0','0','1')
+#define ERRCODE_NDRS_UNREADABLE_NUMBER	MAKE_SQLSTATE('N','D','0','0','2')
+#define ERRCODE_NDRS_MISSING_NUMBER		MAKE_SQLSTATE('N','D','0','0','3')
+#define ERRCODE_NDRS_PLACEHOLDER		MAKE_SQLSTATE('N','D','0','0','4')
+#define ERRCODE_NDRS_KEY_MISSING		MAKE_SQLSTATE('N','D','0','1','0')
+#define ERRCODE_NDRS_KEY_MISMATCH		MAKE_SQLSTATE('N','D','0','1','1')
+#define ERRCODE_NDRS_CASE_NOT_READY		MAKE_SQLSTATE('N','D','0','2','0')
+
+/* ndrs_optout.c */
+extern char *ndrs_key_file;
+
+/* privacy.c */
+extern int	ndrs_errhidevalues(void);
+
+/* nhs_number_type.c */
+typedef NhsNumberForm (*NhsNumberReader) (Datum value, NhsNumber *number);
+extern NhsNumberReader ndrs_number_reader(Oid type);
+
+/* catalog.c */
+extern void ndrs_catalog_init(void);
+extern uint64 ndrs_generation(void);
+extern Oid	ndrs_relation(const char *name);
+extern Oid	ndrs_type(const char *name);
+
+/* encoding.c */
+extern void ndrs_encoding_ready(void);
+extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
+
+/* exclusion_list.c */
+typedef struct ExclusionList ExclusionList;
+extern ExclusionList *ndrs_exclusion_list(const char *code);
+extern bool ndrs_excluded_from_all(ExclusionList **lists, int nlists,
+								   NhsNumber number);
+
+/* guard.c */
+extern void ndrs_guard_init(void);
+
+#endif							/* NDRS_OPTOUT_H */

@@ -1,0 +1,149 @@
+/*
+ * nhs_number_test.c
+ *		Parsing and check digit, without a server.
+ */
+#include "nhs_number.h"
+#include "tap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Vector
+{
+	const char *text;
+	NhsNumberForm form;
+	NhsNumber	number;
+	const char *why;
+} Vector;
+
+static const Vector vectors[] = {
+	{"9434765919", NHS_NUMBER_VALID, 9434765919, "published example"},
+	{"943 476 5919", NHS_NUMBER_VALID, 9434765919, "3-3-4 with spaces"},
+	{"943-476-5919", NHS_NUMBER_VALID, 9434765919, "3-3-4 with hyphens"},
+	{"  943 476 5919\t", NHS_NUMBER_VALID, 9434765919, "outer white space"},
+	{"9434765919\r\n", NHS_NUMBER_VALID, 9434765919, "a line end behind it"},
+	{"943\xC2\xA0" "476\xC2\xA0" "5919", NHS_NUMBER_VALID, 9434765919, "no-break spaces"},
+	{"943\xE2\x80\xAF" "476\xE2\x80\x87" "5919", NHS_NUMBER_VALID, 9434765919, "narrow no-break and figure space"},
+	{"943\xE2\x80\x91" "476\xE2\x80\x90" "5919", NHS_NUMBER_VALID, 9434765919, "typographic hyphens"},
+	{"\xEF\xBC\x99\xEF\xBC\x94\xEF\xBC\x93\xEF\xBC\x94\xEF\xBC\x97\xEF\xBC\x96\xEF\xBC\x95\xEF\xBC\x99\xEF\xBC\x91\xEF\xBC\x99",
+	NHS_NUMBER_VALID, 9434765919, "full-width digits"},
+	{"0607230002", NHS_NUMBER_VALID, 607230002, "the leading zero counts"},
+	{"9999999999", NHS_NUMBER_VALID, 9999999999, "a placeholder passes the check digit"},
+	{"0000000000", NHS_NUMBER_VALID, 0, "ten zeros pass too"},
+	{"", NHS_NUMBER_EMPTY, 0, "nothing"},
+	{" \t", NHS_NUMBER_EMPTY, 0, "blanks"},
+	{"--", NHS_NUMBER_EMPTY, 0, "separators only"},
+	{"9434765918", NHS_NUMBER_BAD_CHECK_DIGIT, 0, "wrong check digit"},
+	{"1234567890", NHS_NUMBER_BAD_CHECK_DIGIT, 0, "check digit would be 10: never issued"},
+	{"987654321 ", NHS_NUMBER_TOO_SHORT, 0, "a blank is not a zero"},
+	{" 607230002", NHS_NUMBER_TOO_SHORT, 0, "nor in front"},
+	{"123-456-7890123", NHS_NUMBER_TOO_LONG, 0, "never cut to ten"},
+	{"94347659190", NHS_NUMBER_TOO_LONG, 0, "eleven digits"},
+	{"99999999999999999999999999999999", NHS_NUMBER_TOO_LONG, 0, "more than an integer holds"},
+	{"JRDAN 269", NHS_NUMBER_BAD_CHARACTER, 0, "old format"},
+	{"94347659I9", NHS_NUMBER_BAD_CHARACTER, 0, "a letter"},
+	{"+9434765919", NHS_NUMBER_BAD_CHARACTER, 0, "a sign"},
+	{"9434765919.0", NHS_NUMBER_BAD_CHARACTER, 0, "a decimal point"},
+	{"9434765919\n9434765919", NHS_NUMBER_BAD_CHARACTER, 0, "two numbers"},
+	{"943\t4765919", NHS_NUMBER_BAD_CHARACTER, 0, "a tab inside"},
+	{"9434765919\xC2", NHS_NUMBER_BAD_CHARACTER, 0, "a cut no-break space"},
+	{"9434765919\xEF\xBC", NHS_NUMBER_BAD_CHARACTER, 0, "a cut full-width digit"},
+	{"9434765919\xE2\x80", NHS_NUMBER_BAD_CHARACTER, 0, "a cut hyphen"},
+};
+
+/* On the heap without a terminator, so that ASan sees a read behind the end. */
+static NhsNumberForm
+parse(const char *text, size_t length, NhsNumber *number)
+{
+	char	   *copy = malloc(length > 0 ? length : 1);
+	NhsNumberForm form;
+
+	memcpy(copy, text, length);
+	form = nhs_number_parse(copy, length, number);
+	free(copy);
+	return form;
+}
+
+/* The rule as the NHS Data Dictionary writes it */
+static bool
+valid_by_the_book(int64_t value)
+{
+	int			digit[10];
+	int			sum = 0;
+	int			check;
+
+	for (int i = 9; i >= 0; i--)
+	{
+		digit[i] = (int) (value % 10);
+		value /= 10;
+	}
+	for (int i = 0; i < 9; i++)
+		sum += digit[i] * (10 - i);
+	check = 11 - sum % 11;
+	if (check == 11)
+		check = 0;
+	return check != 10 && check == digit[9];
+}
+
+int
+main(void)
+{
+	bool		same = true;
+	bool		printed = true;
+	int			valid = 0;
+	int			placeholders = 0;
+
+	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
+	{
+		NhsNumber	number = -1;
+		NhsNumberForm form = parse(vectors[i].text, strlen(vectors[i].text), &number);
+
+		ok(form == vectors[i].form &&
+		   number == (form == NHS_NUMBER_VALID ? vectors[i].number : -1),
+		   vectors[i].why);
+	}
+
+	for (int64_t value = 9990000000; value <= 9999999999; value++)
+	{
+		NhsNumber	number;
+		bool		is_valid = nhs_number_check(value, &number) == NHS_NUMBER_VALID;
+
+		same = same && is_valid == valid_by_the_book(value);
+		valid += is_valid;
+	}
+	ok(same, "the check digit by the book, in the whole 999 range");
+	ok(valid == 909091, "the 999 range holds 909,091 valid numbers");
+
+	for (int repeated = 0; repeated < 10; repeated++)
+	{
+		NhsNumber	number;
+
+		placeholders += nhs_number_check(repeated * INT64_C(1111111111), &number) == NHS_NUMBER_VALID &&
+			nhs_number_is_placeholder(number);
+	}
+	ok(placeholders == 10, "all ten placeholders are valid and known");
+	ok(!nhs_number_is_placeholder(9434765919), "a patient's number is no placeholder");
+
+	for (int64_t value = 0; value < NHS_NUMBER_LIMIT; value += 123456789)
+	{
+		char		digits[NHS_NUMBER_DIGITS + 1];
+		char		expected[NHS_NUMBER_DIGITS + 1];
+
+		nhs_number_digits(value, digits);
+		digits[NHS_NUMBER_DIGITS] = '\0';
+		snprintf(expected, sizeof(expected), "%010lld", (long long) value);
+		printed = printed && strcmp(digits, expected) == 0;
+	}
+	ok(printed, "ten digits are written");
+
+	{
+		NhsNumber	number = -1;
+
+		ok(nhs_number_check(-1, &number) != NHS_NUMBER_VALID &&
+		   nhs_number_check(INT64_MIN, &number) != NHS_NUMBER_VALID &&
+		   nhs_number_check(NHS_NUMBER_LIMIT, &number) != NHS_NUMBER_VALID &&
+		   nhs_number_check(INT64_MAX, &number) != NHS_NUMBER_VALID && number == -1,
+		   "integers out of range are refused");
+	}
+	return done_testing();
+}
