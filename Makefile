@@ -33,17 +33,16 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = nhs_number encoding exclusion_list guard erasure optout_case privileges
+REGRESS = extension nhs_number encoding exclusion_list guard erasure optout_case privileges
 REGRESS_OPTS = --inputdir=test
-ISOLATION = carry_out_read_committed carry_out_old_snapshot carry_out_copy \
-	exclude_while_inserting
+ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 UNIT_TESTS = nhs_number_test exclusion_set_test
 
-SHLIB_LINK = -lcrypto
+SHLIB_LINK = -lcrypto -Wl,--version-script=$(srcdir)/src/exports.map
 EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS))
 
 PG_CONFIG ?= pg_config
@@ -52,6 +51,7 @@ include $(PGXS)
 
 # PGXS tracks no headers here: each object is built anew when any changes.
 $(OBJS): $(wildcard src/*.h)
+ndrs_optout.so: src/exports.map
 
 # The Makefile too, since it holds the order of the pieces.
 $(SCRIPT): $(PIECES) $(EXTENSION).control Makefile

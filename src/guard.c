@@ -41,6 +41,7 @@
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_admits);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_matches);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
 
 typedef enum GuardAction
 {
@@ -147,8 +148,10 @@ static void
 reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 {
 	/* The backstop does not know its table; a COPY's context names it. */
-	const char *table = rel ? psprintf("table \"%s\"", RelationGetRelationName(rel))
-		: "this table";
+	const char *table = "this table";
+
+	if (rel != NULL)
+		table = psprintf("table \"%s\"", RelationGetRelationName(rel));
 
 	switch (finding)
 	{
@@ -158,7 +161,7 @@ reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 			ereport(ERROR,
 					(errcode(ERRCODE_NDRS_EXCLUDED_PATIENT),
 					 errmsg("row of an excluded patient may not enter %s", table),
-					 errhint("Take the patient's rows out of the batch, or guard the table with on_match \"skip\"."),
+					 errhint("Leave the patient's rows out. A guard with on_match \"skip\" does so by itself on INSERT and COPY."),
 					 ndrs_errhidevalues()));
 			break;
 		case GUARD_MISSING:
@@ -491,4 +494,26 @@ ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 		guard = expression_guard(fcinfo);
 
 	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &form) == GUARD_EXCLUDED);
+}
+
+/*
+ * The NHS number of a patient in any type that a guard can read, or NULL.
+ */
+Datum
+ndrs_optout_guard_number(PG_FUNCTION_ARGS)
+{
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	NhsNumber	number;
+
+	if (guard == NULL)
+	{
+		guard = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(Guard));
+		set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, 0));
+		fcinfo->flinfo->fn_extra = guard;
+	}
+
+	if (guard->read(PG_GETARG_DATUM(0), &number) != NHS_NUMBER_VALID ||
+		nhs_number_is_placeholder(number))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(number);
 }

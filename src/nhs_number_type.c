@@ -125,18 +125,18 @@ read_nhs_number(Datum value, NhsNumber *number)
 static NhsNumberForm
 read_numeric(Datum value, NhsNumber *number)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, value));
-	size_t		digits = strspn(text, "0123456789");
-	char	   *fraction = text + digits;
+	char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out, value));
+	size_t		ndigits = strspn(digits, "0123456789");
+	char	   *fraction = digits + ndigits;
 
-	if (digits == 0)
+	if (ndigits == 0)
 		return NHS_NUMBER_BAD_CHARACTER;	/* negative, NaN or infinite */
-	if (digits > NHS_NUMBER_DIGITS)
+	if (ndigits > NHS_NUMBER_DIGITS)
 		return NHS_NUMBER_TOO_LONG;
 	if (*fraction != '\0' && fraction[1 + strspn(fraction + 1, "0")] != '\0')
 		return NHS_NUMBER_BAD_CHARACTER;
 	*fraction = '\0';
-	return nhs_number_check(strtoll(text, NULL, 10), number);
+	return nhs_number_check(strtoll(digits, NULL, 10), number);
 }
 
 /*

@@ -19,8 +19,9 @@ SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
 -- action: delete; unlink (the foreign key sets its columns to NULL or their
--- default: the row stays); block (the row serves a register that the patient
--- did not opt out of, and its foreign key keeps the parent from going).
+-- default: the row stays); block (the row is another patient's by its own NHS
+-- number, or serves a register that the patient did not opt out of, and its
+-- foreign key keeps the parent from going).
 CREATE TYPE erasure_batch AS (
     registers     text[],
     relation      regclass,
@@ -60,7 +61,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT string_agg(format('p.%I %s t.%I', k.parent_column,
-                             coalesce(format('OPERATOR(%I.%s)', n.nspname, o.oprname), '='),
+                             CASE WHEN o.oid IS NULL THEN '='
+                                  ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
                              k.child_column), ' AND ')
         FROM unnest(parent_columns, child_columns, operators) AS k (parent_column, child_column, operator)
         LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
@@ -72,17 +74,18 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, ndrs_optout, pg_temp
 AS $$
 BEGIN
-    IF coalesce(cardinality(child_columns), 0) = 0
+    IF child IS NULL OR parent IS NULL OR coalesce(cardinality(child_columns), 0) = 0
         OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'a reference needs as many child columns as parent columns, and at least one';
+            MESSAGE = 'a reference needs two tables, and as many child columns as parent columns, at least one';
     END IF;
     -- An error when a column does not exist or the types cannot be compared.
     EXECUTE format('SELECT FROM %s t, %s p WHERE %s LIMIT 0', child, parent,
                    ndrs_optout.erasure_join(parent_columns, child_columns, NULL));
     INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
-        VALUES (child, child_columns, parent, parent_columns);
+        VALUES (child, child_columns, parent, parent_columns)
+        ON CONFLICT DO NOTHING;
 END
 $$;
 
@@ -150,6 +153,30 @@ AS $$
                         ELSE i.indkey[0] = a.attnum END)
 $$;
 
+-- What happens to the rows of a child t that refer to a row to be deleted, each
+-- action with its condition.  A row that says by its own guarded number that it
+-- is another patient's (a baby's that refers to its mother's) is never deleted.
+CREATE FUNCTION erasure_actions(child regclass, unlinks boolean, out_of text[])
+RETURNS TABLE (action text, condition text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH own AS (
+        SELECT bool_or(g.registers <@ out_of) AS in_scope,
+               string_agg(format('ndrs_optout.guard_number(t.%I) <> $1', g.nhs_number_column), ' OR ') AS of_another
+            FROM ndrs_optout.erasure_lineage(child) l
+            JOIN ndrs_optout.guard g ON g.target = l.ancestor)
+    SELECT 'unlink', 'true' WHERE unlinks
+    UNION ALL
+    SELECT 'block', 'true' FROM own WHERE NOT unlinks AND NOT in_scope
+    UNION ALL
+    SELECT 'block', format('(%s)', of_another) FROM own WHERE NOT unlinks AND in_scope
+    UNION ALL
+    SELECT 'delete', format('(%s) IS NOT TRUE', of_another) FROM own WHERE NOT unlinks AND in_scope
+    UNION ALL
+    SELECT 'delete', 'true' FROM own WHERE NOT unlinks AND in_scope IS NULL
+$$;
+
 -- Run one step of the walk: look for rows of table t in source, where $1 is the
 -- patient and $2 the parent's rows, lock them if asked, and add those that are
 -- not yet to be deleted as batches like the given one.  Nothing found is a batch
@@ -197,7 +224,7 @@ DECLARE
     -- the patient is out of all of them.
     out_of text[] := ARRAY(SELECT r.code FROM ndrs_optout.register r
         WHERE r.code = ANY (registers) OR ndrs_optout.is_excluded(number, r.code));
-    batches ndrs_optout.erasure_batch[] := '{}';
+    batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     batch ndrs_optout.erasure_batch;
     start record;
     edge record;
@@ -213,7 +240,7 @@ BEGIN
         IF start.condition IS NULL THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'undefined_column',
-                MESSAGE = format('guarded column "%s" of table "%s" does not exist',
+                MESSAGE = format('guarded column "%s" of table %s does not exist',
                                  start.nhs_number_column, start.target),
                 HINT = 'If it was renamed, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.';
         END IF;
@@ -229,15 +256,11 @@ BEGIN
         i := i + 1;
         CONTINUE WHEN batches[i].action <> 'delete' OR cardinality(batches[i].row_ids) = 0;
         FOR edge IN
-            SELECT e.*,
-                   CASE WHEN e.unlinks THEN 'unlink'
-                        WHEN EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = e.child)
-                            AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
-                                            WHERE g.target = e.child AND g.registers <@ out_of) THEN 'block'
-                        ELSE 'delete' END AS action
+            SELECT e.child, e.child_columns, e.parent_columns, e.operators, a.action, a.condition
                 FROM ndrs_optout.erasure_lineage(batches[i].leaf) l
                 JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (e.declared OR l.by_partition)
-                ORDER BY e.child::text, e.child_columns
+                CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, out_of) a
+                ORDER BY e.child::text, e.child_columns, a.action DESC
         LOOP
             -- A cycle does not lengthen the path.
             batch := ROW(batches[i].registers, edge.child, NULL,
@@ -246,8 +269,9 @@ BEGIN
                 edge.action, NULL,
                 ndrs_optout.erasure_missing_index(edge.child, edge.child_columns, false));
             batches := ndrs_optout.erasure_step(batches, batch,
-                format('%s t JOIN ONLY %s p ON %s WHERE p.ctid = ANY ($2)', edge.child, batches[i].leaf,
-                       ndrs_optout.erasure_join(edge.parent_columns, edge.child_columns, edge.operators)),
+                format('%s t JOIN ONLY %s p ON %s WHERE p.ctid = ANY ($2) AND %s', edge.child, batches[i].leaf,
+                       ndrs_optout.erasure_join(edge.parent_columns, edge.child_columns, edge.operators),
+                       edge.condition),
                 number, batches[i].row_ids, locking AND edge.action = 'delete');
         END LOOP;
     END LOOP;
@@ -278,9 +302,12 @@ AS $$
         ORDER BY min(b.ordinality)
 $$;
 
+-- Without JIT, here and in erase(): the walk is many short statements, each of
+-- which the planner may think worth compiling.
 CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE sql SECURITY DEFINER
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM ndrs_optout.erasure_summary(
@@ -315,7 +342,7 @@ BEGIN
         IF EXISTS (SELECT FROM pg_rewrite WHERE ev_class = leaves[i] AND ev_type = '4') THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'ND030',
-                MESSAGE = format('a rule on table "%s" may keep rows from being deleted', leaves[i]),
+                MESSAGE = format('a rule on table %s may keep rows from being deleted', leaves[i]),
                 HINT = 'Drop the rule: what it replaces a deletion by cannot be verified.';
         END IF;
     END LOOP;
@@ -333,7 +360,7 @@ BEGIN
         IF deleted[i] <> expected[i] THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'ND030',
-                MESSAGE = format('rows remain in table "%s" after erasure', leaves[i]),
+                MESSAGE = format('rows remain in table %s after erasure', leaves[i]),
                 DETAIL = format('%s of %s rows were deleted.', deleted[i], expected[i]),
                 HINT = 'Look for a BEFORE DELETE trigger that returns NULL.';
         END IF;
@@ -344,6 +371,7 @@ $$;
 CREATE FUNCTION erase(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -358,8 +386,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'ND030',
-            MESSAGE = format('rows of table "%s" stand in the way of the erasure', problem.relation),
-            DETAIL = 'They refer to rows that would be deleted, and serve a register that the patient did not opt out of.',
+            MESSAGE = format('rows of table %s stand in the way of the erasure', problem.relation),
+            DETAIL = 'They refer to rows that would be deleted, but are another patient''s by their own NHS number or serve a register that the patient did not opt out of.',
             HINT = 'Make the foreign key ON DELETE SET NULL, or erase from that register too.';
     END IF;
 
@@ -372,7 +400,7 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'ND030',
-            MESSAGE = format('rows remain in table "%s" after erasure', problem.relation),
+            MESSAGE = format('rows remain in table %s after erasure', problem.relation),
             HINT = 'Look for triggers that change or copy rows when they are deleted.';
     END IF;
 
@@ -410,10 +438,11 @@ COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk fou
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
 COMMENT ON FUNCTION erasure_join(name[], name[], oid[]) IS 'join condition of a parent p and a child t';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
-    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; errors 42703, 42883, 23505';
+    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42883';
 COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient ($1) in a guarded column of table t; NULL when there is no such column';
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
+COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[]) IS 'what happens to rows that refer to a row to be deleted, each action with its condition on table t';
 COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, text, nhs_number, tid[], boolean) IS 'one step of the erasure''s walk';
 COMMENT ON FUNCTION erasure_walk(nhs_number, text[], boolean) IS 'finds, and locks if asked, every row held about a patient in the registers';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';

@@ -43,6 +43,10 @@ CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolea
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
 
+CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
 CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
@@ -57,6 +61,11 @@ DECLARE
     guard_name name;
     already bigint;
 BEGIN
+    IF target IS NULL OR nhs_number_column IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'null_value_not_allowed',
+            MESSAGE = 'a table and its column with NHS numbers must be named';
+    END IF;
     IF on_match IS NULL OR on_match NOT IN ('reject', 'skip') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
@@ -71,7 +80,7 @@ BEGIN
     IF (SELECT relkind FROM pg_class WHERE oid = target) NOT IN ('r', 'p') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'wrong_object_type',
-            MESSAGE = format('"%s" is not a table', target);
+            MESSAGE = format('%s is not a table', target);
     END IF;
 
     -- Waits for writers in flight, so that none is left that has met no guard,
@@ -83,7 +92,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'undefined_column',
-            MESSAGE = format('table "%s" has no column "%s"', target, nhs_number_column);
+            MESSAGE = format('table %s has no column "%s"', target, nhs_number_column);
     END IF;
     IF col.attgenerated <> '' THEN
         RAISE EXCEPTION USING
@@ -95,7 +104,7 @@ BEGIN
                WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'duplicate_object',
-            MESSAGE = format('column "%s" of table "%s" is guarded already', nhs_number_column, target),
+            MESSAGE = format('column "%s" of table %s is guarded already', nhs_number_column, target),
             HINT = 'Call ndrs_optout.unguard_table() first to guard it otherwise.';
     END IF;
 
@@ -138,7 +147,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'undefined_object',
-            MESSAGE = format('table "%s" is not guarded', target),
+            MESSAGE = format('table %s is not guarded', target),
             HINT = 'Table ndrs_optout.guard lists the guarded tables.';
     END IF;
     -- By what they call, not by name: a guarded column may have been renamed.
@@ -163,6 +172,8 @@ COMMENT ON FUNCTION guard_admits(anyelement, text[], text, text) IS
     'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key)';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_number(anyelement) IS
+    'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
 COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text) IS
     'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001) or skipped and counted. on_match: reject or skip; on_missing and on_unreadable: allow, reject or skip. Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';

@@ -40,13 +40,20 @@ BEGIN
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
                  ELSE 'the person you act for' END;
 
+    -- A register without a guarded table was not searched; say so.
     SELECT string_agg(format('  - from %s: %s', ndrs_optout.register_names(e.registers),
-                             CASE e.rows WHEN 0 THEN 'nothing was held'
-                                 WHEN 1 THEN '1 record' ELSE e.rows || ' records' END), E'\n' ORDER BY e.registers)
+                             CASE WHEN e.rows IS NULL THEN 'nothing, for no table of it is known here'
+                                  WHEN e.rows = 0 THEN 'nothing was held'
+                                  WHEN e.rows = 1 THEN '1 record' ELSE e.rows || ' records' END),
+                      E'\n' ORDER BY e.registers)
         INTO deleted
         FROM (SELECT registers, sum(row_count) AS rows FROM ndrs_optout.case_erasure ce
                   WHERE ce.case_id = this.case_id AND ce.action = 'deleted'
-                  GROUP BY registers) AS e;
+                  GROUP BY registers
+              UNION ALL
+              SELECT ARRAY[code], NULL FROM unnest(this.registers) AS code
+                  WHERE NOT EXISTS (SELECT FROM ndrs_optout.case_erasure ce
+                                    WHERE ce.case_id = this.case_id AND code = ANY (ce.registers))) AS e;
     SELECT coalesce(sum(row_count), 0) INTO unlinked FROM ndrs_optout.case_erasure ce
         WHERE ce.case_id = this.case_id AND ce.action = 'unlinked';
 
@@ -59,8 +66,7 @@ BEGIN
         format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s that reach us for %s are stopped before they are registered.',
                ndrs_optout.english_date(this.excluded_at::date), whose,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
-        format(E'We deleted the records that were held about %s:\n%s', whose,
-               coalesce(deleted, '  - no register holds records that could be searched')),
+        format(E'We deleted the records that were held about %s:\n%s', whose, deleted),
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,

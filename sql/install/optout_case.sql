@@ -224,16 +224,25 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+    unguarded text;
 BEGIN
     IF this.state = 'carried_out' THEN
-        RAISE NOTICE USING MESSAGE = format('case %s has been carried out already', case_id);
-        RETURN;
+        RAISE NOTICE USING MESSAGE = format('case %s was carried out already and is carried out again', case_id);
     END IF;
+    -- Right where another database holds the register, a trap where a table was
+    -- forgotten.
+    FOR unguarded IN SELECT code FROM unnest(this.registers) AS code
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LOOP
+        RAISE WARNING USING
+            MESSAGE = format('no table is guarded for register "%s"', unguarded),
+            DETAIL = 'Nothing can be erased from it.',
+            HINT = 'If this database holds the register, guard its tables with ndrs_optout.guard_table() and carry the case out again before it is completed.';
+    END LOOP;
     PERFORM ndrs_optout.exclude(number, this.registers);
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
         SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()),
-            excluded_in = pg_current_xact_id()
+            excluded_in = pg_current_xact_id(), carried_out_at = NULL
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
@@ -252,6 +261,7 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
 BEGIN
+    -- By another officer, since this call's first step.
     IF this.state = 'carried_out' THEN
         RETURN;
     END IF;

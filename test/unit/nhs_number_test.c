@@ -127,7 +127,7 @@ main(void)
 	for (int64_t value = 0; value < NHS_NUMBER_LIMIT; value += 123456789)
 	{
 		char		digits[NHS_NUMBER_DIGITS + 1];
-		char		expected[NHS_NUMBER_DIGITS + 1];
+		char		expected[24];
 
 		nhs_number_digits(value, digits);
 		digits[NHS_NUMBER_DIGITS] = '\0';

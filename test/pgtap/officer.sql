@@ -1,0 +1,99 @@
+-- The officer's stories, told from the outside: what an opt-out does to a
+-- registry, checked by plain SQL that uses nothing of the extension.
+\set QUIET on
+\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS registry CASCADE;
+CREATE SCHEMA registry;
+SET search_path = registry, public;
+CREATE TABLE patient (patient_id int PRIMARY KEY, nhs_number text, name text);
+CREATE TABLE tumour (tumour_id int PRIMARY KEY, patient_id int NOT NULL REFERENCES patient ON DELETE RESTRICT);
+CREATE TABLE regimen (regimen_id int PRIMARY KEY, tumour_id int NOT NULL REFERENCES tumour);
+CREATE TABLE rare_patient (patient_id int PRIMARY KEY, nhs_number bigint);
+CREATE TABLE rare_diagnosis (diagnosis_id int, patient_id int REFERENCES rare_patient);
+INSERT INTO patient VALUES (1, '999 000 0018', 'Ada'), (2, '9990000026', 'Ben'), (3, '9990000034', 'Cid'), (4, NULL, 'nobody');
+INSERT INTO tumour SELECT i, 1 + i % 3 FROM generate_series(1, 9) AS i;
+INSERT INTO regimen SELECT i, 1 + i % 9 FROM generate_series(1, 27) AS i;
+INSERT INTO rare_patient VALUES (1, 9990000018), (2, 9990000026);
+INSERT INTO rare_diagnosis VALUES (1, 1), (2, 1), (3, 2);
+SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{cancer}', 'skip') \g /dev/null
+SELECT ndrs_optout.guard_table('rare_patient', 'nhs_number', '{rare_disease}') \g /dev/null
+
+CREATE FUNCTION held() RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object(
+        'patient', (SELECT jsonb_agg(patient_id ORDER BY patient_id) FROM patient),
+        'tumour', (SELECT count(*) FROM tumour), 'regimen', (SELECT count(*) FROM regimen),
+        'rare_patient', (SELECT jsonb_agg(patient_id ORDER BY patient_id) FROM rare_patient),
+        'rare_diagnosis', (SELECT count(*) FROM rare_diagnosis))
+$$;
+
+SELECT plan(22);
+
+SELECT is(held(), '{"patient": [1, 2, 3, 4], "tumour": 9, "regimen": 27, "rare_patient": [1, 2], "rare_diagnosis": 3}',
+          'the registry holds three patients and one without a number');
+
+-- Ada opts out of the cancer register only.
+SELECT ndrs_optout.open_case('9990000018', '{cancer}', channel => 'post') AS ada \gset
+SELECT ndrs_optout.record_identity(:ada, 'identity', 'passport') \g /dev/null
+SELECT throws_ok(format('SELECT ndrs_optout.case_exclude(%s, %L)', :ada, '9990000018'), 'ND020', NULL,
+                 'nothing is carried out without both proofs');
+SELECT is((held() ->> 'tumour')::int, 9, 'and nothing is gone');
+SELECT ndrs_optout.record_identity(:ada, 'address', 'utility_bill') \g /dev/null
+SELECT is((SELECT due_on FROM ndrs_optout.case_progress WHERE case_id = :ada), current_date + 20,
+          'the letter is due 20 days after form and proofs');
+SELECT is((SELECT sum(row_count)::int FROM ndrs_optout.erasure_preview('9990000018', '{cancer}')), 13,
+          'the preview counts the patient, 3 tumours and 9 regimens');
+CALL ndrs_optout.carry_out(:ada, '9990000018');
+SELECT is(held(), '{"patient": [2, 3, 4], "tumour": 6, "regimen": 18, "rare_patient": [1, 2], "rare_diagnosis": 3}',
+          'hers are gone from the cancer register, and nobody else''s');
+SELECT is((SELECT sum(row_count)::int FROM ndrs_optout.case_erasure WHERE case_id = :ada), 13,
+          'the case holds the same counts');
+SELECT is_empty(format('SELECT FROM registry.tumour t LEFT JOIN registry.patient p USING (patient_id) WHERE p.patient_id IS NULL'),
+                'no orphan is left');
+
+-- What comes in afterwards.
+SELECT lives_ok($$ INSERT INTO registry.patient VALUES (5, '9990000018', 'Ada'), (6, '9990000042', 'Dee') $$,
+                'a delivery with her and another patient is accepted');
+SELECT is(held() -> 'patient', '[2, 3, 4, 6]', 'without her');
+SELECT lives_ok($$ INSERT INTO registry.rare_patient VALUES (5, 9990000018) $$,
+                'the register that she did not leave still takes her');
+
+-- She leaves the other register too.
+SELECT ndrs_optout.open_case('9990000018', '{rare_disease}') AS ada2 \gset
+SELECT ndrs_optout.record_identity(:ada2, 'identity', 'driving_licence') \g /dev/null
+SELECT ndrs_optout.record_identity(:ada2, 'address', 'bank_statement') \g /dev/null
+CALL ndrs_optout.carry_out(:ada2, '9990000018');
+SELECT is(held(), '{"patient": [2, 3, 4, 6], "tumour": 6, "regimen": 18, "rare_patient": [2], "rare_diagnosis": 1}',
+          'and is gone from there');
+SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (6, 9990000018) $$, 'ND001', NULL,
+                 'a table that rejects refuses her');
+
+-- The letter: every count from what was stored, the proofs destroyed.
+SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 2, 'her proofs are on file');
+SELECT alike(ndrs_optout.complete_case(:ada2), '%from the National Rare Disease Register: 4 records%',
+             'the letter says how many records were deleted');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 0, 'her proofs are destroyed');
+SELECT unalike(ndrs_optout.complete_case(:ada2), '%999%', 'the letter does not hold her NHS number');
+SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada2), 'completed', 'the case is completed');
+
+-- Nothing of the extension's own holds a number.
+SELECT is((SELECT count(*)::int FROM ndrs_optout.optout_case c WHERE c::text ~ '999\s*000\s*0018')
+          + (SELECT count(*)::int FROM ndrs_optout.case_erasure c WHERE c::text ~ '999\s*000\s*0018')
+          + (SELECT count(*)::int FROM ndrs_optout.exclusion c WHERE c::text ~ '999\s*000\s*0018'), 0,
+          'no table of the extension holds her NHS number');
+
+-- A parent, at the age limit.
+SELECT lives_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anomaly}', 'parent', 'email', current_date,
+                       (current_date - interval '12 years')::date) $$, 'a parent of a 12-year-old can apply');
+SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000069', '{congenital_anomaly}', 'parent', 'email', current_date,
+                        (current_date - interval '14 years')::date) $$, '22023', NULL, 'a parent of a 14-year-old cannot');
+SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anomaly,cancer}') $$, '23505', NULL,
+                 'there is one open case for a patient and register');
+
+SELECT * FROM finish();
+DROP SCHEMA registry CASCADE;
+DELETE FROM ndrs_optout.guard;
+DELETE FROM ndrs_optout.case_erasure;
+DELETE FROM ndrs_optout.identity_evidence;
+DELETE FROM ndrs_optout.optout_case;
+DELETE FROM ndrs_optout.exclusion;

@@ -1,0 +1,191 @@
+-- The erasure: everything held about one patient, and nothing of anybody else.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+
+-- Two patients with the same shape of data.  9990000018 must go, 9990000026 stay.
+CREATE SCHEMA "Registry";
+CREATE TABLE "Registry"."Patient" ("Patient Id" bigint PRIMARY KEY, nhs_number text, merged_into bigint REFERENCES "Registry"."Patient");
+CREATE TABLE tumour (tumour_id int, site char(3), "Patient Id" bigint REFERENCES "Registry"."Patient" ON DELETE RESTRICT,
+    PRIMARY KEY (tumour_id, site));
+CREATE TABLE regimen (regimen_id int PRIMARY KEY, site char(3), tumour_id int,
+    FOREIGN KEY (tumour_id, site) REFERENCES tumour (tumour_id, site));
+CREATE TABLE cycle (cycle_id int PRIMARY KEY, regimen_id int REFERENCES regimen ON DELETE CASCADE);
+CREATE TABLE drug (drug_id int, cycle_id int REFERENCES cycle DEFERRABLE INITIALLY DEFERRED, year int) PARTITION BY RANGE (year);
+CREATE TABLE drug_2024 PARTITION OF drug FOR VALUES FROM (2024) TO (2025);
+CREATE TABLE drug_2025 PARTITION OF drug FOR VALUES FROM (2025) TO (2026);
+CREATE TABLE imaging (imaging_id int PRIMARY KEY, tumour_id int, site char(3), note text,
+    FOREIGN KEY (tumour_id, site) REFERENCES tumour ON DELETE SET NULL);
+CREATE TABLE letter (letter_id int, patient text);
+CREATE TABLE a_side (id int PRIMARY KEY, b int, cycle_id int REFERENCES cycle);
+CREATE TABLE b_side (id int PRIMARY KEY, a int REFERENCES a_side);
+ALTER TABLE a_side ADD FOREIGN KEY (b) REFERENCES b_side;
+
+INSERT INTO "Registry"."Patient" VALUES (1, '999 000 0018', NULL), (2, '9990000026', NULL), (3, NULL, 1), (4, NULL, 2);
+INSERT INTO tumour VALUES (10, 'C50', 1), (10, 'C61', 2), (11, 'C34', 1), (12, 'C18', 3);
+INSERT INTO regimen VALUES (20, 'C50', 10), (21, 'C61', 10), (22, 'C34', 11);
+INSERT INTO cycle VALUES (30, 20), (31, 20), (32, 21), (33, 22);
+INSERT INTO drug VALUES (40, 30, 2024), (41, 30, 2025), (42, 31, 2025), (43, 32, 2024), (44, 32, 2025);
+INSERT INTO imaging VALUES (50, 10, 'C50', 'patient 1'), (51, 10, 'C61', 'patient 2');
+INSERT INTO letter VALUES (60, '9990000018'), (61, '9990000026');
+INSERT INTO a_side VALUES (70, NULL, 30), (71, NULL, 32);
+INSERT INTO b_side VALUES (80, 70), (81, 71);
+UPDATE a_side SET b = 80 WHERE id = 70;
+UPDATE a_side SET b = 81 WHERE id = 71;
+
+SELECT guard_table('"Registry"."Patient"', 'nhs_number', '{cancer}');
+SELECT guard_table('letter', 'patient', '{cancer}');
+
+-- Every table searched, with what is missing to be fast.
+SELECT relation, path, action, row_count, missing_index FROM erasure_preview('9990000018', '{cancer}');
+-- An index is one when it can be used.
+CREATE INDEX ON "Registry"."Patient" (nhs_number);
+CREATE INDEX ON "Registry"."Patient" (nhs_number_or_null(nhs_number));
+CREATE INDEX ON tumour ("Patient Id");
+CREATE INDEX ON cycle (regimen_id) WHERE cycle_id > 100;
+SELECT DISTINCT relation, missing_index FROM erasure_preview('9990000018', '{cancer}')
+    WHERE relation IN ('"Registry"."Patient"'::regclass, 'tumour'::regclass, 'cycle'::regclass) ORDER BY 1, 2;
+
+SELECT relation, path, action, row_count FROM erase('9990000018', '{cancer}');
+SELECT "Patient Id", merged_into FROM "Registry"."Patient" ORDER BY 1;
+SELECT tumour_id, site FROM tumour;
+SELECT regimen_id FROM regimen;
+SELECT cycle_id FROM cycle;
+SELECT drug_id FROM drug;
+SELECT * FROM imaging ORDER BY 1;
+SELECT letter_id FROM letter;
+SELECT id FROM a_side UNION ALL SELECT id FROM b_side;
+
+-- Done again, it finds nothing; for somebody unknown as well.
+SELECT relation, action, row_count FROM erase('9990000018', '{cancer}');
+SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+-- Other registers hold nothing.
+SELECT * FROM erasure_preview('9990000026', '{rare_disease}');
+
+-- A link that the schema does not declare.
+CREATE TABLE note (note_id int, patient_id bigint, nhs nhs_number);
+INSERT INTO note VALUES (90, 2, '9990000026'), (91, 2, '9990000026'), (92, 1, '9990000018');
+SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{"Patient Id"}');
+SELECT declare_reference('note', '{no_such}', '"Registry"."Patient"', '{"Patient Id"}');
+SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{}');
+SELECT declare_reference('note', '{patient_id}', 'tumour', '{site}');
+SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{"Patient Id"}');
+SELECT relation, path, action, row_count FROM erasure_preview('9990000026', '{cancer}') WHERE relation = 'note'::regclass;
+
+-- Rows that something keeps: an error, and nothing changed.
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER keep BEFORE DELETE ON note FOR EACH ROW EXECUTE FUNCTION keep();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+SELECT count(*) FROM note;
+DROP TRIGGER keep ON note;
+
+CREATE FUNCTION keep_a_copy() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO "Registry"."Patient" VALUES (OLD."Patient Id" + 1000, OLD.nhs_number); RETURN OLD; END $$;
+CREATE TRIGGER keep_a_copy AFTER DELETE ON "Registry"."Patient" FOR EACH ROW EXECUTE FUNCTION keep_a_copy();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER keep_a_copy ON "Registry"."Patient";
+
+CREATE RULE keep AS ON DELETE TO note DO INSTEAD NOTHING;
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP RULE keep ON note;
+
+-- A parent's own trigger that deletes its children is not in the way.  (It must
+-- name them in full: the erasure runs with a search_path of its own.)
+CREATE FUNCTION delete_notes() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN DELETE FROM public.note WHERE patient_id = OLD."Patient Id"; RETURN OLD; END $$;
+CREATE TRIGGER delete_notes BEFORE DELETE ON "Registry"."Patient" FOR EACH ROW EXECUTE FUNCTION delete_notes();
+
+-- A table of another register refers to the patient: it is in the way, unless its key unlinks.
+CREATE TABLE rare_case (id int, patient_id bigint REFERENCES "Registry"."Patient", nhs bigint);
+INSERT INTO rare_case VALUES (1, 2, 9990000026);
+SELECT guard_table('rare_case', 'nhs', '{rare_disease}');
+SELECT relation, action, row_count FROM erasure_preview('9990000026', '{cancer}') WHERE relation = 'rare_case'::regclass;
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+BEGIN;
+SELECT register_codes, relation, path, action, row_count FROM erase('9990000026', '{cancer,rare_disease}') WHERE relation = 'rare_case'::regclass;
+ROLLBACK;
+SELECT exclude('9990000026', '{rare_disease}');
+SELECT relation, path, action, row_count FROM erase('9990000026', '{cancer}') WHERE row_count > 0;
+SELECT "Patient Id" FROM "Registry"."Patient" ORDER BY 1;
+SELECT note_id FROM note;
+TABLE rare_case;
+
+-- A row that is another patient's by its own number is never deleted on the way.
+CREATE TABLE mother (id int PRIMARY KEY, nhs bigint);
+CREATE TABLE baby (id int PRIMARY KEY, nhs nhs_number, mother_id int REFERENCES mother);
+CREATE TABLE anomaly (id int, baby_id int REFERENCES baby);
+INSERT INTO mother VALUES (1, 9990000042);
+INSERT INTO baby VALUES (1, '9990000050', 1), (2, NULL, 1), (3, '9999999999', 1), (4, '9990000042', 1);
+INSERT INTO anomaly VALUES (1, 1), (2, 2);
+SELECT guard_table('mother', 'nhs', '{cancer}'), guard_table('baby', 'nhs', '{cancer}');
+SELECT relation, path, action, row_count FROM erasure_preview('9990000042', '{cancer}') WHERE row_count > 0;
+SELECT * FROM erase('9990000042', '{cancer}');
+\echo :SQLSTATE
+ALTER TABLE baby DROP CONSTRAINT baby_mother_id_fkey,
+    ADD FOREIGN KEY (mother_id) REFERENCES mother ON DELETE SET NULL;
+SELECT relation, path, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+TABLE baby;
+TABLE anomaly;
+
+-- A table that serves two registers is erased when the patient is out of both.
+CREATE TABLE both_registers (nhs nhs_number);
+INSERT INTO both_registers VALUES ('9990000034');
+SELECT guard_table('both_registers', 'nhs', '{cancer,rare_disease}');
+SELECT relation, row_count FROM erasure_preview('9990000034', '{cancer}') WHERE relation = 'both_registers'::regclass;
+SELECT exclude('9990000034', '{rare_disease}');
+SELECT relation, row_count FROM erasure_preview('9990000034', '{cancer}') WHERE relation = 'both_registers'::regclass;
+
+-- Partitioned parents, and inheritance children.
+CREATE TABLE visit (id int, year int, nhs numeric(10), PRIMARY KEY (id, year)) PARTITION BY LIST (year);
+CREATE TABLE visit_2024 PARTITION OF visit FOR VALUES IN (2024);
+CREATE TABLE visit_2025 PARTITION OF visit FOR VALUES IN (2025);
+CREATE TABLE finding (id int, visit_id int, year int, FOREIGN KEY (visit_id, year) REFERENCES visit);
+CREATE TABLE kept (id int PRIMARY KEY, nhs bigint);
+CREATE TABLE kept_child () INHERITS (kept);
+CREATE TABLE kept_note (id int, kept_id int REFERENCES kept);
+INSERT INTO visit VALUES (1, 2024, 9990000042), (1, 2025, 9990000050), (2, 2025, 9990000042);
+INSERT INTO finding VALUES (1, 1, 2024), (2, 1, 2025), (3, 2, 2025);
+INSERT INTO kept VALUES (1, 9990000050), (2, 9990000042);
+INSERT INTO kept_child VALUES (1, 9990000042), (3, 9990000050);
+INSERT INTO kept_note VALUES (1, 1), (2, 2);
+SELECT guard_table('visit', 'nhs', '{congenital_anomaly}');
+SELECT guard_table('kept', 'nhs', '{congenital_anomaly}');
+SELECT relation, path, action, row_count FROM erase('9990000042', '{congenital_anomaly}');
+SELECT tableoid::regclass, * FROM visit;
+TABLE finding;
+SELECT tableoid::regclass, * FROM kept ORDER BY id;
+TABLE kept_note;
+
+-- A long chain and a ring of references to oneself.
+CREATE TABLE chain (id int PRIMARY KEY, previous int REFERENCES chain, nhs bigint);
+INSERT INTO chain SELECT i, nullif(i - 1, 0), CASE i WHEN 1 THEN 9990000069 END FROM generate_series(1, 200) AS i;
+UPDATE chain SET previous = 200 WHERE id = 1;
+INSERT INTO chain VALUES (1000, NULL, 9990000077);
+CREATE INDEX ON chain (previous);
+SELECT guard_table('chain', 'nhs', '{congenital_anomaly}');
+SELECT relation, path, row_count FROM erase('9990000069', '{congenital_anomaly}') WHERE row_count > 0;
+SELECT id FROM chain;
+
+-- Mistakes.
+SELECT * FROM erase('9999999999', '{cancer}');
+\echo :SQLSTATE
+SELECT * FROM erase(NULL, '{cancer}');
+SELECT declare_reference(NULL, '{a}', 'visit', '{id}');
+SELECT * FROM erase('9990000018', '{}');
+SELECT * FROM erasure_preview('9990000018', '{cancers}');
+ALTER TABLE chain RENAME COLUMN nhs TO number;
+SELECT * FROM erase('9990000018', '{congenital_anomaly}');
+\echo :SQLSTATE
+-- A table that is gone is not in the way of the others.
+SELECT unguard_table('chain');
+DROP TABLE kept, kept_child, kept_note;
+SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
+
+SELECT erasure_tables('{cancer}');
+DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;
+DROP TABLE mother, baby, anomaly, chain, visit, finding, both_registers, rare_case, note, a_side, b_side, letter, imaging, drug, cycle, regimen, tumour CASCADE;
+DROP SCHEMA "Registry" CASCADE;
+DROP FUNCTION keep, keep_a_copy, delete_notes;

@@ -1,0 +1,82 @@
+-- The exclusion list, and what a backend keeps of it.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+
+SELECT * FROM register ORDER BY code;
+
+SELECT exclude('9990000018', '{cancer,rare_disease}');
+SELECT exclude('9990000018', '{cancer}');
+SELECT register, count(*) FROM exclusion GROUP BY register ORDER BY register;
+SELECT is_excluded('9990000018', 'cancer') AS literal,
+       is_excluded('999 000 0018'::text, 'cancer') AS text,
+       is_excluded(9990000018, 'cancer') AS bigint,
+       is_excluded('9990000018'::nhs_number, 'cancer') AS nhs_number,
+       is_excluded('9990000018', 'congenital_anomaly') AS other_register,
+       is_excluded('9990000026', 'cancer') AS other_patient;
+-- What is not an NHS number is neither on the list nor off it.
+SELECT is_excluded('9990000019', 'cancer'), is_excluded(9990000019, 'cancer'),
+       is_excluded('', 'cancer'), is_excluded(NULL::text, 'cancer');
+-- The register may change from row to row.
+SELECT code, is_excluded('9990000018', code) FROM register ORDER BY code;
+
+-- A register that does not exist is an error, not an empty list.
+SELECT is_excluded('9990000018', 'cancers');
+\echo :SQLSTATE
+SELECT is_excluded('9990000018', repeat('c', 100));
+SELECT exclude('9990000018', '{cancers}');
+SELECT exclude('9990000018', '{}');
+SELECT exclude('9990000018', NULL);
+SELECT exclude('9990000018', '{cancer,NULL}');
+SELECT exclude(NULL, '{cancer}');
+SELECT readmit('9990000018', '{cancers}');
+
+-- A placeholder is nobody: it cannot be excluded and never matches.
+SELECT exclude('9999999999', '{cancer}');
+\echo :SQLSTATE
+INSERT INTO exclusion SELECT 'cancer', encode_nhs_number('9999999999');
+SELECT is_excluded('9999999999', 'cancer');
+DELETE FROM exclusion WHERE encoded_nhs_number = encode_nhs_number('9999999999');
+
+-- A change is seen at once, and gone when it is taken back.
+BEGIN;
+SELECT exclude('9990000026', '{cancer}');
+SELECT is_excluded('9990000026', 'cancer');
+ROLLBACK;
+SELECT is_excluded('9990000026', 'cancer');
+BEGIN;
+SAVEPOINT s;
+SELECT exclude('9990000026', '{cancer}');
+SELECT is_excluded('9990000026', 'cancer');
+ROLLBACK TO s;
+SELECT is_excluded('9990000026', 'cancer');
+COMMIT;
+SELECT readmit('9990000018', '{cancer}');
+SELECT is_excluded('9990000018', 'cancer'), is_excluded('9990000018', 'rare_disease');
+BEGIN;
+TRUNCATE exclusion;
+SELECT is_excluded('9990000018', 'rare_disease');
+ROLLBACK;
+SELECT is_excluded('9990000018', 'rare_disease');
+BEGIN;
+SET LOCAL session_replication_role = replica;
+DELETE FROM exclusion;
+SELECT is_excluded('9990000018', 'rare_disease') AS also_for_a_replica;
+ROLLBACK;
+
+-- A site's own register.
+INSERT INTO register VALUES ('screening', 'Screening Register');
+SELECT exclude('9990000018', '{screening}');
+SELECT is_excluded('9990000018', 'screening');
+DELETE FROM register WHERE code = 'screening';
+DELETE FROM exclusion WHERE register = 'screening';
+DELETE FROM register WHERE code = 'screening';
+SELECT is_excluded('9990000018', 'screening');
+INSERT INTO register VALUES (repeat('x', 64), 'too long');
+
+-- Larger than one step of the rebuild.
+INSERT INTO exclusion
+    SELECT 'cancer', encode_nhs_number(i::nhs_number) FROM generate_series(9990000000, 9990005000) AS i
+        WHERE nhs_number_or_null(i::text) IS NOT NULL;
+SELECT count(*), count(*) FILTER (WHERE is_excluded(i, 'cancer')) AS excluded
+    FROM generate_series(9990000000, 9990010000) AS i WHERE nhs_number_or_null(i::text) IS NOT NULL;
+DELETE FROM exclusion;

@@ -1,0 +1,215 @@
+-- The guard: reject and skip, on every type of column.
+SET search_path = public, ndrs_optout;
+SELECT exclude('9990000018', '{cancer}');
+
+-- Every type, with a batch of: another patient, the patient, a missing number.
+CREATE TABLE as_text (id int, number text);
+CREATE TABLE as_varchar (id int, number varchar(20));
+CREATE TABLE as_char (id int, number char(10));
+CREATE TABLE as_bigint (id int, number bigint);
+CREATE TABLE as_numeric (id int, number numeric(12,2));
+CREATE TABLE as_nhs_number (id int, number nhs_number);
+CREATE DOMAIN text_domain AS text;
+CREATE TABLE as_domain (id int, number text_domain);
+DO $$
+DECLARE
+    t regclass;
+    state text;
+    message text;
+BEGIN
+    FOREACH t IN ARRAY '{as_text,as_varchar,as_char,as_bigint,as_numeric,as_nhs_number,as_domain}'::regclass[] LOOP
+        PERFORM guard_table(t, 'number', '{cancer}');
+        BEGIN
+            EXECUTE format('INSERT INTO %s VALUES (1, ''9990000026''), (2, ''9990000018''), (3, NULL)', t);
+            RAISE EXCEPTION 'not rejected by %', t;
+        EXCEPTION WHEN SQLSTATE 'ND001' THEN
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+            RAISE NOTICE '% %', state, message;
+        END;
+        PERFORM unguard_table(t);
+        PERFORM guard_table(t, 'number', '{cancer}', 'skip');
+        EXECUTE format('INSERT INTO %s VALUES (1, ''9990000026''), (2, ''9990000018''), (3, NULL)', t);
+    END LOOP;
+END
+$$;
+SELECT 'as_text', id, number::text FROM as_text UNION ALL SELECT 'as_varchar', id, number::text FROM as_varchar
+UNION ALL SELECT 'as_char', id, number::text FROM as_char UNION ALL SELECT 'as_bigint', id, number::text FROM as_bigint
+UNION ALL SELECT 'as_numeric', id, number::text FROM as_numeric
+UNION ALL SELECT 'as_nhs_number', id, number::text FROM as_nhs_number
+UNION ALL SELECT 'as_domain', id, number::text FROM as_domain;
+SELECT target, finding, rows_skipped FROM guard_count ORDER BY target::text;
+
+-- However the number is written.
+CREATE TABLE patient (id int PRIMARY KEY, nhs_number text, name text);
+SELECT guard_table('patient', 'nhs_number', '{cancer}', 'skip');
+INSERT INTO patient (id, nhs_number) VALUES
+    (1, '9990000018'), (2, '999 000 0018'), (3, '999-000-0018'), (4, E'999\u00A0000\u00A00018'),
+    (5, E'\uFF19\uFF19\uFF19\uFF10\uFF10\uFF10\uFF10\uFF10\uFF11\uFF18'), (6, E' 9990000018\r\n'), (7, '9990000026');
+SELECT id FROM patient;
+\d patient
+
+-- A row cannot be dropped by changing it.
+UPDATE patient SET nhs_number = '9990000018' WHERE id = 7;
+\echo :SQLSTATE
+UPDATE patient SET name = 'x' WHERE id = 7;
+
+-- COPY: skip loads the rest, reject nothing; the message names the line.
+COPY patient FROM stdin;
+11	9990000034	seeded name
+12	9990000018	seeded name
+13	9990000042	seeded name
+\.
+SELECT id FROM patient ORDER BY id;
+CREATE TABLE tumour (id int, nhs_number char(10), site text);
+SELECT guard_table('tumour', 'nhs_number', '{cancer}');
+COPY tumour FROM stdin;
+1	9990000034	seeded name
+2	9990000018	seeded name
+3	9990000042	seeded name
+\.
+SELECT count(*) FROM tumour;
+INSERT INTO tumour VALUES (1, '9990000034', 'x');
+
+-- What cannot be read, and what is missing.
+INSERT INTO tumour VALUES (4, '999000001x', 'seeded name');
+\echo :SQLSTATE
+INSERT INTO tumour VALUES (5, '9990000019', 'seeded name');
+INSERT INTO tumour VALUES (6, NULL, 'x'), (7, '', 'x'), (8, '9999999999', 'x');
+SELECT id FROM tumour ORDER BY id;
+SELECT unguard_table('tumour');
+SELECT guard_table('tumour', 'nhs_number', '{cancer}', on_missing => 'reject', on_unreadable => 'allow');
+INSERT INTO tumour VALUES (9, '999000001x', 'x');
+INSERT INTO tumour VALUES (10, NULL, 'seeded name');
+\echo :SQLSTATE
+INSERT INTO tumour VALUES (11, '9999999999', 'seeded name');
+UPDATE tumour SET site = 'y' WHERE id = 6;
+SELECT unguard_table('tumour');
+SELECT guard_table('tumour', 'nhs_number', '{cancer}', 'skip', 'skip', 'skip');
+INSERT INTO tumour VALUES (12, NULL, 'x'), (13, 'old', 'x'), (14, '9990000018', 'x'), (15, '1111111111', 'x');
+SELECT id FROM tumour ORDER BY id;
+SELECT finding, rows_skipped FROM guard_count WHERE target = 'tumour'::regclass ORDER BY finding;
+
+-- Counts follow savepoints.
+CREATE TABLE counted (nhs_number bigint);
+SELECT guard_table('counted', 'nhs_number', '{cancer}', 'skip');
+BEGIN;
+INSERT INTO counted VALUES (9990000018);
+SAVEPOINT a;
+INSERT INTO counted VALUES (9990000018), (9990000018);
+SAVEPOINT b;
+INSERT INTO counted SELECT 9990000018 FROM generate_series(1, 100);
+ROLLBACK TO b;
+RELEASE a;
+COMMIT;
+SELECT rows_skipped FROM guard_count WHERE target = 'counted'::regclass;
+BEGIN;
+INSERT INTO counted VALUES (9990000018);
+ROLLBACK;
+SELECT rows_skipped FROM guard_count WHERE target = 'counted'::regclass;
+DO $$
+BEGIN
+    BEGIN
+        INSERT INTO counted VALUES (9990000018);
+        PERFORM 1 / 0;
+    EXCEPTION WHEN division_by_zero THEN
+        INSERT INTO counted VALUES (9990000018);
+    END;
+END
+$$;
+SELECT rows_skipped FROM guard_count WHERE target = 'counted'::regclass;
+
+-- The backstop: a trigger that comes later, a disabled trigger, a replica.
+CREATE TABLE backstop (id int, nhs_number text);
+SELECT guard_table('backstop', 'nhs_number', '{cancer}', 'skip');
+CREATE FUNCTION rewrite_number() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.nhs_number := '9990000018'; RETURN NEW; END $$;
+CREATE TRIGGER zzz_rewrite BEFORE INSERT ON backstop FOR EACH ROW EXECUTE FUNCTION rewrite_number();
+INSERT INTO backstop VALUES (1, '9990000026');
+\echo :SQLSTATE
+DROP TRIGGER zzz_rewrite ON backstop;
+ALTER TABLE backstop DISABLE TRIGGER ALL;
+INSERT INTO backstop VALUES (1, '9990000018');
+\echo :SQLSTATE
+COPY backstop FROM stdin;
+1	9990000026
+2	9990000018
+\.
+ALTER TABLE backstop ENABLE TRIGGER ALL;
+ALTER TABLE backstop ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
+SET session_replication_role = replica;
+INSERT INTO backstop VALUES (1, '9990000018');
+RESET session_replication_role;
+SELECT count(*) FROM backstop;
+
+-- Partitions: those that are there, those that come, rows that move, columns in
+-- another order, and a partition written to directly.
+CREATE TABLE visit (id int, nhs_number text, year int) PARTITION BY RANGE (year);
+CREATE TABLE visit_2024 PARTITION OF visit FOR VALUES FROM (2024) TO (2025);
+CREATE TABLE visit_2025 (year int, dropped int, nhs_number text, id int);
+ALTER TABLE visit_2025 DROP COLUMN dropped;
+ALTER TABLE visit ATTACH PARTITION visit_2025 FOR VALUES FROM (2025) TO (2026);
+SELECT guard_table('visit', 'nhs_number', '{cancer}', 'skip');
+CREATE TABLE visit_2026 PARTITION OF visit FOR VALUES FROM (2026) TO (2027);
+INSERT INTO visit VALUES (1, '9990000018', 2024), (2, '9990000018', 2025), (3, '9990000018', 2026), (4, '9990000026', 2025);
+INSERT INTO visit_2024 VALUES (5, '9990000018', 2024);
+INSERT INTO visit_2025 (id, nhs_number, year) VALUES (6, '9990000018', 2025);
+INSERT INTO visit_2026 VALUES (7, '9990000018', 2026);
+UPDATE visit SET year = 2026, nhs_number = '9990000018' WHERE id = 4;
+SELECT tgrelid::regclass, tgenabled FROM pg_trigger WHERE tgname LIKE 'ndrs_optout_guard_%' AND tgrelid::regclass::text LIKE 'visit%' ORDER BY 1;
+SELECT * FROM visit;
+SELECT target, rows_skipped FROM guard_count WHERE target = 'visit'::regclass;
+
+-- A table that serves several registers: excluded from all of them, or not.
+CREATE TABLE shared (nhs_number text);
+SELECT guard_table('shared', 'nhs_number', '{cancer,rare_disease}');
+INSERT INTO shared VALUES ('9990000018');
+SELECT exclude('9990000018', '{rare_disease}');
+INSERT INTO shared VALUES ('9990000018');
+\echo :SQLSTATE
+
+-- Guarding late tells how many rows are there already.
+CREATE TABLE late (nhs_number numeric);
+INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
+SELECT guard_table('late', 'nhs_number', '{cancer}');
+SELECT target, nhs_number_column, registers, on_match, on_missing, on_unreadable FROM guard WHERE target = 'late'::regclass;
+
+-- Mistakes.
+\set SHOW_CONTEXT never
+SELECT guard_table('late', 'nhs_number', '{cancer}');
+SELECT guard_table('late', 'no_such', '{cancer}');
+SELECT guard_table('late', 'nhs_number', '{cancers}');
+SELECT guard_table('late', 'nhs_number', '{cancer}', 'ignore');
+SELECT guard_table('late', 'nhs_number', '{cancer}', NULL);
+SELECT guard_table('late', 'nhs_number', '{cancer}', on_missing => 'maybe');
+SELECT guard_table('guard_count', 'target', '{cancer}');
+CREATE TABLE unsuitable (i int, d date, t text, g text GENERATED ALWAYS AS (t) STORED);
+SELECT guard_table('unsuitable', 'i', '{cancer}');
+SELECT guard_table('unsuitable', 'd', '{cancer}');
+SELECT guard_table('unsuitable', 'g', '{cancer}');
+SELECT unguard_table('unsuitable');
+SELECT guard_table(NULL, 'nhs_number', '{cancer}');
+SELECT guard_row();
+CREATE TRIGGER bad AFTER INSERT ON unsuitable FOR EACH ROW EXECUTE FUNCTION guard_row('t', 'skip', 'allow', 'allow', 'cancer');
+INSERT INTO unsuitable (t) VALUES ('9990000018');
+DROP TRIGGER bad ON unsuitable;
+
+-- A renamed column is an error until the table is guarded again.
+ALTER TABLE late RENAME COLUMN nhs_number TO number;
+INSERT INTO late VALUES (9990000026);
+SELECT unguard_table('late');
+SELECT guard_table('late', 'number', '{cancer}');
+INSERT INTO late VALUES (9990000018);
+
+-- Unguarded means unguarded.
+SELECT unguard_table('visit');
+SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'ndrs_optout_guard_%' AND tgrelid::regclass::text LIKE 'visit%';
+INSERT INTO visit VALUES (1, '9990000018', 2024);
+SELECT count(*) FROM visit WHERE nhs_number = '9990000018';
+
+SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;
+DELETE FROM guard_tally;
+DELETE FROM exclusion;
+DROP TABLE as_text, as_varchar, as_char, as_bigint, as_numeric, as_nhs_number, as_domain, patient, tumour, counted,
+    backstop, visit, shared, late, unsuitable;
+DROP DOMAIN text_domain;
+DROP FUNCTION rewrite_number;

@@ -1,0 +1,155 @@
+-- The opt-out case, from the request to the letter.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+SET datestyle = 'ISO, DMY';
+
+CREATE TABLE patient (patient_id int PRIMARY KEY, nhs_number text);
+CREATE TABLE tumour (tumour_id int PRIMARY KEY, patient_id int REFERENCES patient);
+CREATE TABLE relative (relative_id int, patient_id int REFERENCES patient ON DELETE SET NULL);
+CREATE TABLE rare_patient (id int, nhs_number nhs_number);
+INSERT INTO patient VALUES (1, '999 000 0018'), (2, '9990000026');
+INSERT INTO tumour VALUES (1, 1), (2, 1), (3, 2);
+INSERT INTO relative VALUES (1, 1);
+INSERT INTO rare_patient VALUES (1, '9990000026');
+SELECT guard_table('patient', 'nhs_number', '{cancer}', 'skip') AS patient,
+       guard_table('rare_patient', 'nhs_number', '{rare_disease}') AS rare_patient;
+
+-- Dates are relative to today, which the output must not show.
+CREATE VIEW progress AS
+    SELECT case_id, state, registers, due_on - current_date AS due_in, days_left, overdue, missing, next_action
+        FROM case_progress;
+
+-- Form first, proofs later: the clock starts with the second proof.
+SELECT open_case('9990000018', '{rare_disease,cancer}', form_received_on => current_date - 12) AS case_id \gset
+SELECT * FROM progress;
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT complete_case(:case_id);
+\echo :SQLSTATE
+SELECT record_identity(:case_id, 'identity', 'passport', current_date - 11);
+SELECT missing FROM progress;
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT is_excluded('9990000018', 'cancer') AS excluded_without_proof;
+-- A second document for the same proof takes the place of the first.
+SELECT record_identity(:case_id, 'identity', 'driving_licence', current_date - 10);
+SELECT record_identity(:case_id, 'address', 'bank_statement', current_date - 5);
+SELECT * FROM progress;
+SELECT record_identity(:case_id, 'address', 'utility_bill');
+\echo :SQLSTATE
+
+-- Not for another patient, not in a transaction block, not step by step.
+CALL carry_out(:case_id, '9990000026');
+\echo :SQLSTATE
+BEGIN;
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT case_certify(:case_id, '9990000018');
+\echo :SQLSTATE
+BEGIN;
+SELECT case_exclude(:case_id, '9990000018');
+SELECT case_certify(:case_id, '9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT state, is_excluded('9990000018', 'cancer') FROM progress;
+
+-- Nor with an old snapshot, nor when the patient was readmitted meanwhile.
+SELECT case_exclude(:case_id, '9990000018');
+SELECT * FROM progress;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT case_certify(:case_id, '9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+SELECT readmit('9990000018', '{rare_disease}');
+SELECT case_certify(:case_id, '9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT state FROM progress;
+
+-- From where it stands, whatever the session's isolation level.
+SET default_transaction_isolation = serializable;
+CALL carry_out(:case_id, '9990000018');
+RESET default_transaction_isolation;
+SELECT * FROM progress;
+SELECT registers, relation, path, action, row_count FROM case_erasure WHERE row_count > 0;
+SELECT * FROM patient;
+SELECT * FROM tumour;
+SELECT * FROM relative;
+-- Done again, it says so.
+CALL carry_out(:case_id, '9990000018');
+
+-- The letter says what was done, and the proofs are gone.
+SELECT count(*) FROM identity_evidence;
+SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
+\echo :letter
+SELECT count(*) FROM identity_evidence;
+SELECT complete_case(:case_id) LIKE 'Our reference: opt-out case%' AS again;
+SELECT case_id, state, days_left, overdue, next_action FROM progress;
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT record_identity(:case_id, 'address', 'utility_bill');
+\echo :SQLSTATE
+
+-- What arrives afterwards.
+INSERT INTO patient VALUES (9, '9990000018'), (10, '9990000034');
+INSERT INTO rare_patient VALUES (9, '9990000018');
+\echo :SQLSTATE
+SELECT * FROM patient ORDER BY 1;
+
+-- Proofs first, form later; a parent; one register; nothing held.
+SELECT open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date, (current_date - interval '13 years' + interval '1 day')::date) AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport', current_date - 30);
+SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 30);
+SELECT due_in, days_left FROM progress WHERE case_id = :case_id;
+CALL carry_out(:case_id, '9990000042');
+SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
+\echo :letter
+-- On the thirteenth birthday a child is none.
+SELECT open_case('9990000050', '{cancer}', 'parent', 'post', current_date, (current_date - interval '13 years')::date);
+SELECT open_case('9990000050', '{cancer}', 'parent');
+
+-- One open case for a patient and register; another register is another matter.
+SELECT open_case('9990000026', '{cancer}', 'representative', 'online', current_date - 30) AS case_id \gset
+SELECT open_case('9990000026', '{cancer,rare_disease}');
+\echo :SQLSTATE
+SELECT open_case('9990000026', '{rare_disease}') AS other_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport', current_date - 25);
+SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 26);
+-- The most urgent first.
+SELECT case_id, state, due_in, days_left, overdue FROM progress;
+
+-- Mistakes.
+SELECT open_case('9999999999', '{cancer}');
+SELECT open_case(NULL, '{cancer}');
+SELECT open_case('9990000050', '{cancers}');
+SELECT open_case('9990000050', NULL);
+SELECT open_case('9990000050', '{cancer}', 'friend');
+SELECT open_case('9990000050', '{cancer}', NULL);
+SELECT open_case('9990000050', '{cancer}', 'self', 'pigeon');
+SELECT open_case('9990000050', '{cancer}', 'self', 'email', current_date + 1);
+SELECT open_case('9990000050', '{cancer}', 'self', 'email', NULL);
+SELECT open_case('9990000050', '{cancer}', 'self', 'email', current_date, current_date + 1);
+SELECT record_identity(:other_id, 'identity', 'utility_bill');
+SELECT record_identity(:other_id, 'face', 'passport');
+SELECT record_identity(:other_id, NULL, 'passport');
+SELECT record_identity(:other_id, 'identity', NULL);
+SELECT record_identity(:other_id, 'identity', 'passport', current_date + 1);
+SELECT record_identity(:other_id, 'identity', 'passport', NULL);
+SELECT record_identity(12345, 'identity', 'passport');
+\echo :SQLSTATE
+SELECT record_identity(NULL, 'identity', 'passport');
+SELECT complete_case(NULL);
+CALL carry_out(NULL, '9990000018');
+CALL carry_out(:case_id, NULL);
+CALL carry_out(:case_id, '9999999999');
+SELECT case_id, state FROM progress ORDER BY case_id;
+
+-- English.
+SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_list('{a,b,c}'), english_date('2026-07-05');
+
+SELECT unguard_table(target) FROM guard;
+DELETE FROM case_erasure; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
+DROP VIEW progress;
+DROP TABLE tumour, relative, patient, rare_patient;

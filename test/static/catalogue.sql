@@ -1,0 +1,99 @@
+-- catalogue: what must hold for every object of the extension, as the server's
+-- catalogues show it.
+--
+-- Run by test/run in a database with ndrs_optout and plpgsql_check.  Each check
+-- prints "check: NAME"; its query returns what is wrong, so no row when all is well.
+
+SET search_path = public, pg_catalog;
+
+CREATE TEMPORARY VIEW member AS
+SELECT d.classid, d.objid, i.type, i.identity
+FROM pg_depend d
+    JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+    CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) i
+WHERE e.extname = 'ndrs_optout' AND d.deptype = 'e';
+
+CREATE TEMPORARY VIEW member_function AS
+SELECT m.identity, p.*, l.lanname
+FROM member m
+    JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+    JOIN pg_language l ON l.oid = p.prolang;
+
+\echo check: the extension has objects
+SELECT 'none' WHERE NOT EXISTS (SELECT FROM member);
+
+-- What comes with another object needs no comment of its own: an array type with
+-- its element's, a row type with its table, an identity column's sequence.  Casts
+-- are read through their types.
+\echo check: every object has a comment
+SELECT m.type, m.identity
+FROM member m
+    LEFT JOIN pg_type t ON m.classid = 'pg_type'::regclass AND m.objid = t.oid
+    LEFT JOIN pg_class r ON r.oid = t.typrelid
+WHERE NOT EXISTS (
+        SELECT FROM pg_description c
+        WHERE c.classoid = m.classid AND c.objoid = m.objid AND c.objsubid = 0)
+    AND m.type NOT IN ('cast', 'default acl')
+    AND NOT EXISTS (SELECT FROM pg_type element WHERE element.typarray = t.oid)
+    AND (r.relkind IS NULL OR r.relkind = 'c')
+    AND NOT EXISTS (
+        SELECT FROM pg_depend owned
+        WHERE m.classid = 'pg_class'::regclass AND m.type = 'sequence'
+            AND owned.classid = m.classid AND owned.objid = m.objid
+            AND owned.refclassid = 'pg_class'::regclass AND owned.deptype IN ('a', 'i'))
+ORDER BY 1, 2;
+
+-- A procedure that controls transactions may not pin it, and qualifies instead.
+\echo check: every SQL and PL/pgSQL function pins search_path
+SELECT identity
+FROM member_function
+WHERE lanname IN ('sql', 'plpgsql') AND prokind <> 'p'
+    AND NOT EXISTS (SELECT FROM unnest(proconfig) setting WHERE setting LIKE 'search_path=%')
+ORDER BY 1;
+
+-- A CHECK constraint runs its function with the rights of whoever inserts.
+\echo check: PUBLIC may execute nothing but guard_admits
+SELECT DISTINCT identity
+FROM member_function
+    CROSS JOIN LATERAL aclexplode(coalesce(proacl, acldefault('f', proowner))) acl
+WHERE acl.grantee = 0 AND proname <> 'guard_admits'
+ORDER BY 1;
+
+\echo check: PUBLIC may neither use the schema nor create in it
+SELECT acl.privilege_type
+FROM pg_namespace
+    CROSS JOIN LATERAL aclexplode(nspacl) acl
+WHERE nspname = 'ndrs_optout' AND acl.grantee = 0
+ORDER BY 1;
+
+\echo check: PUBLIC has no right on a table, view, sequence or column
+SELECT m.identity, acl.privilege_type
+FROM member m
+    JOIN pg_class r ON m.classid = 'pg_class'::regclass AND m.objid = r.oid
+    CROSS JOIN LATERAL aclexplode(r.relacl) acl
+WHERE acl.grantee = 0
+UNION ALL
+SELECT m.identity || '.' || a.attname, acl.privilege_type
+FROM member m
+    JOIN pg_attribute a ON m.classid = 'pg_class'::regclass AND m.objid = a.attrelid
+    CROSS JOIN LATERAL aclexplode(a.attacl) acl
+WHERE acl.grantee = 0
+ORDER BY 1, 2;
+
+-- A trigger function is checked against each table that uses it: without one,
+-- NEW and OLD have no columns.
+\echo check: plpgsql_check finds neither error nor warning
+WITH target AS (
+    SELECT f.identity, f.oid, t.tgrelid AS relid, t.tgoldtable AS oldtable, t.tgnewtable AS newtable
+    FROM member_function f
+        LEFT JOIN pg_trigger t ON t.tgfoid = f.oid
+    WHERE f.lanname = 'plpgsql'
+        AND (f.prorettype <> 'trigger'::regtype OR t.tgrelid IS NOT NULL)
+)
+SELECT DISTINCT t.identity, c.lineno, c.level, c.sqlstate, c.message, c.detail, c.hint
+FROM target t
+    CROSS JOIN LATERAL plpgsql_check_function_tb(
+        t.oid::regprocedure, coalesce(t.relid, 0::oid)::regclass, fatal_errors => false,
+        oldtable => t.oldtable, newtable => t.newtable) c
+WHERE c.level LIKE 'error%' OR c.level LIKE 'warning%'
+ORDER BY 1, 2;
