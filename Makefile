@@ -25,6 +25,7 @@ PIECES = $(addprefix sql/install/, \
 	encoding.sql \
 	exclusion_list.sql \
 	guard.sql \
+	erasure_ways.sql \
 	erasure.sql \
 	optout_case.sql \
 	letter.sql \

@@ -70,34 +70,21 @@ ndrs_generation(void)
 	return generation;
 }
 
-static Oid
-ndrs_namespace(void)
-{
-	Oid			oid = get_namespace_oid(NDRS_SCHEMA, true);
-
-	if (!OidIsValid(oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("extension \"ndrs_optout\" is not installed in this database"),
-				 ndrs_errhidevalues()));
-	return oid;
-}
-
 /*
  * OID of one of our tables.  Looked up by name each time, because dropping and
  * creating the extension in one session gives it a new one; a watched table's
  * is remembered for the callback.
  */
 Oid
-ndrs_relation(const char *name)
+ndrs_relation(const char *name, bool missing_ok)
 {
-	Oid			relid = get_relname_relid(name, ndrs_namespace());
+	Oid			nspid = get_namespace_oid(NDRS_SCHEMA, true);
+	Oid			relid = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
 
-	if (!OidIsValid(relid))
+	if (!OidIsValid(relid) && !missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" of extension \"ndrs_optout\" does not exist",
-						name),
+				 errmsg("extension \"ndrs_optout\" is not installed in this database"),
 				 ndrs_errhidevalues()));
 	for (int i = 0; i < lengthof(watched); i++)
 	{
@@ -112,7 +99,7 @@ ndrs_type(const char *name)
 {
 	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 						   CStringGetDatum(name),
-						   ObjectIdGetDatum(ndrs_namespace()));
+						   ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, true)));
 }
 
 /*

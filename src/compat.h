@@ -45,13 +45,24 @@ ndrs_soft_error_wanted(Node *context)
 #include "storage/procarray.h"
 #endif
 
+/*
+ * The process that runs this transaction, or NULL.  A prepared transaction is
+ * still known by the virtual id of the backend that prepared it, which goes on
+ * to other transactions, or ends and leaves its place to another process.
+ */
 static inline PGPROC *
 ndrs_vxid_proc(VirtualTransactionId vxid)
 {
+	PGPROC	   *proc;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return NULL;
 #if PG_VERSION_NUM >= 170000
-	return ProcNumberGetProc(vxid.procNumber);
+	proc = ProcNumberGetProc(vxid.procNumber);
+	return proc != NULL && proc->vxid.lxid == vxid.localTransactionId ? proc : NULL;
 #else
-	return BackendIdGetProc(vxid.backendId);
+	proc = BackendIdGetProc(vxid.backendId);
+	return proc != NULL && proc->lxid == vxid.localTransactionId ? proc : NULL;
 #endif
 }
 

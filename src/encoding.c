@@ -99,7 +99,7 @@ check_key_file(int fd)
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
-		key_missing(psprintf("The key file cannot be examined: %s.", strerror(errno)));
+		key_missing(psprintf("The key file cannot be examined: %m."));
 	if (!S_ISREG(st.st_mode))
 		key_missing("The key file is not a regular file.");
 	if (st.st_uid != geteuid() && st.st_uid != 0)
@@ -152,7 +152,7 @@ read_key_file(uint8 *key)
 	/* Without O_NONBLOCK a FIFO would hold us up before it is refused. */
 	fd = OpenTransientFile(ndrs_key_file, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
-		key_missing(psprintf("The key file cannot be opened: %s.", strerror(errno)));
+		key_missing(psprintf("The key file cannot be opened: %m."));
 	check_key_file(fd);
 	length = read(fd, content, sizeof(content));
 	CloseTransientFile(fd);
@@ -182,7 +182,10 @@ padded_state(const uint8 *key, uint8 pad)
 		EVP_DigestUpdate(state, block, sizeof(block));
 	OPENSSL_cleanse(block, sizeof(block));
 	if (!ok)
+	{
+		EVP_MD_CTX_free(state);
 		elog(ERROR, "could not set up SHA-256");
+	}
 	return state;
 }
 
@@ -250,7 +253,7 @@ load_key(void)
 static void
 check_recorded_key(void)
 {
-	Relation	rel = table_open(ndrs_relation("encoding_key"), AccessShareLock);
+	Relation	rel = table_open(ndrs_relation("encoding_key", false), AccessShareLock);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple = systable_getnext(scan);
 	bool		recorded = HeapTupleIsValid(tuple);
@@ -351,7 +354,8 @@ ndrs_optout_encoded_nhs_number_in(PG_FUNCTION_ARGS)
 		ereturn(fcinfo->context, (Datum) 0,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("invalid encoded NHS number"),
-				 errdetail("An encoded NHS number is written as 32 hexadecimal digits.")));
+				 errdetail("An encoded NHS number is written as 32 hexadecimal digits."),
+				 ndrs_errhidevalues_unless_soft(fcinfo->context)));
 	PG_RETURN_POINTER(result);
 }
 

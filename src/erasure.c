@@ -1,6 +1,7 @@
 /*
  * erasure.c
- *		Waiting for the writers that may have passed the guard.
+ *		What the erasure cannot do in SQL: wait for the writers that may have
+ *		passed the guard, and delete with the rights of a table's owner.
  *
  * A writer checks the exclusion list after it has locked the table and keeps
  * the lock until its end.  So once an exclusion is committed and announced,
@@ -12,57 +13,115 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
 
 /* Conflicts with every lock under which rows are written */
 #define WRITERS_CONFLICT	ShareLock
 
-/* Names are looked up before the wait: not in a transaction that failed */
-typedef struct WrittenTable
+typedef struct Writer
 {
-	LOCKTAG		tag;
-	char	   *name;
-} WrittenTable;
+	VirtualTransactionId vxid;
+	const char *table;			/* one of those that it is writing to */
+} Writer;
 
 /*
- * A sentence for each table and transaction that is being waited for.
+ * Add the transactions that are writing to a table.  A lazy VACUUM holds a
+ * conflicting lock as well, for hours maybe, but brings no rows.
+ */
+static List *
+add_writers(List *writers, Oid relid, const char *table)
+{
+	VirtualTransactionId *vxid;
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	vxid = GetLockConflicts(&tag, WRITERS_CONFLICT, NULL);
+	for (; VirtualTransactionIdIsValid(*vxid); vxid++)
+	{
+		PGPROC	   *proc = ndrs_vxid_proc(*vxid);
+		Writer	   *writer;
+
+		if (proc != NULL && (proc->statusFlags & PROC_IN_VACUUM) != 0)
+			continue;
+		writer = palloc(sizeof(Writer));
+		writer->vxid = *vxid;
+		writer->table = table;
+		writers = lappend(writers, writer);
+	}
+	return writers;
+}
+
+/*
+ * Sentences on the writers from this one on.
  */
 static char *
-describe_writers(WrittenTable *tables, int ntables)
+describe_writers(List *writers, int first)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	for (int i = 0; i < ntables; i++)
+	for (int i = first; i < list_length(writers); i++)
 	{
-		VirtualTransactionId *holder;
+		Writer	   *writer = list_nth(writers, i);
+		PGPROC	   *proc = ndrs_vxid_proc(writer->vxid);
 
-		holder = GetLockConflicts(&tables[i].tag, WRITERS_CONFLICT, NULL);
-		for (; VirtualTransactionIdIsValid(*holder); holder++)
-		{
-			PGPROC	   *proc;
-
-			if (buf.len > 0)
-				appendStringInfoChar(&buf, '\n');
-			if (VirtualTransactionIdIsRecoveredPreparedXact(*holder))
-				appendStringInfo(&buf, "Prepared transaction %u is writing to table \"%s\".",
-								 holder->localTransactionId, tables[i].name);
-			else if ((proc = ndrs_vxid_proc(*holder)) != NULL && proc->pid != 0)
-				appendStringInfo(&buf, "Process %d is writing to table \"%s\".",
-								 proc->pid, tables[i].name);
-			else
-				appendStringInfo(&buf, "A prepared transaction is writing to table \"%s\".",
-								 tables[i].name);
-		}
+		if (buf.len > 0)
+			appendStringInfoChar(&buf, '\n');
+		if (proc != NULL && proc->pid != 0)
+			appendStringInfo(&buf, "Process %d is writing to table \"%s\".",
+							 proc->pid, writer->table);
+		else
+			appendStringInfo(&buf, "A prepared transaction is writing to table \"%s\"; see pg_prepared_xacts.",
+							 writer->table);
 	}
 	return buf.data;
+}
+
+/*
+ * Wait for each of the writers to end.
+ */
+static void
+wait_for(List *writers)
+{
+	MemoryContext outer = CurrentMemoryContext;
+
+	for (volatile int i = 0; i < list_length(writers); i++)
+	{
+		Writer	   *writer = list_nth(writers, i);
+
+		PG_TRY();
+		{
+			VirtualXactLock(writer->vxid, true);
+		}
+		PG_CATCH();
+		{
+			ErrorData  *error;
+
+			MemoryContextSwitchTo(outer);
+			error = CopyErrorData();
+			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+				PG_RE_THROW();
+			FlushErrorState();
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("lock timeout while waiting for transactions that began to write before the patient was excluded"),
+					 errdetail_internal("%s", describe_writers(writers, i)),
+					 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended."),
+					 ndrs_errhidevalues()));
+		}
+		PG_END_TRY();
+	}
 }
 
 /*
@@ -78,61 +137,78 @@ Datum
 ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 {
 	ArrayType  *relations = PG_GETARG_ARRAYTYPE_P(0);
-	MemoryContext outer = CurrentMemoryContext;
-	WrittenTable *tables;
-	List	   *tags = NIL;
-	LOCKTAG		list_tag;
+	List	   *writers = NIL;
 	Datum	   *relids;
 	bool	   *nulls;
 	int			nrelids;
-	int			ntables = 0;
-	char	   *writers;
+
+	wait_for(add_writers(NIL, ndrs_relation("exclusion", false), "exclusion"));
 
 	deconstruct_array(relations, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
 					  &relids, &nulls, &nrelids);
-	tables = palloc(nrelids * sizeof(WrittenTable));
 	for (int i = 0; i < nrelids; i++)
 	{
-		char	   *name = nulls[i] ? NULL : get_rel_name(DatumGetObjectId(relids[i]));
+		char	   *table = nulls[i] ? NULL : get_rel_name(DatumGetObjectId(relids[i]));
 
 		/* A table that was dropped meanwhile has no writers. */
-		if (name == NULL)
-			continue;
-		tables[ntables].name = name;
-		SET_LOCKTAG_RELATION(tables[ntables].tag, MyDatabaseId,
-							 DatumGetObjectId(relids[i]));
-		tags = lappend(tags, &tables[ntables].tag);
-		ntables++;
+		if (table != NULL)
+			writers = add_writers(writers, DatumGetObjectId(relids[i]), table);
 	}
-	SET_LOCKTAG_RELATION(list_tag, MyDatabaseId, ndrs_relation("exclusion"));
 
-	PG_TRY();
-	{
-		WaitForLockers(list_tag, WRITERS_CONFLICT, false);
-
-		writers = describe_writers(tables, ntables);
-		if (writers[0] != '\0')
-			ereport(NOTICE,
-					(errmsg("waiting for transactions that began to write before the patient was excluded"),
-					 errdetail_internal("%s", writers)));
-		WaitForLockersMultiple(tags, WRITERS_CONFLICT, false);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(outer);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("lock timeout while waiting for transactions that began to write before the patient was excluded"),
-				 errdetail_internal("%s", describe_writers(tables, ntables)),
-				 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended.")));
-	}
-	PG_END_TRY();
+	if (writers != NIL)
+		ereport(NOTICE,
+				(errmsg("waiting for transactions that began to write before the patient was excluded"),
+				 errdetail_internal("%s", describe_writers(writers, 0))));
+	wait_for(writers);
 
 	PG_RETURN_VOID();
+}
+
+/*
+ * Run a command of the erasure with the rights of a role, the owner of the tables
+ * that it deletes from: triggers on them then run as their owner, and not as
+ * the owner of the extension, who is a superuser as a rule.
+ *
+ * The command's parameter is the batches; it returns the counts, or nothing.
+ * An error brings the old role back, as the (sub)transaction ends.
+ */
+Datum
+ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+	char	   *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Datum		batches = PG_GETARG_DATUM(2);
+	Oid			batches_type = get_fn_expr_argtype(fcinfo->flinfo, 2);
+	MemoryContext outer = CurrentMemoryContext;
+	Oid			saved_role;
+	int			saved_context;
+	int			nest_level;
+	Datum		result = (Datum) 0;
+	bool		isnull = true;
+
+	GetUserIdAndSecContext(&saved_role, &saved_context);
+	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	nest_level = NewGUCNestLevel();
+
+	SPI_connect();
+	if (SPI_execute_with_args(command, 1, &batches_type, &batches, NULL, false, 0) < 0)
+		elog(ERROR, "could not run a command of the erasure");
+	if (SPI_processed == 1 && SPI_tuptable != NULL)
+	{
+		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		if (!isnull)
+		{
+			MemoryContextSwitchTo(outer);
+			result = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
+		}
+	}
+	SPI_finish();
+
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(saved_role, saved_context);
+
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
 }

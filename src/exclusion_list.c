@@ -82,11 +82,14 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code)
 	return systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
 }
 
-/* A register that is not there must never look like an empty one. */
+/*
+ * A register that is not there must never look like an empty one.  The code is
+ * not repeated: whoever exchanged two arguments gave a number for it.
+ */
 static void
 check_register(const char *code)
 {
-	Relation	rel = table_open(ndrs_relation("register"), AccessShareLock);
+	Relation	rel = table_open(ndrs_relation("register", false), AccessShareLock);
 	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
@@ -96,7 +99,7 @@ check_register(const char *code)
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("register \"%s\" does not exist", code),
+				 errmsg("there is no such register"),
 				 errhint("Table ndrs_optout.register lists the registers."),
 				 ndrs_errhidevalues()));
 }
@@ -123,7 +126,7 @@ rebuild(ExclusionList *list)
 									ALLOCSET_DEFAULT_SIZES);
 	members = MemoryContextAlloc(context, capacity * sizeof(EncodedNhsNumber));
 
-	rel = table_open(ndrs_relation("exclusion"), AccessShareLock);
+	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
 	outer = MemoryContextSwitchTo(context);
 	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))

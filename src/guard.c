@@ -9,7 +9,10 @@
  * into the table and its partitions and children, and cannot be disabled; it
  * can only reject.  Its function is the one thing here that everybody may
  * execute, because the inserting role's rights are checked when the constraint
- * runs; nobody can call it by name without USAGE on the schema.
+ * runs.  Nobody can call it by name without USAGE on the schema; but CREATE
+ * TABLE ... LIKE copies the constraint for anybody who may read the table, so
+ * it answers for another table only to those who may insert into the guarded
+ * one, who get the answer there as well.
  *
  * Both carry their policy in their own arguments, so they need no look-up and
  * survive a dump; table guard says what ought to be there.
@@ -26,22 +29,27 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_admits);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_matches);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
 
 typedef enum GuardAction
 {
@@ -72,6 +80,7 @@ typedef struct Guard
 	NhsNumberReader read;
 	AttrNumber	attnum;			/* trigger only */
 	Oid			target;			/* trigger only: what rows are counted for */
+	Oid			trusted_table;	/* backstop only: may be answered for */
 	int			nregisters;
 	ExclusionList **registers;
 } Guard;
@@ -182,6 +191,22 @@ reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 	elog(ERROR, "guard refused a row for no reason");
 }
 
+static Tally *
+find_tally(Oid target, GuardFinding finding, int nest_level)
+{
+	ListCell   *lc;
+
+	foreach(lc, tallies)
+	{
+		Tally	   *tally = lfirst(lc);
+
+		if (tally->target == target && tally->finding == finding &&
+			tally->nest_level == nest_level)
+			return tally;
+	}
+	return NULL;
+}
+
 /*
  * Count a skipped row.  Written at commit: a counter row that is updated per
  * statement would make loaders wait for each other, and a logical replication
@@ -191,46 +216,50 @@ static void
 count_skipped(Oid target, GuardFinding finding)
 {
 	int			nest_level = GetCurrentTransactionNestLevel();
-	MemoryContext outer;
-	Tally	   *tally;
-	ListCell   *lc;
+	Tally	   *tally = find_tally(target, finding, nest_level);
 
-	foreach(lc, tallies)
+	if (tally == NULL)
 	{
-		tally = lfirst(lc);
-		if (tally->target == target && tally->finding == finding &&
-			tally->nest_level == nest_level)
-		{
-			tally->rows++;
-			return;
-		}
-	}
+		MemoryContext outer = MemoryContextSwitchTo(TopTransactionContext);
 
-	outer = MemoryContextSwitchTo(TopTransactionContext);
-	tally = palloc(sizeof(Tally));
-	tally->target = target;
-	tally->finding = finding;
-	tally->nest_level = nest_level;
-	tally->rows = 1;
-	tallies = lappend(tallies, tally);
-	MemoryContextSwitchTo(outer);
+		tally = palloc(sizeof(Tally));
+		tally->target = target;
+		tally->finding = finding;
+		tally->nest_level = nest_level;
+		tally->rows = 0;
+		tallies = lappend(tallies, tally);
+		MemoryContextSwitchTo(outer);
+	}
+	tally->rows++;
 }
 
 /*
  * Append the counts to guard_tally.  Rows are only ever added there (view
  * guard_count sums them), so no loader waits for another.  Not through SPI: the
- * inserting role has no rights on the table.
+ * inserting role has no rights on the table.  The insertion does what is needed
+ * for a table without constraints, expression indexes and triggers.
  */
 static void
 write_tallies(void)
 {
+	Oid			relid;
 	Relation	rel;
 	ListCell   *lc;
 
 	if (tallies == NIL)
 		return;
 
-	rel = table_open(ndrs_relation("guard_tally"), RowExclusiveLock);
+	/* The extension may have been dropped since; that must not stop a commit. */
+	relid = ndrs_relation("guard_tally", true);
+	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
+	if (rel == NULL)
+	{
+		tallies = NIL;
+		return;
+	}
+
+	/* No statement's snapshot is active any more, and a text may need one. */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach(lc, tallies)
 	{
 		Tally	   *tally = lfirst(lc);
@@ -246,6 +275,7 @@ write_tallies(void)
 		CatalogTupleInsert(rel, tuple);
 		heap_freetuple(tuple);
 	}
+	PopActiveSnapshot();
 	table_close(rel, RowExclusiveLock);
 	tallies = NIL;
 }
@@ -284,13 +314,21 @@ subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
 	foreach(lc, tallies)
 	{
 		Tally	   *tally = lfirst(lc);
+		Tally	   *parents;
 
 		if (tally->nest_level < nest_level)
 			continue;
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			tally->nest_level = nest_level - 1;
-		else
-			tallies = foreach_delete_current(tallies, lc);
+		{
+			parents = find_tally(tally->target, tally->finding, nest_level - 1);
+			if (parents == NULL)
+			{
+				tally->nest_level = nest_level - 1;
+				continue;
+			}
+			parents->rows += tally->rows;
+		}
+		tallies = foreach_delete_current(tallies, lc);
 	}
 }
 
@@ -424,57 +462,98 @@ set_registers(Guard *guard, ArrayType *registers)
 					 ndrs_errhidevalues()));
 		guard->registers[i] = ndrs_exclusion_list(TextDatumGetCString(codes[i]));
 	}
+	if (guard->nregisters == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a guard needs at least one register"),
+				 ndrs_errhidevalues()));
 }
 
 /*
- * The policy of an expression: the type of its first argument, the registers of
- * its second, and for the backstop the actions of the others.  All but the value
- * are constants of the expression, so this is done once for each.
+ * The policy of an expression, from the type of argument "value" and from the
+ * registers and actions in those behind it.  Made once, unless one of these is
+ * not a constant of the expression.
  */
 static Guard *
-expression_guard(FunctionCallInfo fcinfo)
+expression_guard(FunctionCallInfo fcinfo, int value)
 {
-	MemoryContext outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-	Guard	   *guard = palloc0(sizeof(Guard));
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	MemoryContext outer;
+	bool		stable = true;
 
-	set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, 0));
-	set_registers(guard, PG_GETARG_ARRAYTYPE_P(1));
-	if (PG_NARGS() > 2)
+	if (guard != NULL)
+		return guard;
+
+	for (int i = value + 1; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a guard's policy must not be null"),
+					 ndrs_errhidevalues()));
+		stable = stable && get_fn_expr_arg_stable(fcinfo->flinfo, i);
+	}
+
+	outer = CurrentMemoryContext;
+	if (stable)
+		MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	guard = palloc0(sizeof(Guard));
+	set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, value));
+	set_registers(guard, PG_GETARG_ARRAYTYPE_P(value + 1));
+	if (PG_NARGS() > value + 2)
 	{
 		guard->action[GUARD_EXCLUDED] = GUARD_REJECT;
-		guard->action[GUARD_MISSING] = parse_action(text_to_cstring(PG_GETARG_TEXT_PP(2)));
-		guard->action[GUARD_UNREADABLE] = parse_action(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+		guard->action[GUARD_MISSING] =
+			parse_action(text_to_cstring(PG_GETARG_TEXT_PP(value + 2)));
+		guard->action[GUARD_UNREADABLE] =
+			parse_action(text_to_cstring(PG_GETARG_TEXT_PP(value + 3)));
 	}
 	MemoryContextSwitchTo(outer);
 
-	fcinfo->flinfo->fn_extra = guard;
+	if (stable)
+		fcinfo->flinfo->fn_extra = guard;
 	return guard;
+}
+
+/* Is the table the guarded one, a partition of it, or an inheritance child? */
+static bool
+is_part_of(Oid relid, Oid target)
+{
+	if (relid == target)
+		return true;
+	if (get_rel_relispartition(relid))
+		return list_member_oid(get_partition_ancestors(relid), target);
+	return OidIsValid(relid) && has_superclass(relid) &&
+		list_member_oid(find_all_inheritors(target, NoLock, NULL), relid);
 }
 
 /*
  * The backstop: true, or an error.  False would make the server print the row.
+ *
+ * A logical replication worker does not say which table it writes to; it has the
+ * right to insert.
  */
 Datum
 ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 {
-	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	Oid			relid = PG_GETARG_OID(0);
+	Oid			target = PG_GETARG_OID(1);
+	Guard	   *guard = expression_guard(fcinfo, 2);
 	GuardFinding finding;
 	NhsNumberForm form;
 
-	if (guard == NULL)
+	if (relid != guard->trusted_table || !OidIsValid(relid))
 	{
-		for (int i = 1; i < PG_NARGS(); i++)
-		{
-			if (PG_ARGISNULL(i))
-				ereport(ERROR,
-						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						 errmsg("a guard's policy must not be null"),
-						 ndrs_errhidevalues()));
-		}
-		guard = expression_guard(fcinfo);
+		if (!is_part_of(relid, target) &&
+			pg_class_aclcheck(target, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("a guard's constraint was copied from a table that you may not insert into"),
+					 ndrs_errhidevalues()));
+		guard->trusted_table = relid;
 	}
 
-	finding = examine(guard, PG_GETARG_DATUM(0), PG_ARGISNULL(0), &form);
+	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &form);
 	if (guard->action[finding] != GUARD_ALLOW)
 		reject(finding, form, NULL);
 	PG_RETURN_BOOL(true);
@@ -487,11 +566,8 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 {
-	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	Guard	   *guard = expression_guard(fcinfo, 0);
 	NhsNumberForm form;
-
-	if (guard == NULL)
-		guard = expression_guard(fcinfo);
 
 	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &form) == GUARD_EXCLUDED);
 }
@@ -516,4 +592,10 @@ ndrs_optout_guard_number(PG_FUNCTION_ARGS)
 		nhs_number_is_placeholder(number))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(number);
+}
+
+Datum
+ndrs_optout_guard_reads(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(ndrs_number_reader(PG_GETARG_OID(0)) != NULL);
 }

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "nodes/nodes.h"
+
 #include "exclusion_set.h"
 #include "nhs_number.h"
 
@@ -26,6 +28,7 @@ extern char *ndrs_key_file;
 
 /* privacy.c */
 extern int	ndrs_errhidevalues(void);
+extern int	ndrs_errhidevalues_unless_soft(Node *escontext);
 
 /* nhs_number_type.c */
 typedef NhsNumberForm (*NhsNumberReader) (Datum value, NhsNumber *number);
@@ -34,7 +37,7 @@ extern NhsNumberReader ndrs_number_reader(Oid type);
 /* catalog.c */
 extern void ndrs_catalog_init(void);
 extern uint64 ndrs_generation(void);
-extern Oid	ndrs_relation(const char *name);
+extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
 
 /* encoding.c */

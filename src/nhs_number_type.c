@@ -38,26 +38,20 @@ number_error(NhsNumberForm form)
 			 ndrs_errhidevalues()));
 }
 
-/*
- * The text input function.  A soft error has no context to hide; a hard one
- * must not print the value that COPY or the parser would add.
- */
 Datum
 ndrs_optout_nhs_number_in(PG_FUNCTION_ARGS)
 {
-	char	   *text = PG_GETARG_CSTRING(0);
+	char	   *input = PG_GETARG_CSTRING(0);
 	NhsNumber	number;
-	NhsNumberForm form = nhs_number_parse(text, strlen(text), &number);
+	NhsNumberForm form = nhs_number_parse(input, strlen(input), &number);
 
-	if (form == NHS_NUMBER_VALID)
-		PG_RETURN_INT64(number);
-	if (ndrs_soft_error_wanted(fcinfo->context))
+	if (form != NHS_NUMBER_VALID)
 		ereturn(fcinfo->context, (Datum) 0,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("invalid NHS number"),
-				 errdetail_internal("%s", nhs_number_form_detail(form))));
-	number_error(form);
-	PG_RETURN_NULL();			/* keep compiler quiet */
+				 errdetail_internal("%s", nhs_number_form_detail(form)),
+				 ndrs_errhidevalues_unless_soft(fcinfo->context)));
+	PG_RETURN_INT64(number);
 }
 
 Datum

@@ -11,32 +11,48 @@
 
 #include "commands/copy.h"
 #include "commands/copyfrom_internal.h"
+#include "compat.h"
+#include "replication/logicalworker.h"
 
 /*
- * To be called inside ereport(ERROR): hides the statement and drops every
- * context callback.  Dropping is safe because an ERROR never returns and
- * whoever catches it puts the stack back (PG_TRY and the main loop alike);
- * for the same reason this must not be used below ERROR.
+ * To be called inside ereport(ERROR): hides the statement and drops the context
+ * callbacks.  Dropping is safe because an ERROR never returns and whoever
+ * catches it puts the stack back (PG_TRY and the main loop alike); for the same
+ * reason this must not be used below ERROR.
  *
- * A loader still needs to find the row, so a COPY's line number is told.
+ * Two things are still told, because people need them and they hold no values:
+ * a COPY's line number, and a replication worker's own outermost context, with
+ * the LSN that ALTER SUBSCRIPTION ... SKIP asks for.
  */
 int
 ndrs_errhidevalues(void)
 {
-	ErrorContextCallback *stack = error_context_stack;
+	ErrorContextCallback *outermost = NULL;
 
 	errhidestmt(true);
-	error_context_stack = NULL;
 
-	for (; stack != NULL; stack = stack->previous)
+	for (ErrorContextCallback *c = error_context_stack; c != NULL; c = c->previous)
 	{
-		if (stack->callback == CopyFromErrorCallback)
+		if (c->callback == CopyFromErrorCallback)
 		{
-			CopyFromState cstate = (CopyFromState) stack->arg;
+			CopyFromState cstate = (CopyFromState) c->arg;
 
 			errcontext("COPY %s, line %llu", cstate->cur_relname,
 					   (unsigned long long) cstate->cur_lineno);
 		}
+		else if (c->previous == NULL && IsLogicalWorker())
+			outermost = c;
 	}
+	error_context_stack = outermost;
 	return 0;
+}
+
+/*
+ * The same in an input function: an error that is saved for the caller instead
+ * of thrown has no context, and the stack must stay.
+ */
+int
+ndrs_errhidevalues_unless_soft(Node *escontext)
+{
+	return ndrs_soft_error_wanted(escontext) ? 0 : ndrs_errhidevalues();
 }

@@ -42,20 +42,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     result text[];
-    unknown text;
 BEGIN
-    IF coalesce(cardinality(registers), 0) = 0 OR array_position(registers, NULL) IS NOT NULL THEN
+    IF coalesce(cardinality(registers), 0) = 0 OR
+        EXISTS (SELECT FROM unnest(registers) AS wanted (code) WHERE wanted.code IS NULL) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'at least one register must be named',
             HINT = 'For example ''{cancer}'' or ''{cancer,rare_disease}''.';
     END IF;
-    SELECT min(wanted.code) INTO unknown FROM unnest(registers) AS wanted (code)
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.register r WHERE r.code = wanted.code);
-    IF unknown IS NOT NULL THEN
+    -- The code is not repeated: it may be a number that was put in the wrong place.
+    IF EXISTS (SELECT FROM unnest(registers) AS wanted (code)
+               WHERE NOT EXISTS (SELECT FROM ndrs_optout.register r WHERE r.code = wanted.code)) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'undefined_object',
-            MESSAGE = format('register "%s" does not exist', unknown),
+            MESSAGE = 'there is no such register',
             HINT = 'Table ndrs_optout.register lists the registers.';
     END IF;
     SELECT array_agg(DISTINCT wanted.code COLLATE "C" ORDER BY wanted.code COLLATE "C") INTO result

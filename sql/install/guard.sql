@@ -34,8 +34,8 @@ CREATE FUNCTION guard_row() RETURNS trigger
     LANGUAGE C;
 
 -- VOLATILE: the answer changes while a statement runs.
-CREATE FUNCTION guard_admits(value anyelement, registers text[], on_missing text, on_unreadable text)
-    RETURNS boolean
+CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
+    on_missing text, on_unreadable text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
 
@@ -46,6 +46,10 @@ CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolea
 CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
@@ -59,6 +63,7 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     col pg_attribute;
     guard_name name;
+    other regclass;
     already bigint;
 BEGIN
     IF target IS NULL OR nhs_number_column IS NULL THEN
@@ -77,10 +82,21 @@ BEGIN
             ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'on_missing and on_unreadable must be "allow", "reject" or "skip"';
     END IF;
-    IF (SELECT relkind FROM pg_class WHERE oid = target) NOT IN ('r', 'p') THEN
+    IF NOT EXISTS (SELECT FROM pg_class
+                   WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
         RAISE EXCEPTION USING
             ERRCODE = 'wrong_object_type',
-            MESSAGE = format('%s is not a table', target);
+            MESSAGE = format('%s is not a table that lasts', target);
+    END IF;
+    SELECT g.target INTO other FROM ndrs_optout.guard g
+        WHERE g.target <> guard_table.target
+            AND (g.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(guard_table.target))
+                 OR guard_table.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(g.target)));
+    IF FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'duplicate_object',
+            MESSAGE = format('table %s is guarded, which is a parent or a child of %s', other, target),
+            HINT = 'Guard the topmost table: its guard covers its partitions and children.';
     END IF;
 
     -- Waits for writers in flight, so that none is left that has met no guard,
@@ -111,11 +127,13 @@ BEGIN
     -- By number: a column's name may take all of a name's length.
     guard_name := 'ndrs_optout_guard_' || col.attnum;
 
-    -- Tries the policy on no value: refuses a type that cannot be read, and
-    -- comes out before anything is built when there is no key.
-    EXECUTE format('SELECT ndrs_optout.guard_admits(NULL::%s, $1, ''allow'', ''allow'')',
-                   format_type(col.atttypid, NULL))
-        USING codes;
+    IF NOT ndrs_optout.guard_reads(col.atttypid) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'datatype_mismatch',
+            MESSAGE = format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
+            HINT = 'Use nhs_number, text, varchar, char, bigint or numeric.';
+    END IF;
+    -- Without a key there would be a guard that refuses everything.
     PERFORM ndrs_optout.encode_nhs_number('9434765919');
 
     EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%L, %L, %L, %L, %s)',
@@ -124,8 +142,8 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target, guard_name);
     -- NOT VALID: what is there already is counted, not refused, and a dump
     -- restores the data before the constraint.
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(%I, %L::text[], %L, %L)) NOT VALID',
-        target, guard_name, nhs_number_column, codes, on_missing, on_unreadable);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L)) NOT VALID',
+        target, guard_name, target, nhs_number_column, codes, on_missing, on_unreadable);
 
     INSERT INTO ndrs_optout.guard (target, nhs_number_column, registers, on_match, on_missing, on_unreadable)
         VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable);
@@ -144,10 +162,10 @@ DECLARE
     part name;
 BEGIN
     DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target;
-    IF NOT FOUND THEN
+    IF NOT FOUND THEN  -- also when target is NULL
         RAISE EXCEPTION USING
             ERRCODE = 'undefined_object',
-            MESSAGE = format('table %s is not guarded', target),
+            MESSAGE = format('table %s is not guarded', coalesce(target::text, 'NULL')),
             HINT = 'Table ndrs_optout.guard lists the guarded tables.';
     END IF;
     -- By what they call, not by name: a guarded column may have been renamed.
@@ -168,10 +186,11 @@ COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves a
 COMMENT ON TABLE guard_tally IS 'rows skipped by guards, as they were counted: one row per table, finding and transaction; view guard_count sums them';
 COMMENT ON VIEW guard_count IS 'rows skipped by guards, per table, day and finding (excluded, missing, unreadable); never per patient';
 COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003) or skips it';
-COMMENT ON FUNCTION guard_admits(anyelement, text[], text, text) IS
-    'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key)';
+COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
+    'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
 COMMENT ON FUNCTION guard_number(anyelement) IS
     'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
 COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text) IS

@@ -70,10 +70,10 @@ BEGIN
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
-        format('On %s, after every transfer of data that was then under way had ended, we deleted and counted once more: no record was left.',
+        format('On %s, after every transfer of data that was under way had ended, we counted again: no record was left.',
                ndrs_optout.english_date(this.carried_out_at::date)),
         CASE WHEN this.proofs_destroyed > 0 THEN
-            format('We have destroyed the record of the %s documents that proved identity and address.', this.proofs_destroyed) END,
+            format('We have destroyed our record of the %s documents that proved identity and address.', this.proofs_destroyed) END,
         'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');
 END
 $$;

@@ -20,7 +20,6 @@ CREATE TABLE optout_case (
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
     excluded_at        timestamptz,
-    excluded_in        xid8,
     carried_out_at     timestamptz,
     completed_at       timestamptz,
     proofs_destroyed   integer
@@ -53,6 +52,21 @@ CREATE TABLE case_erasure (
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
 
+-- For what must see everything that was committed before each of its statements.
+CREATE FUNCTION require_read_committed() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_transaction_state',
+            MESSAGE = 'this works only at isolation level READ COMMITTED',
+            DETAIL = 'Otherwise what was committed meanwhile would not be seen.';
+    END IF;
+END
+$$;
+
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
     channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
@@ -77,15 +91,15 @@ BEGIN
             ERRCODE = 'invalid_parameter_value',
             MESSAGE = 'channel must be "email", "online" or "post"';
     END IF;
-    IF form_received_on IS NULL OR form_received_on > current_date THEN
+    IF (form_received_on <= current_date AND isfinite(form_received_on)) IS NOT TRUE THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the day on which the form was received must not be in the future';
+            MESSAGE = 'the day on which the form was received must be today or before';
     END IF;
-    IF date_of_birth > form_received_on THEN
+    IF date_of_birth > form_received_on OR NOT isfinite(date_of_birth) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the date of birth is after the form was received';
+            MESSAGE = 'the date of birth must not be after the day on which the form was received';
     END IF;
     IF applicant = 'parent' THEN
         IF date_of_birth IS NULL THEN
@@ -105,6 +119,7 @@ BEGIN
 
     -- One open case for a patient and register; the lock keeps two requests
     -- that come at once from missing each other.
+    PERFORM ndrs_optout.require_read_committed();
     PERFORM pg_advisory_xact_lock(hashtextextended('ndrs_optout.open_case ' || encoded::text, 0));
     SELECT c.case_id INTO other FROM ndrs_optout.optout_case c
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded AND c.registers && codes
@@ -168,10 +183,10 @@ BEGIN
             MESSAGE = 'this document does not prove that',
             HINT = 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".';
     END IF;
-    IF received_on IS NULL OR received_on > current_date THEN
+    IF (received_on <= current_date AND isfinite(received_on)) IS NOT TRUE THEN
         RAISE EXCEPTION USING
             ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the day on which the proof was received must not be in the future';
+            MESSAGE = 'the day on which the proof was received must be today or before';
     END IF;
 
     INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on)
@@ -215,8 +230,8 @@ AS $$
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
 $$;
 
--- Step 1 of carry_out: from here on nothing new gets in, and what can be seen is
--- gone.  Done again, it does the same again.
+-- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
+-- the patient's rows are the way to rows in flight that refer to them.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -239,44 +254,43 @@ BEGIN
             HINT = 'If this database holds the register, guard its tables with ndrs_optout.guard_table() and carry the case out again before it is completed.';
     END LOOP;
     PERFORM ndrs_optout.exclude(number, this.registers);
-    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
-        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()),
-            excluded_in = pg_current_xact_id(), carried_out_at = NULL
+        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
 
 -- Step 2 of carry_out: when nobody is left who may have passed the guard before
--- the exclusion, erase again and certify.
+-- the exclusion, erase, count again and certify.
 --
 -- Anybody who may call carry_out may call this by itself, so it makes sure of
--- what its claim rests on: the exclusion is committed, by a transaction before
--- this one, and holds; and each statement here sees what was committed before it.
+-- what its claim rests on: the exclusion was committed by a transaction before
+-- this one, for this one has written nothing; it stays, for its rows are locked;
+-- and each statement here sees what was committed before it.
 CREATE FUNCTION case_certify(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
+    written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
 BEGIN
     -- By another officer, since this call's first step.
     IF this.state = 'carried_out' THEN
         RETURN;
     END IF;
-    IF this.state <> 'excluded' OR this.excluded_in = pg_current_xact_id() OR EXISTS (
+    PERFORM ndrs_optout.require_read_committed();
+    PERFORM FROM ndrs_optout.exclusion e
+        WHERE e.register = ANY (this.registers)
+            AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) this.encoded_nhs_number
+        FOR KEY SHARE;
+    IF written OR this.state <> 'excluded' OR EXISTS (
         SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'ND021',
             MESSAGE = format('the exclusion of case %s is not committed', case_id),
             HINT = format('CALL ndrs_optout.carry_out(%s, ...).', case_id);
-    END IF;
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_transaction_state',
-            MESSAGE = 'an erasure can be certified only at isolation level READ COMMITTED',
-            DETAIL = 'Otherwise the recount would not see what was committed meanwhile.';
     END IF;
 
     PERFORM ndrs_optout.wait_for_writers(ndrs_optout.erasure_tables(this.registers));
@@ -295,10 +309,10 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     COMMIT;
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_exclude(case_id, number);
     COMMIT;
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_certify(case_id, number);
     COMMIT;
 END
@@ -352,17 +366,18 @@ COMMENT ON TABLE policy IS 'one row: deadline in days, age below which a parent 
 COMMENT ON TABLE optout_case IS 'opt-out cases: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
 COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case; destroyed when the case is completed';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
+COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
-    'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 42704';
+    'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
 COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
     'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
-COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient and erases what is visible';
-COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases again, counts again and certifies; errors ND021, 25000, 55P03';
+COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, erases, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not within a transaction block (error 2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not within a transaction block (error 2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';

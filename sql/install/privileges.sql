@@ -6,4 +6,4 @@
 REVOKE ALL ON SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION guard_admits(anyelement, text[], text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) TO PUBLIC;

@@ -91,6 +91,35 @@ SELECT count(*) FROM erase('9990000026', '{cancer}');
 \echo :SQLSTATE
 DROP RULE keep ON note;
 
+-- A copy that a trigger writes into another table is found by the keys of the
+-- rows that are gone, when the table is known.
+CREATE TABLE history (patient_id bigint, old jsonb);
+SELECT declare_reference('history', '{patient_id}', '"Registry"."Patient"', '{"Patient Id"}');
+CREATE FUNCTION write_history() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.history VALUES (OLD."Patient Id", to_jsonb(OLD)); RETURN OLD; END $$;
+CREATE TRIGGER write_history AFTER DELETE ON "Registry"."Patient" FOR EACH ROW EXECUTE FUNCTION write_history();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER write_history ON "Registry"."Patient";
+CREATE CONSTRAINT TRIGGER write_history AFTER DELETE ON "Registry"."Patient" DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION write_history();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER write_history ON "Registry"."Patient";
+
+-- A child that a trigger keeps would make the server name its key.
+CREATE FUNCTION keep_tumour() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER keep BEFORE DELETE ON regimen FOR EACH ROW EXECUTE FUNCTION keep_tumour();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER keep ON regimen;
+CREATE FUNCTION touch_parent() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE public.tumour SET site = site WHERE tumour_id = OLD.tumour_id; RETURN OLD; END $$;
+CREATE TRIGGER touch_parent BEFORE DELETE ON regimen FOR EACH ROW EXECUTE FUNCTION touch_parent();
+SELECT count(*) FROM erase('9990000026', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER touch_parent ON regimen;
+
 -- A parent's own trigger that deletes its children is not in the way.  (It must
 -- name them in full: the erasure runs with a search_path of its own.)
 CREATE FUNCTION delete_notes() RETURNS trigger LANGUAGE plpgsql AS
@@ -129,6 +158,60 @@ ALTER TABLE baby DROP CONSTRAINT baby_mother_id_fkey,
 SELECT relation, path, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
 TABLE baby;
 TABLE anomaly;
+
+-- Nor one that says so in another column of its own, or in a partition's.
+CREATE TABLE birth (id int, mother_nhs text, baby_nhs text);
+INSERT INTO birth VALUES (1, '9990000069', '9990000077'), (2, '9990000069', NULL), (3, '9990000069', '9990000069');
+SELECT guard_table('birth', 'mother_nhs', '{cancer}'), guard_table('birth', 'baby_nhs', '{cancer}');
+SELECT relation, action, row_count FROM erasure_preview('9990000069', '{cancer}') WHERE relation = 'birth'::regclass AND row_count > 0;
+SELECT * FROM erase('9990000069', '{cancer}');
+CREATE TABLE both_sides (id int, a text, b text);
+INSERT INTO both_sides VALUES (1, '9990000085', '9990000085'), (2, '9990000085', NULL);
+SELECT guard_table('both_sides', 'a', '{cancer}'), guard_table('both_sides', 'b', '{rare_disease}');
+SELECT relation, action, row_count FROM erasure_preview('9990000085', '{cancer}') WHERE relation = 'both_sides'::regclass AND row_count > 0;
+SELECT relation, action, row_count FROM erase('9990000085', '{cancer,rare_disease}') WHERE row_count > 0;
+CREATE TABLE parent (id int PRIMARY KEY, nhs text);
+CREATE TABLE child (parent_id int REFERENCES parent, nhs text, k int) PARTITION BY LIST (k);
+CREATE TABLE child_1 PARTITION OF child FOR VALUES IN (1);
+CREATE TABLE child_2 PARTITION OF child DEFAULT;
+SELECT guard_table('parent', 'nhs', '{cancer}'), guard_table('child_1', 'nhs', '{cancer}'), guard_table('child_2', 'nhs', '{rare_disease}');
+INSERT INTO parent VALUES (1, '9990000085');
+INSERT INTO child VALUES (1, '9990000085', 1), (1, '9990000093', 1), (1, NULL, 1), (1, NULL, 2);
+SELECT relation, action, row_count FROM erasure_preview('9990000085', '{cancer}') WHERE relation = 'child'::regclass;
+SELECT guard_table('child', 'nhs', '{cancer}');
+
+-- Inheritance children of a table are not bound by its foreign key.
+CREATE TABLE local_child (parent_id int REFERENCES parent);
+CREATE TABLE local_grandchild () INHERITS (local_child);
+INSERT INTO local_grandchild VALUES (1);
+SELECT relation, row_count FROM erasure_preview('9990000085', '{cancer}') WHERE relation = 'local_child'::regclass;
+
+-- A type's own equality counts, and what cannot be referred to is refused.
+CREATE EXTENSION citext SCHEMA public;
+CREATE TABLE cased (id citext, nhs bigint);
+CREATE TABLE cased_child (ref citext);
+INSERT INTO cased VALUES ('Abc', 9990000093);
+INSERT INTO cased_child VALUES ('ABC'), ('abd');
+SELECT guard_table('cased', 'nhs', '{cancer}');
+SELECT declare_reference('cased_child', '{ref}', 'cased', '{id}');
+SELECT relation, row_count FROM erasure_preview('9990000093', '{cancer}') WHERE relation = 'cased_child'::regclass;
+CREATE VIEW cased_view AS SELECT * FROM cased_child;
+SELECT declare_reference('cased_view', '{ref}', 'cased', '{id}');
+CREATE TEMP TABLE cased_temp (ref citext);
+SELECT declare_reference('cased_temp', '{ref}', 'cased', '{id}');
+SELECT declare_reference('cased_child', '{NULL}', 'cased', '{id}');
+
+-- A guard that is not on the column any more is no way to search.
+ALTER TABLE cased RENAME COLUMN nhs TO old_nhs;
+ALTER TABLE cased ADD COLUMN nhs bigint;
+SELECT * FROM erase('9990000093', '{cancer}');
+\echo :SQLSTATE
+ALTER TABLE cased DROP COLUMN old_nhs;
+SELECT * FROM erase('9990000093', '{cancer}');
+SELECT unguard_table('cased');
+DROP VIEW cased_view;
+DROP TABLE cased, cased_child, cased_temp, birth, both_sides, local_grandchild, local_child, child, parent;
+DROP EXTENSION citext;
 
 -- A table that serves two registers is erased when the patient is out of both.
 CREATE TABLE both_registers (nhs nhs_number);
@@ -188,4 +271,5 @@ SELECT erasure_tables('{cancer}');
 DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;
 DROP TABLE mother, baby, anomaly, chain, visit, finding, both_registers, rare_case, note, a_side, b_side, letter, imaging, drug, cycle, regimen, tumour CASCADE;
 DROP SCHEMA "Registry" CASCADE;
-DROP FUNCTION keep, keep_a_copy, delete_notes;
+DROP TABLE history;
+DROP FUNCTION keep, keep_a_copy, delete_notes, write_history, keep_tumour, touch_parent;

@@ -53,3 +53,17 @@ DROP EXTENSION ndrs_optout;
 CREATE EXTENSION ndrs_optout;
 SELECT length(ndrs_optout.adopt_key());
 SELECT ndrs_optout.is_excluded('9990000018', 'cancer');
+
+-- Dropping it does not stop a transaction in which a guard has skipped a row.
+SELECT ndrs_optout.exclude('9990000018', '{cancer}');
+CREATE TABLE patient (nhs_number text);
+SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{cancer}', 'skip');
+SET client_min_messages = warning;
+BEGIN;
+INSERT INTO patient VALUES ('9990000018');
+DROP EXTENSION ndrs_optout CASCADE;
+COMMIT;
+RESET client_min_messages;
+DROP TABLE patient;
+CREATE EXTENSION ndrs_optout;
+SELECT length(ndrs_optout.adopt_key());

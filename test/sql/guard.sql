@@ -117,6 +117,19 @@ BEGIN
 END
 $$;
 SELECT rows_skipped FROM guard_count WHERE target = 'counted'::regclass;
+-- A subtransaction for each row leaves one count, not one for each.
+DO $$
+BEGIN
+    FOR i IN 1 .. 1000 LOOP
+        BEGIN
+            INSERT INTO counted VALUES (9990000018);
+        EXCEPTION WHEN division_by_zero THEN
+            NULL;
+        END;
+    END LOOP;
+END
+$$;
+SELECT count(*), max(rows) FROM guard_tally WHERE target = 'counted'::regclass;
 
 -- The backstop: a trigger that comes later, a disabled trigger, a replica.
 CREATE TABLE backstop (id int, nhs_number text);
@@ -167,6 +180,10 @@ SELECT exclude('9990000018', '{rare_disease}');
 INSERT INTO shared VALUES ('9990000018');
 \echo :SQLSTATE
 
+-- A decision on registers that change from row to row.
+SELECT code, guard_matches('9990000018'::text, ARRAY[code]) FROM register ORDER BY code;
+SELECT guard_matches('9990000018'::text, '{}');
+
 -- Guarding late tells how many rows are there already.
 CREATE TABLE late (nhs_number numeric);
 INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
@@ -188,6 +205,10 @@ SELECT guard_table('unsuitable', 'd', '{cancer}');
 SELECT guard_table('unsuitable', 'g', '{cancer}');
 SELECT unguard_table('unsuitable');
 SELECT guard_table(NULL, 'nhs_number', '{cancer}');
+CREATE TEMP TABLE temporary (nhs_number text);
+SELECT guard_table('temporary', 'nhs_number', '{cancer}');
+SELECT unguard_table(NULL);
+SELECT guard_table('visit_2024', 'nhs_number', '{cancer}');
 SELECT guard_row();
 CREATE TRIGGER bad AFTER INSERT ON unsuitable FOR EACH ROW EXECUTE FUNCTION guard_row('t', 'skip', 'allow', 'allow', 'cancer');
 INSERT INTO unsuitable (t) VALUES ('9990000018');

@@ -98,6 +98,20 @@ INSERT INTO rare_patient VALUES (9, '9990000018');
 \echo :SQLSTATE
 SELECT * FROM patient ORDER BY 1;
 
+-- A case is carried out by a session that cannot write by default as well, and
+-- with a guarded child on the way.
+CREATE TABLE guarded_child (nhs nhs_number, patient_id int REFERENCES patient);
+INSERT INTO guarded_child VALUES (NULL, 10);
+SELECT guard_table('guarded_child', 'nhs', '{cancer}');
+SELECT open_case('9990000034', '{cancer}') AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+SET default_transaction_read_only = on;
+CALL carry_out(:case_id, '9990000034');
+RESET default_transaction_read_only;
+SELECT relation, action, row_count FROM case_erasure WHERE case_id = :case_id AND row_count > 0;
+SELECT unguard_table('guarded_child');
+DROP TABLE guarded_child;
+
 -- Proofs first, form later; a parent; one register; nothing held.
 SELECT open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date, (current_date - interval '13 years' + interval '1 day')::date) AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport', current_date - 30);
@@ -131,6 +145,12 @@ SELECT open_case('9990000050', '{cancer}', 'self', 'pigeon');
 SELECT open_case('9990000050', '{cancer}', 'self', 'email', current_date + 1);
 SELECT open_case('9990000050', '{cancer}', 'self', 'email', NULL);
 SELECT open_case('9990000050', '{cancer}', 'self', 'email', current_date, current_date + 1);
+SELECT open_case('9990000050', '{cancer}', 'self', 'email', '-infinity');
+SELECT open_case('9990000050', '{{cancer},{cancers}}');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT open_case('9990000050', '{cancer}');
+ROLLBACK;
+SELECT record_identity(:other_id, 'identity', 'passport', '-infinity');
 SELECT record_identity(:other_id, 'identity', 'utility_bill');
 SELECT record_identity(:other_id, 'face', 'passport');
 SELECT record_identity(:other_id, NULL, 'passport');

@@ -53,6 +53,71 @@ SELECT ndrs_optout.unguard_table('patient');
 TABLE ndrs_optout.exclusion;
 RESET ROLE;
 
+-- CREATE TABLE ... LIKE copies the backstop; whoever may not insert into the
+-- guarded table learns nothing from the copy.
+CREATE ROLE regress_analyst;
+GRANT SELECT ON patient TO regress_analyst;
+SET ROLE regress_analyst;
+CREATE TEMP TABLE probe (LIKE patient INCLUDING CONSTRAINTS);
+INSERT INTO probe VALUES (1, '9990000018');
+INSERT INTO probe VALUES (1, '9990000026');
+DROP TABLE probe;
+RESET ROLE;
+CREATE TABLE staging (LIKE patient INCLUDING CONSTRAINTS);
+INSERT INTO staging VALUES (1, '9990000018');
+INSERT INTO staging VALUES (1, '9990000026');
+-- Through a view, with rights on the view only.
+CREATE VIEW patient_view AS SELECT * FROM patient;
+GRANT INSERT, SELECT ON patient_view TO regress_analyst;
+SET ROLE regress_analyst;
+INSERT INTO patient_view VALUES (3, '9990000018'), (4, '9990000034');
+SELECT id FROM patient_view ORDER BY id;
+RESET ROLE;
+
+-- What somebody else has put on a table does not run with the owner's rights:
+-- neither a trigger nor a cast nor the check of a domain.
+CREATE ROLE regress_mallory;
+CREATE SCHEMA mallory AUTHORIZATION regress_mallory;
+CREATE TABLE patient_of_all (id int PRIMARY KEY, nhs bigint);
+INSERT INTO patient_of_all VALUES (1, 9990000042);
+SELECT guard_table('patient_of_all', 'nhs', '{cancer}');
+GRANT SELECT, REFERENCES ON patient_of_all TO regress_mallory;
+SET ROLE regress_mallory;
+CREATE TABLE mallory.seen (who text);
+CREATE FUNCTION mallory.look() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO mallory.seen VALUES (current_user); RETURN OLD; END $$;
+CREATE TABLE mallory.child (id int PRIMARY KEY, patient_id int REFERENCES public.patient_of_all ON DELETE CASCADE);
+CREATE TRIGGER look BEFORE DELETE ON mallory.child FOR EACH ROW EXECUTE FUNCTION mallory.look();
+CREATE CONSTRAINT TRIGGER look_late AFTER DELETE ON mallory.child DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION mallory.look();
+INSERT INTO mallory.child VALUES (1, 1);
+CREATE FUNCTION mallory.checked(text) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO mallory.seen VALUES ('domain ' || current_user); RETURN true; END $$;
+CREATE DOMAIN mallory.number AS text CHECK (mallory.checked(VALUE));
+CREATE TABLE mallory.domain_child (id int PRIMARY KEY, nhs mallory.number NOT NULL);
+CREATE TYPE mallory.pair AS (a text);
+CREATE FUNCTION mallory.to_text(mallory.pair) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO mallory.seen VALUES ('cast ' || current_user); RETURN '9990000042'; END $$;
+CREATE CAST (mallory.pair AS text) WITH FUNCTION mallory.to_text AS IMPLICIT;
+RESET ROLE;
+SELECT guard_table('mallory.domain_child', 'nhs', '{cancer}');
+SET ROLE regress_mallory;
+CREATE TABLE mallory.cast_child (nhs mallory.pair);
+INSERT INTO mallory.cast_child VALUES (ROW('x'));
+RESET ROLE;
+SELECT guard_table('mallory.cast_child', 'nhs', '{cancer}');
+SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+SELECT DISTINCT who FROM mallory.seen;
+SET client_min_messages = warning;
+SELECT unguard_table('mallory.domain_child'), unguard_table('patient_of_all');
+DROP SCHEMA mallory CASCADE;
+DROP TABLE patient_of_all, staging;
+DROP VIEW patient_view;
+DROP ROLE regress_mallory;
+REVOKE ALL ON patient FROM regress_analyst;
+DROP ROLE regress_analyst;
+RESET client_min_messages;
+
 -- Temporary objects of a caller's do not stand before ours.
 CREATE TEMP TABLE exclusion (register text, encoded_nhs_number text);
 CREATE TEMP TABLE register (code text, name text);

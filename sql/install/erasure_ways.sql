@@ -1,0 +1,285 @@
+-- erasure, the ways: how the rows of one patient hang together.
+--
+-- Most tables of a registry carry no NHS number.  The walk starts from the
+-- guarded columns and follows foreign keys, and references declared here,
+-- downwards: number, patient, tumour, regimen, cycle, drug.
+--
+-- Functions that compare columns of unknown types have ndrs_optout in their
+-- search_path, for the "=" of nhs_number; nobody else can create anything there.
+
+-- A link that the schema does not declare.
+CREATE TABLE reference (
+    child          regclass,
+    child_columns  name[],
+    parent         regclass,
+    parent_columns name[],
+    PRIMARY KEY (child, child_columns, parent, parent_columns)
+);
+SELECT pg_catalog.pg_extension_config_dump('reference', '');
+
+-- The operator that says whether two columns hold the same, when the types do
+-- ("=" may be another type's: citext has its own); else NULL.
+CREATE FUNCTION erasure_equality(type oid, other_type oid) RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.amopopr FROM pg_opclass c
+        JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+        JOIN pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3
+            AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
+        WHERE c.opcdefault AND c.opcintype = type AND type = other_type
+$$;
+
+-- Every way down from a parent to a child.  Constraints that the server made
+-- for partitions are left out: the one on the partitioned table stands for all.
+CREATE VIEW erasure_edge AS
+    SELECT f.confrelid::regclass AS parent,
+           f.conrelid::regclass AS child,
+           f.confdeltype IN ('n', 'd') AS unlinks,
+           false AS declared,
+           ARRAY(SELECT a.attname FROM pg_catalog.unnest(f.confkey) WITH ORDINALITY AS k (attnum, position)
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum
+                     ORDER BY k.position) AS parent_columns,
+           ARRAY(SELECT a.attname FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k (attnum, position)
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum
+                     ORDER BY k.position) AS child_columns,
+           f.conpfeqop AS operators
+        FROM pg_catalog.pg_constraint f
+        WHERE f.contype = 'f' AND f.conparentid = 0
+    UNION ALL
+    SELECT r.parent, r.child, false, true, r.parent_columns, r.child_columns,
+           ARRAY(SELECT erasure_equality(p.atttypid, c.atttypid)
+                     FROM unnest(r.parent_columns, r.child_columns) WITH ORDINALITY
+                         AS k (parent_column, child_column, position)
+                     JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attname = k.parent_column
+                     JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attname = k.child_column
+                     ORDER BY k.position)
+        FROM reference r;
+
+-- The values of columns of rows, as the text of an array for each column.
+CREATE FUNCTION erasure_keys(leaf regclass, columns name[], row_ids tid[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    keys text[];
+BEGIN
+    EXECUTE format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($1)',
+                   (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf)
+        INTO keys USING row_ids;
+    RETURN keys;
+END
+$$;
+
+-- Where to look for rows of a child t: those that refer to the parent's keys ($2).
+-- A foreign key does not bind the inheritance children of its table; a declared
+-- reference does.
+CREATE FUNCTION erasure_source(edge erasure_edge, condition text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%s %s t JOIN unnest(%s) AS p (%s) ON %s WHERE %s',
+               CASE WHEN edge.declared OR r.relkind = 'p' THEN '' ELSE 'ONLY' END,
+               edge.child,
+               string_agg(format('$2[%s]::%s[]', k.position, format_type(a.atttypid, -1)), ', ' ORDER BY k.position),
+               string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
+               string_agg(format('p.k%s %s t.%I', k.position,
+                                 CASE WHEN o.oid IS NULL THEN '='
+                                      ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
+                                 k.child_column), ' AND ' ORDER BY k.position),
+               condition)
+        FROM unnest(edge.parent_columns, edge.child_columns, edge.operators)
+            WITH ORDINALITY AS k (parent_column, child_column, operator, position)
+        JOIN pg_class r ON r.oid = edge.child
+        JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = k.parent_column
+        LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
+        GROUP BY r.relkind
+$$;
+
+CREATE FUNCTION declare_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, ndrs_optout, pg_temp
+AS $$
+DECLARE
+    edge ndrs_optout.erasure_edge;
+BEGIN
+    IF EXISTS (SELECT FROM unnest(ARRAY[child, parent]) AS r (relation)
+               LEFT JOIN pg_class c ON c.oid = r.relation
+               WHERE (c.relkind IN ('r', 'p') AND c.relpersistence <> 't') IS NOT TRUE) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'wrong_object_type',
+            MESSAGE = 'a reference is between tables that last';
+    END IF;
+    IF coalesce(cardinality(child_columns), 0) = 0
+        OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = 'a reference needs as many child columns as parent columns, and at least one';
+    END IF;
+    INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
+        VALUES (child, child_columns, parent, parent_columns)
+        ON CONFLICT DO NOTHING;
+
+    SELECT e.* INTO STRICT edge FROM ndrs_optout.erasure_edge e
+        WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
+            AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
+    IF cardinality(edge.operators) <> cardinality(child_columns) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'undefined_column',
+            MESSAGE = format('table %s or table %s has no such column', child, parent);
+    END IF;
+    -- An error when the types cannot be compared.
+    EXECUTE format('SELECT FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true'))
+        USING NULL::ndrs_optout.nhs_number, NULL::text[];
+END
+$$;
+
+-- A table and those that it is a partition or an inheritance child of.  Only
+-- partitions hold rows that a foreign key to an ancestor refers to.
+CREATE FUNCTION erasure_lineage(relation regclass)
+RETURNS TABLE (ancestor regclass, by_partition boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE lineage (ancestor, by_partition) AS (
+        SELECT relation, true
+        UNION ALL
+        SELECT i.inhparent::regclass, l.by_partition AND c.relispartition
+            FROM lineage l
+            JOIN pg_inherits i ON i.inhrelid = l.ancestor
+            JOIN pg_class c ON c.oid = i.inhrelid)
+    SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l
+$$;
+
+-- A table and its partitions and inheritance children, of any depth.
+CREATE FUNCTION erasure_descendants(relation regclass) RETURNS TABLE (relation regclass)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE below (relation) AS (
+        SELECT $1
+        UNION
+        SELECT i.inhrelid::regclass FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
+    SELECT b.relation FROM below b
+$$;
+
+-- The condition that finds a patient ($1) in a guarded column of table t.  Text
+-- may be formatted, so it is compared as a number.  Only types that a guard reads
+-- get here, so no cast of somebody else's making is called.
+CREATE FUNCTION erasure_condition(target regclass, nhs_number_column name) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    type oid := (SELECT a.atttypid FROM pg_attribute a
+        WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped);
+BEGIN
+    -- The backstop knows its column whatever its name is.  When it is gone, or is
+    -- on another column, the guard is not what it was, and neither is the search.
+    IF NOT EXISTS (
+        SELECT FROM pg_constraint c
+            JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+                AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'ndrs_optout.guard_admits'::regproc
+            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+            WHERE c.conrelid = target AND c.contype = 'c' AND a.attname = nhs_number_column)
+        OR NOT ndrs_optout.guard_reads(type) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
+            DETAIL = 'Its constraint is gone, or the column was renamed or has changed its type.',
+            HINT = 'Call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.';
+    END IF;
+
+    WHILE (SELECT typtype FROM pg_type WHERE oid = type) = 'd' LOOP
+        SELECT typbasetype INTO STRICT type FROM pg_type WHERE oid = type;
+    END LOOP;
+    RETURN format(CASE
+        WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I = $1'
+        WHEN type IN ('bigint'::regtype, 'numeric'::regtype) THEN 't.%I = $1::bigint'
+        ELSE 'ndrs_optout.nhs_number_or_null(t.%I) = $1' END, nhs_number_column);
+END
+$$;
+
+-- The condition that keeps a row of table t from being deleted for patient $1
+-- although it was found, or NULL when there is none: it is another patient's by a
+-- guarded number (a baby's that refers to its mother's, or a mother's and a
+-- baby's number in one row), or it serves a register that the patient is not out
+-- of.  Guards of the table itself, of its parents, and of some partition or child.
+CREATE FUNCTION erasure_keeps(relation regclass, out_of text[]) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH related AS (
+        SELECT g.nhs_number_column, g.registers <@ out_of AS in_scope, NULL AS some_rows
+            FROM ndrs_optout.erasure_lineage(relation) l
+            JOIN ndrs_optout.guard g ON g.target = l.ancestor
+        UNION ALL
+        SELECT g.nhs_number_column, g.registers <@ out_of,
+               (SELECT format('t.tableoid IN (%s)', string_agg(d.relation::oid::text, ', '))
+                    FROM ndrs_optout.erasure_descendants(g.target) d)
+            FROM ndrs_optout.erasure_descendants(erasure_keeps.relation) b
+            JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation)
+    SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
+               CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
+                                     WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
+                    WHEN r.in_scope THEN format('ndrs_optout.guard_number(t.%I) <> $1', r.nhs_number_column)
+                    WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
+                        THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
+                    ELSE 'true' END)), ' OR ')
+        FROM related r
+$$;
+
+-- What happens to rows that were found, each action with its condition.
+CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, out_of text[])
+RETURNS TABLE (action text, condition text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.action, a.condition
+        FROM ndrs_optout.erasure_keeps(relation, out_of) AS k (keeps)
+        CROSS JOIN LATERAL (VALUES
+            ('unlink', 'true', unlinks),
+            ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
+            ('block', '(' || k.keeps || ')', NOT unlinks AND k.keeps IS NOT NULL)) AS a (action, condition, applies)
+        WHERE a.applies
+$$;
+
+-- NULL when an index can find rows by these columns, else the command that
+-- makes one.  as_number: the index must be on the number that a text holds.
+CREATE FUNCTION erasure_missing_index(relation regclass, columns name[], as_number boolean) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(CASE WHEN as_number THEN 'CREATE INDEX ON %s (ndrs_optout.nhs_number_or_null(%s))'
+                       ELSE 'CREATE INDEX ON %s (%s)' END,
+                  relation, (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) AS c))
+        WHERE NOT EXISTS (
+            SELECT FROM pg_index i
+                JOIN pg_class x ON x.oid = i.indexrelid
+                JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
+                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = ANY (columns)
+                WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL
+                    AND CASE WHEN as_number THEN
+                            i.indkey[0] = 0
+                            AND pg_get_indexdef(i.indexrelid, 1, false) LIKE 'ndrs_optout.nhs_number_or_null(%'
+                            AND EXISTS (SELECT FROM pg_depend d
+                                        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                                            AND d.refclassid = 'pg_class'::regclass
+                                            AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)
+                        ELSE i.indkey[0] = a.attnum END)
+$$;
+
+COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
+COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
+COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
+COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
+COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
+COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
+    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a table that lasts), 42883';
+COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
+COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
+COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient ($1) in a guarded column of table t; error 55000 when the guard is damaged';
+COMMENT ON FUNCTION erasure_keeps(regclass, text[]) IS 'the condition that keeps a row of table t from being deleted for patient $1, or NULL';
+COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
+COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[]) IS 'what happens to rows that were found, each action with its condition on table t';
