@@ -21,6 +21,7 @@ OBJS = \
 # In order of dependency.  privileges.sql comes last: who can do what is one page.
 PIECES = $(addprefix sql/install/, \
 	extension.sql \
+	privacy.sql \
 	nhs_number.sql \
 	encoding.sql \
 	exclusion_list.sql \

@@ -12,7 +12,11 @@
 #include "commands/copy.h"
 #include "commands/copyfrom_internal.h"
 #include "compat.h"
+#include "fmgr.h"
 #include "replication/logicalworker.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 
 /*
  * To be called inside ereport(ERROR): hides the statement and drops the context
@@ -55,4 +59,35 @@ int
 ndrs_errhidevalues_unless_soft(Node *escontext)
 {
 	return ndrs_soft_error_wanted(escontext) ? 0 : ndrs_errhidevalues();
+}
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int i)
+{
+	return PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
+}
+
+/*
+ * An error from one of our SQL functions.  RAISE would leave the caller's
+ * statement, and the numbers in it, in the server log.
+ */
+Datum
+ndrs_optout_refuse(PG_FUNCTION_ARGS)
+{
+	char	   *sqlstate = text_argument(fcinfo, 0);
+	char	   *message = text_argument(fcinfo, 1);
+	char	   *detail = text_argument(fcinfo, 2);
+	char	   *hint = text_argument(fcinfo, 3);
+
+	if (sqlstate == NULL || strlen(sqlstate) != 5 || message == NULL)
+		elog(ERROR, "an error needs an SQLSTATE and a message");
+
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
+								   sqlstate[3], sqlstate[4])),
+			 errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0,
+			 ndrs_errhidevalues()));
+	PG_RETURN_VOID();			/* keep compiler quiet */
 }

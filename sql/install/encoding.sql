@@ -115,11 +115,10 @@ BEGIN
         ON CONFLICT DO NOTHING;
     SELECT * INTO STRICT adopted FROM ndrs_optout.encoding_key;
     IF adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'ND011',
-            MESSAGE = 'this database has adopted another key',
-            DETAIL = format('The adopted key has id %s.', adopted.key_id),
-            HINT = 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What was encoded with it cannot be read with another.';
+        PERFORM ndrs_optout.refuse('ND011',
+            'this database has adopted another key',
+            detail => format('The adopted key has id %s.', adopted.key_id),
+            hint => 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What was encoded with it cannot be read with another.');
     END IF;
     RETURN adopted.key_id;
 END

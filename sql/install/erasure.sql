@@ -191,10 +191,9 @@ BEGIN
     LOOP
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             IF EXISTS (SELECT FROM pg_rewrite WHERE ev_class = part.leaves[i] AND ev_type = '4') THEN
-                RAISE EXCEPTION USING
-                    ERRCODE = 'ND030',
-                    MESSAGE = format('a rule on table %s may keep rows from being deleted', part.leaves[i]),
-                    HINT = 'Drop the rule: what it replaces a deletion by cannot be verified.';
+                PERFORM ndrs_optout.refuse('ND030',
+                    format('a rule on table %s may keep rows from being deleted', part.leaves[i]),
+                    hint => 'Drop the rule: what it replaces a deletion by cannot be verified.');
             END IF;
         END LOOP;
 
@@ -204,22 +203,20 @@ BEGIN
             deleted := ndrs_optout.erasure_run(part.owner, part.command, batches);
         EXCEPTION WHEN integrity_constraint_violation OR triggered_data_change_violation THEN
             GET STACKED DIAGNOSTICS violated_table = TABLE_NAME, violated = CONSTRAINT_NAME;
-            RAISE EXCEPTION USING
-                ERRCODE = 'ND030',
-                MESSAGE = 'rows cannot be deleted',
-                DETAIL = CASE WHEN violated <> '' THEN
+            PERFORM ndrs_optout.refuse('ND030',
+                'rows cannot be deleted',
+                detail => CASE WHEN violated <> '' THEN
                     format('Constraint "%s" of table "%s" would be violated.', violated, violated_table)
                     ELSE 'A trigger changes a row that is being deleted.' END,
-                HINT = 'Look for triggers that keep or change rows, and for references that the deletion does not follow.';
+                hint => 'Look for triggers that keep or change rows, and for references that the deletion does not follow.');
         END;
 
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             IF deleted[i] <> part.expected[i] THEN
-                RAISE EXCEPTION USING
-                    ERRCODE = 'ND030',
-                    MESSAGE = format('rows remain in table %s after erasure', part.leaves[i]),
-                    DETAIL = format('%s of %s rows were deleted.', deleted[i], part.expected[i]),
-                    HINT = 'Look for a BEFORE DELETE trigger that returns NULL.';
+                PERFORM ndrs_optout.refuse('ND030',
+                    format('rows remain in table %s after erasure', part.leaves[i]),
+                    detail => format('%s of %s rows were deleted.', deleted[i], part.expected[i]),
+                    hint => 'Look for a BEFORE DELETE trigger that returns NULL.');
             END IF;
         END LOOP;
     END LOOP;
@@ -241,10 +238,9 @@ BEGIN
         WHERE b.action IN ('delete', 'unlink') LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', step.source) INTO still_there USING number, step.keys;
         IF still_there THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'ND030',
-                MESSAGE = format('rows remain in table %s after erasure', step.relation),
-                HINT = 'Look for triggers that change or copy rows when they are deleted.';
+            PERFORM ndrs_optout.refuse('ND030',
+                format('rows remain in table %s after erasure', step.relation),
+                hint => 'Look for triggers that change or copy rows when they are deleted.');
         END IF;
     END LOOP;
 END
@@ -267,11 +263,10 @@ BEGIN
     SELECT b.relation, b.path INTO problem FROM unnest(batches) AS b
         WHERE b.action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'ND030',
-            MESSAGE = format('rows of table %s stand in the way of the erasure', problem.relation),
-            DETAIL = 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
-            HINT = 'Make the foreign key ON DELETE SET NULL, or erase from that register too.';
+        PERFORM ndrs_optout.refuse('ND030',
+            format('rows of table %s stand in the way of the erasure', problem.relation),
+            detail => 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
+            hint => 'Make the foreign key ON DELETE SET NULL, or erase from that register too.');
     END IF;
 
     PERFORM ndrs_optout.erasure_delete(batches);

@@ -107,15 +107,13 @@ BEGIN
     IF EXISTS (SELECT FROM unnest(ARRAY[child, parent]) AS r (relation)
                LEFT JOIN pg_class c ON c.oid = r.relation
                WHERE (c.relkind IN ('r', 'p') AND c.relpersistence <> 't') IS NOT TRUE) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'wrong_object_type',
-            MESSAGE = 'a reference is between tables that last';
+        PERFORM ndrs_optout.refuse('42809',
+            'a reference is between tables that last');
     END IF;
     IF coalesce(cardinality(child_columns), 0) = 0
         OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'a reference needs as many child columns as parent columns, and at least one';
+        PERFORM ndrs_optout.refuse('22023',
+            'a reference needs as many child columns as parent columns, and at least one');
     END IF;
     INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
         VALUES (child, child_columns, parent, parent_columns)
@@ -125,9 +123,8 @@ BEGIN
         WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
             AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
     IF cardinality(edge.operators) <> cardinality(child_columns) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'undefined_column',
-            MESSAGE = format('table %s or table %s has no such column', child, parent);
+        PERFORM ndrs_optout.refuse('42703',
+            format('table %s or table %s has no such column', child, parent));
     END IF;
     -- An error when the types cannot be compared.
     EXECUTE format('SELECT FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true'))
@@ -184,11 +181,10 @@ BEGIN
             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
             WHERE c.conrelid = target AND c.contype = 'c' AND a.attname = nhs_number_column)
         OR NOT ndrs_optout.guard_reads(type) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
-            DETAIL = 'Its constraint is gone, or the column was renamed or has changed its type.',
-            HINT = 'Call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.';
+        PERFORM ndrs_optout.refuse('55000',
+            format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
+            detail => 'Its constraint is gone, or the column was renamed or has changed its type.',
+            hint => 'Call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.');
     END IF;
 
     WHILE (SELECT typtype FROM pg_type WHERE oid = type) = 'd' LOOP

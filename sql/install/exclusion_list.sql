@@ -45,18 +45,16 @@ DECLARE
 BEGIN
     IF coalesce(cardinality(registers), 0) = 0 OR
         EXISTS (SELECT FROM unnest(registers) AS wanted (code) WHERE wanted.code IS NULL) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'at least one register must be named',
-            HINT = 'For example ''{cancer}'' or ''{cancer,rare_disease}''.';
+        PERFORM ndrs_optout.refuse('22023',
+            'at least one register must be named',
+            hint => 'For example ''{cancer}'' or ''{cancer,rare_disease}''.');
     END IF;
     -- The code is not repeated: it may be a number that was put in the wrong place.
     IF EXISTS (SELECT FROM unnest(registers) AS wanted (code)
                WHERE NOT EXISTS (SELECT FROM ndrs_optout.register r WHERE r.code = wanted.code)) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'undefined_object',
-            MESSAGE = 'there is no such register',
-            HINT = 'Table ndrs_optout.register lists the registers.';
+        PERFORM ndrs_optout.refuse('42704',
+            'there is no such register',
+            hint => 'Table ndrs_optout.register lists the registers.');
     END IF;
     SELECT array_agg(DISTINCT wanted.code COLLATE "C" ORDER BY wanted.code COLLATE "C") INTO result
         FROM unnest(registers) AS wanted (code);
@@ -71,15 +69,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF number IS NULL THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'null_value_not_allowed',
-            MESSAGE = 'an NHS number is needed';
+        PERFORM ndrs_optout.refuse('22004',
+            'an NHS number is needed');
     END IF;
     IF ndrs_optout.nhs_number_is_placeholder(number) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'ND004',
-            MESSAGE = 'a placeholder is not a patient''s NHS number',
-            DETAIL = 'Ten equal digits stand for a missing number in many patients'' records.';
+        PERFORM ndrs_optout.refuse('ND004',
+            'a placeholder is not a patient''s NHS number',
+            detail => 'Ten equal digits stand for a missing number in many patients'' records.');
     END IF;
     RETURN number;
 END

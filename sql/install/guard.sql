@@ -67,36 +67,31 @@ DECLARE
     already bigint;
 BEGIN
     IF target IS NULL OR nhs_number_column IS NULL THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'null_value_not_allowed',
-            MESSAGE = 'a table and its column with NHS numbers must be named';
+        PERFORM ndrs_optout.refuse('22004',
+            'a table and its column with NHS numbers must be named');
     END IF;
     IF on_match IS NULL OR on_match NOT IN ('reject', 'skip') THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'on_match must be "reject" or "skip"';
+        PERFORM ndrs_optout.refuse('22023',
+            'on_match must be "reject" or "skip"');
     END IF;
     IF on_missing IS NULL OR on_missing NOT IN ('allow', 'reject', 'skip')
         OR on_unreadable IS NULL OR on_unreadable NOT IN ('allow', 'reject', 'skip') THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'on_missing and on_unreadable must be "allow", "reject" or "skip"';
+        PERFORM ndrs_optout.refuse('22023',
+            'on_missing and on_unreadable must be "allow", "reject" or "skip"');
     END IF;
     IF NOT EXISTS (SELECT FROM pg_class
                    WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'wrong_object_type',
-            MESSAGE = format('%s is not a table that lasts', target);
+        PERFORM ndrs_optout.refuse('42809',
+            format('%s is not a table that lasts', target));
     END IF;
     SELECT g.target INTO other FROM ndrs_optout.guard g
         WHERE g.target <> guard_table.target
             AND (g.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(guard_table.target))
                  OR guard_table.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(g.target)));
     IF FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'duplicate_object',
-            MESSAGE = format('table %s is guarded, which is a parent or a child of %s', other, target),
-            HINT = 'Guard the topmost table: its guard covers its partitions and children.';
+        PERFORM ndrs_optout.refuse('42710',
+            format('table %s is guarded, which is a parent or a child of %s', other, target),
+            hint => 'Guard the topmost table: its guard covers its partitions and children.');
     END IF;
 
     -- Waits for writers in flight, so that none is left that has met no guard,
@@ -106,32 +101,28 @@ BEGIN
     SELECT * INTO col FROM pg_attribute
         WHERE attrelid = target AND attname = nhs_number_column AND attnum > 0 AND NOT attisdropped;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'undefined_column',
-            MESSAGE = format('table %s has no column "%s"', target, nhs_number_column);
+        PERFORM ndrs_optout.refuse('42703',
+            format('table %s has no column "%s"', target, nhs_number_column));
     END IF;
     IF col.attgenerated <> '' THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'wrong_object_type',
-            MESSAGE = format('column "%s" is generated and cannot be guarded', nhs_number_column),
-            HINT = 'Guard the column that it is generated from.';
+        PERFORM ndrs_optout.refuse('42809',
+            format('column "%s" is generated and cannot be guarded', nhs_number_column),
+            hint => 'Guard the column that it is generated from.');
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g
                WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'duplicate_object',
-            MESSAGE = format('column "%s" of table %s is guarded already', nhs_number_column, target),
-            HINT = 'Call ndrs_optout.unguard_table() first to guard it otherwise.';
+        PERFORM ndrs_optout.refuse('42710',
+            format('column "%s" of table %s is guarded already', nhs_number_column, target),
+            hint => 'Call ndrs_optout.unguard_table() first to guard it otherwise.');
     END IF;
 
     -- By number: a column's name may take all of a name's length.
     guard_name := 'ndrs_optout_guard_' || col.attnum;
 
     IF NOT ndrs_optout.guard_reads(col.atttypid) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'datatype_mismatch',
-            MESSAGE = format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
-            HINT = 'Use nhs_number, text, varchar, char, bigint or numeric.';
+        PERFORM ndrs_optout.refuse('42804',
+            format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
+            hint => 'Use nhs_number, text, varchar, char, bigint or numeric.');
     END IF;
     -- Without a key there would be a guard that refuses everything.
     PERFORM ndrs_optout.encode_nhs_number('9434765919');
@@ -163,10 +154,9 @@ DECLARE
 BEGIN
     DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target;
     IF NOT FOUND THEN  -- also when target is NULL
-        RAISE EXCEPTION USING
-            ERRCODE = 'undefined_object',
-            MESSAGE = format('table %s is not guarded', coalesce(target::text, 'NULL')),
-            HINT = 'Table ndrs_optout.guard lists the guarded tables.';
+        PERFORM ndrs_optout.refuse('42704',
+            format('table %s is not guarded', coalesce(target::text, 'NULL')),
+            hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
     -- By what they call, not by name: a guarded column may have been renamed.
     FOR part IN SELECT tgname FROM pg_trigger

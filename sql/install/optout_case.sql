@@ -59,10 +59,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_transaction_state',
-            MESSAGE = 'this works only at isolation level READ COMMITTED',
-            DETAIL = 'Otherwise what was committed meanwhile would not be seen.';
+        PERFORM ndrs_optout.refuse('25000',
+            'this works only at isolation level READ COMMITTED',
+            detail => 'Otherwise what was committed meanwhile would not be seen.');
     END IF;
 END
 $$;
@@ -82,38 +81,32 @@ DECLARE
     result bigint;
 BEGIN
     IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'applicant must be "self", "parent" or "representative"';
+        PERFORM ndrs_optout.refuse('22023',
+            'applicant must be "self", "parent" or "representative"');
     END IF;
     IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'channel must be "email", "online" or "post"';
+        PERFORM ndrs_optout.refuse('22023',
+            'channel must be "email", "online" or "post"');
     END IF;
     IF (form_received_on <= current_date AND isfinite(form_received_on)) IS NOT TRUE THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the day on which the form was received must be today or before';
+        PERFORM ndrs_optout.refuse('22023',
+            'the day on which the form was received must be today or before');
     END IF;
     IF date_of_birth > form_received_on OR NOT isfinite(date_of_birth) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the date of birth must not be after the day on which the form was received';
+        PERFORM ndrs_optout.refuse('22023',
+            'the date of birth must not be after the day on which the form was received');
     END IF;
     IF applicant = 'parent' THEN
         IF date_of_birth IS NULL THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'null_value_not_allowed',
-                MESSAGE = 'a parent''s request needs the child''s date of birth';
+            PERFORM ndrs_optout.refuse('22004',
+                'a parent''s request needs the child''s date of birth');
         END IF;
         SELECT child_age INTO STRICT age_limit FROM ndrs_optout.policy;
         IF date_of_birth + make_interval(years => age_limit) <= form_received_on THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'invalid_parameter_value',
-                MESSAGE = format('a parent can opt a child out only under the age of %s', age_limit),
-                DETAIL = 'The age counts on the day on which the form was received.',
-                HINT = 'The patient can apply in person, or a representative where competency is in question.';
+            PERFORM ndrs_optout.refuse('22023',
+                format('a parent can opt a child out only under the age of %s', age_limit),
+                detail => 'The age counts on the day on which the form was received.',
+                hint => 'The patient can apply in person, or a representative where competency is in question.');
         END IF;
     END IF;
 
@@ -126,11 +119,10 @@ BEGIN
             AND c.state NOT IN ('completed', 'withdrawn', 'refused')
         ORDER BY c.case_id LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'unique_violation',
-            MESSAGE = 'the patient has an open case for one of these registers',
-            DETAIL = format('It is case %s.', other),
-            HINT = 'Go on with that case, or name only the other registers.';
+        PERFORM ndrs_optout.refuse('23505',
+            'the patient has an open case for one of these registers',
+            detail => format('It is case %s.', other),
+            hint => 'Go on with that case, or name only the other registers.');
     END IF;
 
     INSERT INTO ndrs_optout.optout_case (encoded_nhs_number, registers, applicant, channel, form_received_on)
@@ -151,17 +143,15 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.optout_case c WHERE c.case_id = locked_case.case_id FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'no_data_found',
-            MESSAGE = format('case %s does not exist', coalesce(case_id::text, 'NULL')),
-            HINT = 'View ndrs_optout.case_progress lists the cases.';
+        PERFORM ndrs_optout.refuse('P0002',
+            format('case %s does not exist', coalesce(case_id::text, 'NULL')),
+            hint => 'View ndrs_optout.case_progress lists the cases.');
     END IF;
     IF result.state <> ALL (states) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
-            MESSAGE = format('case %s is %s', case_id, replace(result.state, '_', ' ')),
-            DETAIL = format('This needs a case that is %s.', replace(array_to_string(states, ' or '), '_', ' ')),
-            HINT = 'View ndrs_optout.case_progress says what comes next.';
+        PERFORM ndrs_optout.refuse(CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
+            format('case %s is %s', case_id, replace(result.state, '_', ' ')),
+            detail => format('This needs a case that is %s.', replace(array_to_string(states, ' or '), '_', ' ')),
+            hint => 'View ndrs_optout.case_progress says what comes next.');
     END IF;
     RETURN result;
 END
@@ -178,15 +168,13 @@ DECLARE
 BEGIN
     IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
         OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'this document does not prove that',
-            HINT = 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".';
+        PERFORM ndrs_optout.refuse('22023',
+            'this document does not prove that',
+            hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".');
     END IF;
     IF (received_on <= current_date AND isfinite(received_on)) IS NOT TRUE THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'invalid_parameter_value',
-            MESSAGE = 'the day on which the proof was received must be today or before';
+        PERFORM ndrs_optout.refuse('22023',
+            'the day on which the proof was received must be today or before');
     END IF;
 
     INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on)
@@ -213,9 +201,8 @@ DECLARE
 BEGIN
     IF result.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'ND031',
-            MESSAGE = format('the NHS number is not that of case %s', case_id);
+        PERFORM ndrs_optout.refuse('ND031',
+            format('the NHS number is not that of case %s', case_id));
     END IF;
     RETURN result;
 END
@@ -287,10 +274,9 @@ BEGIN
         FOR KEY SHARE;
     IF written OR this.state <> 'excluded' OR EXISTS (
         SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'ND021',
-            MESSAGE = format('the exclusion of case %s is not committed', case_id),
-            HINT = format('CALL ndrs_optout.carry_out(%s, ...).', case_id);
+        PERFORM ndrs_optout.refuse('ND021',
+            format('the exclusion of case %s is not committed', case_id),
+            hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
     END IF;
 
     PERFORM ndrs_optout.wait_for_writers(ndrs_optout.erasure_tables(this.registers));
