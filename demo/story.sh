@@ -166,8 +166,7 @@ the_guards() {
 	check "five tables are guarded" "SELECT count(*) = 5 FROM ndrs_optout.guard"
 
 	tell "The officer gets the functions that work a case and not one table; the loader" \
-		"gets the cancer tables and nothing of the extension's but the function in an" \
-		"index of theirs."
+		"gets the cancer tables and nothing of the extension's."
 	show postgres -q <<-'SQL'
 		CREATE ROLE officer LOGIN;
 		GRANT USAGE ON SCHEMA ndrs_optout TO officer;
@@ -178,7 +177,6 @@ the_guards() {
 		CREATE ROLE loader LOGIN;
 		GRANT USAGE ON SCHEMA cancer TO loader;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader;
-		GRANT EXECUTE ON FUNCTION ndrs_optout.nhs_number_or_null TO loader;
 	SQL
 	echo
 }
@@ -270,8 +268,8 @@ the_deletion() {
 	SQL
 
 	echo
-	tell "The officer carries out the case: put her on the exclusion list, delete, commit;" \
-		"wait for those who began to write before that; delete again and count again."
+	tell "The officer carries out the case: exclude the patient; wait for those who began" \
+		"to write before that; delete, and count again."
 	print_sql officer "CALL ndrs_optout.carry_out($case_id, '$number');"
 	psql_as officer >"$output" 2>&1 <<-SQL &
 		\\timing on
@@ -294,7 +292,7 @@ the_deletion() {
 	check "the case is excluded" "
 		SELECT state = 'excluded' FROM ndrs_optout.case_progress WHERE case_id = $case_id"
 
-	tell "The loader commits. carry_out comes back, and the new record is gone too."
+	tell "The loader commits. carry_out goes on, and the new record goes too."
 	committed_at=$(value_of "SELECT clock_timestamp()")
 	in_loader <<-'SQL'
 		COMMIT;
@@ -318,7 +316,7 @@ the_deletion() {
 	check "the case is carried out" "
 		SELECT state = 'carried_out' FROM ndrs_optout.case_progress WHERE case_id = $case_id"
 	tell "$(value_of "
-		SELECT format('carry_out had excluded her and deleted after %s ms; it had deleted and counted again %s ms after the loader''s commit. In between it waited.',
+		SELECT format('carry_out had excluded her after %s ms. It had deleted and counted again %s ms after the loader''s commit; in between it waited.',
 		              round(1000 * extract(epoch FROM excluded_at - '$call_began')),
 		              round(1000 * extract(epoch FROM carried_out_at - '$committed_at')))
 		FROM ndrs_optout.optout_case WHERE case_id = $case_id")"
@@ -376,7 +374,10 @@ the_next_delivery() {
 
 the_proof() {
 	heading "6. Is she gone, and is everybody else still there?"
-	tell "An auditor does not ask the extension. Before the opt-out demo/audit.sql noted," 		"by plain SQL, every id of hers, the number of rows and a checksum of everybody" 		"else's. Now it reads every column of every row again, for those ids and for her" 		"number with or without spaces and hyphens."
+	tell "An auditor does not ask the extension. Before the opt-out demo/audit.sql noted," \
+		"by plain SQL, every id of hers, the number of rows and a checksum of everybody" \
+		"else's. Now it reads every column of every row again, for those ids and for her" \
+		"number with or without spaces and hyphens."
 	plumbing -c "CREATE TABLE audit.after AS TABLE audit.comparison"
 	show postgres <<-'SQL'
 		SELECT relation, before, hers, arrived, now, hers_now, others_unchanged FROM audit.after;
@@ -390,7 +391,8 @@ the_proof() {
 	check "the congenital anomaly register is untouched" "
 		SELECT count(*) = 3 AND bool_and(now = before AND hers_now = hers AND others_unchanged)
 		FROM audit.after WHERE register = 'congenital_anomaly'"
-	tell "before - hers + arrived = now, in each table. The congenital anomaly register is" 		"untouched: her record and her baby's stay, as she wished."
+	tell "before - hers + arrived = now, in each table. The congenital anomaly register is" \
+		"untouched: her record and her baby's stay, as she wished."
 	show postgres <<-SQL
 		SELECT m.nhs_number AS mother, b.nhs_number AS baby, a.icd10_code, a.diagnosis_date
 		FROM congenital_anomaly.mother m
@@ -412,7 +414,8 @@ the_proof() {
 the_letter() {
 	local sql="SELECT ndrs_optout.complete_case($case_id)" letter records
 	heading "7. The letter"
-	tell "Completing the case destroys the record of the proofs of identity and returns the" 		"letter to the patient. Every sentence of it comes from what was done."
+	tell "Completing the case destroys the record of the proofs of identity and returns the" \
+		"letter to the patient. Every sentence of it comes from what was done."
 	print_sql officer "$sql \\g (format=unaligned tuples_only=on)"
 	letter=$(psql_as officer -At -c "$sql")
 	echo

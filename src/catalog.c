@@ -16,6 +16,7 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -26,6 +27,8 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
+PG_FUNCTION_INFO_V1(ndrs_optout_commit_durably);
+PG_FUNCTION_INFO_V1(ndrs_optout_in_transaction_block);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -107,6 +110,9 @@ ndrs_type(const char *name)
  * one when the transaction commits.  Per row as well as per TRUNCATE, because a
  * logical replication worker fires no statement triggers for rows; the server
  * folds equal messages of one command into one.
+ *
+ * Who is excluded, and by which key, must survive a crash from the moment that
+ * somebody was told so, whatever synchronous_commit says.
  */
 Datum
 ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
@@ -120,5 +126,22 @@ ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
 						"forget_copies")));
 
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
+	ForceSyncCommit();
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * The same for what else people are told.
+ */
+Datum
+ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
+{
+	ForceSyncCommit();
+	PG_RETURN_VOID();
+}
+
+Datum
+ndrs_optout_in_transaction_block(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(IsTransactionBlock());
 }

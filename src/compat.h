@@ -11,6 +11,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
+#include "utils/guc.h"
 
 /* Soft errors came with 16: before, an input function can only throw. */
 #if PG_VERSION_NUM >= 160000
@@ -22,6 +23,11 @@
 		ereport(ERROR, __VA_ARGS__); \
 		return dummy_value; \
 	} while (0)
+#endif
+
+/* Came with a minor release: a worker may load the library, and with it this. */
+#ifndef GUC_ALLOW_IN_PARALLEL
+#define GUC_ALLOW_IN_PARALLEL 0
 #endif
 
 /* varatt.h split off from postgres.h in 16. */

@@ -7,9 +7,8 @@
  * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects the row or skips it.  The
  * backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
  * into the table and its partitions and children, and cannot be disabled; it
- * can only reject.  Its function is the one thing here that everybody may
- * execute, because the inserting role's rights are checked when the constraint
- * runs.  Nobody can call it by name without USAGE on the schema; but CREATE
+ * can only reject.  Everybody may execute its function, because the inserting
+ * role's rights are checked when the constraint runs.  Nobody can call it by name without USAGE on the schema; but CREATE
  * TABLE ... LIKE copies the constraint for anybody who may read the table, so
  * it answers for another table only to those who may insert into the guarded
  * one, who get the answer there as well.

@@ -4,6 +4,7 @@
  */
 #include "ndrs_optout.h"
 
+#include "compat.h"
 #include "fmgr.h"
 #include "utils/guc.h"
 
@@ -27,7 +28,7 @@ _PG_init(void)
 							   &ndrs_key_file,
 							   "",
 							   PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY,
+							   GUC_SUPERUSER_ONLY | GUC_ALLOW_IN_PARALLEL,
 							   NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ndrs_optout");
 

@@ -141,6 +141,7 @@ RETURNS TABLE (register_codes text[], relation regclass, path text, action text,
 LANGUAGE sql SECURITY DEFINER
 SET jit = off
 SET row_security = off
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT * FROM ndrs_optout.erasure_summary(
@@ -251,6 +252,7 @@ RETURNS TABLE (register_codes text[], relation regclass, path text, action text,
 LANGUAGE plpgsql SECURITY DEFINER
 SET jit = off
 SET row_security = off
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column

@@ -83,6 +83,7 @@ $$;
 
 CREATE FUNCTION exclude(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -95,6 +96,7 @@ $$;
 
 CREATE FUNCTION readmit(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

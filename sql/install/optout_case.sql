@@ -66,10 +66,21 @@ BEGIN
 END
 $$;
 
+-- What an officer or a patient is told must survive a crash from then on, whatever
+-- synchronous_commit says.
+CREATE FUNCTION commit_durably() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
+    LANGUAGE C VOLATILE;
+
+CREATE FUNCTION in_transaction_block() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_in_transaction_block'
+    LANGUAGE C VOLATILE;
+
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
     channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -221,6 +232,7 @@ $$;
 -- the patient's rows are the way to rows in flight that refer to them.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -256,6 +268,7 @@ $$;
 -- and each statement here sees what was committed before it.
 CREATE FUNCTION case_certify(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -284,6 +297,7 @@ BEGIN
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp()
         WHERE c.case_id = case_certify.case_id;
+    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -294,6 +308,10 @@ CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    IF ndrs_optout.in_transaction_block() THEN
+        PERFORM ndrs_optout.refuse('25001', 'carry_out() cannot run inside a transaction block',
+            hint => 'It commits between its steps: end the transaction first.');
+    END IF;
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_exclude(case_id, number);
@@ -319,6 +337,7 @@ BEGIN
         UPDATE ndrs_optout.optout_case c
             SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed
             WHERE c.case_id = complete_case.case_id;
+        PERFORM ndrs_optout.commit_durably();
     END IF;
     RETURN ndrs_optout.completion_letter(case_id);
 END
@@ -353,6 +372,8 @@ COMMENT ON TABLE optout_case IS 'opt-out cases: one request each, from receipt t
 COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case; destroyed when the case is completed';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
+COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
+COMMENT ON FUNCTION in_transaction_block() IS 'whether the session is in a transaction block';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
@@ -363,7 +384,7 @@ COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a 
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not within a transaction block (error 2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';

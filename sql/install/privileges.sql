@@ -1,9 +1,27 @@
 -- privileges: who can do what.
 
--- Nobody but the owner can use anything here, with one exception: the backstop
--- of a guard runs with the rights of whoever inserts.  Without USAGE on the
--- schema it cannot be called by name.
+-- Nobody but the owner can use anything here, and nobody can name anything.
 REVOKE ALL ON SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
+
+-- Two things run with the rights of whoever uses a registry table, who cannot
+-- name them.  The backstop of a guard:
 GRANT EXECUTE ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) TO PUBLIC;
+-- and what an index on a column, or a column of type nhs_number, calls.  These
+-- know no key and no list.
+GRANT EXECUTE ON FUNCTION
+    nhs_number_or_null(text),
+    nhs_number_format(nhs_number),
+    nhs_number_is_placeholder(nhs_number),
+    nhs_number(bigint),
+    nhs_number_eq(nhs_number, nhs_number),
+    nhs_number_ne(nhs_number, nhs_number),
+    nhs_number_lt(nhs_number, nhs_number),
+    nhs_number_le(nhs_number, nhs_number),
+    nhs_number_ge(nhs_number, nhs_number),
+    nhs_number_gt(nhs_number, nhs_number),
+    nhs_number_cmp(nhs_number, nhs_number),
+    nhs_number_hash(nhs_number),
+    nhs_number_hash_extended(nhs_number, bigint)
+    TO PUBLIC;

@@ -11,7 +11,8 @@ SELECT 'relation', c.relname, a.privilege_type FROM pg_class c CROSS JOIN aclexp
 UNION ALL
 SELECT 'routine', p.oid::regprocedure::text, a.privilege_type || ' to ' || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
     FROM pg_proc p CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-    WHERE pronamespace = 'ndrs_optout'::regnamespace AND a.grantee <> p.proowner;
+    WHERE pronamespace = 'ndrs_optout'::regnamespace AND a.grantee <> p.proowner
+ORDER BY 1, 2;
 
 -- What runs with the owner's rights, and that it pins its search_path.
 SELECT oid::regprocedure AS security_definer, proconfig FROM pg_proc
@@ -37,6 +38,12 @@ TABLE ndrs_optout.exclusion;
 TABLE ndrs_optout.guard_tally;
 SELECT ndrs_optout.readmit('9990000018', '{cancer}');
 SHOW ndrs_optout.key_file;
+-- An index and a column of the type work for those who use the table.
+RESET ROLE;
+CREATE INDEX ON patient (nhs_number_or_null(nhs_number));
+SET ROLE regress_loader;
+INSERT INTO patient VALUES (7, '999 000 0069');
+SELECT nhs_number, count(*) FROM rejecting GROUP BY nhs_number ORDER BY nhs_number;
 -- Even one who may name what is in the schema.
 RESET ROLE;
 GRANT USAGE ON SCHEMA ndrs_optout TO regress_loader;

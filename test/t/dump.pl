@@ -1,0 +1,233 @@
+# pg_dump and pg_restore.
+#
+# The hazards: a database that was moved by dump has its data but not its guards,
+# its exclusion list or its cases, and nobody notices; and an old dump, loaded
+# into a database that knows better, brings back whoever opted out since.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use OptoutServer;
+use Test::More;
+
+my ($excluded, $elsewhere, $allowed, $leaving, $everywhere) = @TEST_NUMBERS[ 0 .. 3, 6 ];
+my $server = new_server('dump');
+my $directory = $server->basedir;
+
+# The output of a client program, and how it ended
+sub run_program
+{
+	my @command = @_;
+	my ($output, $messages) = ('', '');
+	local $ENV{PGHOST} = $server->host;
+	local $ENV{PGPORT} = $server->port;
+	IPC::Run::run(\@command, '<', \undef, '>', \$output, '2>', \$messages);
+	return ($? >> 8, $messages);
+}
+
+sub ask
+{
+	my ($database, $sql) = @_;
+	return $server->safe_psql($database, $sql);
+}
+
+# --------------------------------------------------- a registry with everything
+
+$server->safe_psql('postgres', 'CREATE DATABASE registry');
+install_extension($server, 'registry');
+ask('registry', qq{
+	INSERT INTO ndrs_optout.register VALUES ('local', 'Local Register');
+
+	CREATE TABLE patient (patient_id bigint PRIMARY KEY, nhs ndrs_optout.nhs_number, name text);
+	CREATE TABLE tumour (tumour_id bigint PRIMARY KEY, patient_id bigint NOT NULL REFERENCES patient);
+	CREATE TABLE sample (tumour_id bigint, tube text);
+	SELECT ndrs_optout.guard_table('patient', 'nhs', '{cancer}');
+	SELECT ndrs_optout.declare_reference('sample', '{tumour_id}', 'tumour', '{tumour_id}');
+
+	-- The partition has its columns in another order.
+	CREATE TABLE referral (nhs text, year int) PARTITION BY LIST (year);
+	CREATE TABLE referral_1 (year int, note text, nhs text);
+	ALTER TABLE referral_1 DROP COLUMN note;
+	ALTER TABLE referral ATTACH PARTITION referral_1 FOR VALUES IN (1);
+	CREATE TABLE referral_2 PARTITION OF referral FOR VALUES IN (2);
+	SELECT ndrs_optout.guard_table('referral', 'nhs', '{cancer}', on_match => 'skip');
+
+	CREATE SCHEMA "Feed";
+	CREATE TABLE "Feed"."Both Registers" ("NHS No" char(10));
+	SELECT ndrs_optout.guard_table('"Feed"."Both Registers"', 'NHS No', '{local,cancer}', 'skip', 'skip', 'skip');
+
+	INSERT INTO patient VALUES (1, '$excluded', 'A'), (2, '$allowed', 'B'), (3, '$leaving', 'C');
+	INSERT INTO tumour SELECT 10 * patient_id + n, patient_id FROM patient, generate_series(1, 2) AS n;
+	INSERT INTO sample SELECT tumour_id, 'tube' FROM tumour;
+	INSERT INTO referral VALUES ('$excluded', 1), ('$allowed', 1), ('$leaving', 2);
+});
+
+# From before any opt-out
+my %old = (copy => "$directory/old.dump", inserts => "$directory/old_inserts.dump");
+is((run_program('pg_dump', '-Fc', '-f', $old{copy}, 'registry'))[0], 0, 'the database is dumped');
+is((run_program('pg_dump', '-Fc', '--inserts', '-f', $old{inserts}, 'registry'))[0], 0, 'and once more as INSERTs');
+
+# A case in each state, skipped rows, a patient who is out of one register only
+sub open_case
+{
+	my ($database, $number) = @_;
+	return ask($database, "SELECT ndrs_optout.open_case('$number', '{cancer}')");
+}
+
+my $completed = open_case('registry', $excluded);
+my $ready = open_case('registry', $leaving);
+my $waiting = open_case('registry', $TEST_NUMBERS[4]);
+ask('registry', qq{
+	SELECT ndrs_optout.record_identity(c, 'identity', 'passport'),
+		ndrs_optout.record_identity(c, 'address', 'utility_bill') FROM unnest(ARRAY[$completed, $ready]) AS c;
+	SELECT ndrs_optout.record_identity($waiting, 'address', 'bank_statement');
+	CALL ndrs_optout.carry_out($completed, '$excluded');
+	SELECT ndrs_optout.complete_case($completed);
+	SELECT ndrs_optout.exclude('$elsewhere', '{local}');
+	SELECT ndrs_optout.exclude('$everywhere', '{local,cancer}');
+	INSERT INTO referral VALUES ('$excluded', 1), ('$allowed', 2);
+	INSERT INTO "Feed"."Both Registers" VALUES ('$excluded'), ('$elsewhere'), ('$everywhere'), (''), ('1');
+});
+
+# ------------------------------------------------------- into a fresh database
+
+# What must be the same on the other side
+my %content = (
+	map({ ("table $_" => "SELECT t FROM $_ t ORDER BY t::text") }
+		qw(patient tumour sample referral_1 referral_2), '"Feed"."Both Registers"',
+		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
+		  optout_case identity_evidence case_erasure)),
+	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
+	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
+	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
+	'triggers of guards' => q{
+		SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger
+			WHERE tgfoid = 'ndrs_optout.guard_row'::regproc ORDER BY tgrelid::regclass::text, tgname},
+	'constraints of guards' => q{
+		SELECT conrelid::regclass, conname, convalidated, coninhcount, pg_get_constraintdef(oid) FROM pg_constraint
+			WHERE conname LIKE 'ndrs_optout_guard%' ORDER BY conrelid::regclass::text, conname});
+
+# A session as replication and pg_restore use it fires only ENABLE ALWAYS triggers.
+sub guards_work
+{
+	my ($database) = @_;
+	foreach my $role (qw(origin replica))
+	{
+		my $set = "SET session_replication_role = $role;";
+		refused_with($server, 'ND001', "$set INSERT INTO patient VALUES (9, '$excluded')",
+			"$role: a table that rejects", database => $database);
+		foreach my $table (qw(referral referral_1))
+		{
+			my ($status) = try_sql($server, "$set INSERT INTO $table (nhs, year) VALUES ('$excluded', 1)",
+				database => $database);
+			is($status, 0, "$role: INSERT into $table is skipped");
+		}
+		try_sql($server, qq{$set INSERT INTO "Feed"."Both Registers" VALUES ('$excluded'), ('$elsewhere'), ('$everywhere')},
+			database => $database);
+	}
+	is(ask($database, "SELECT count(*) FROM referral WHERE nhs = '$excluded'"), 0, 'no row came in by skipping');
+	is(ask($database, q{SELECT count(*), count(*) FILTER (WHERE "NHS No" = '}
+			. qq{$everywhere') FROM "Feed"."Both Registers"}), '6|0',
+		'a table for two registers takes whoever is out of one of them');
+	is(ask($database, q{SELECT rows_skipped FROM ndrs_optout.guard_count
+			WHERE target = 'referral'::regclass AND finding = 'excluded'}), 5, 'skipped rows are counted on');
+	ask($database, 'ALTER TABLE referral_1 DISABLE TRIGGER ALL');
+	refused_with($server, 'ND001', "INSERT INTO referral VALUES ('$excluded', 1)",
+		'the backstop of a partition', database => $database);
+	return;
+}
+
+# The database works on as the first would have.
+sub works_on
+{
+	my ($database) = @_;
+	is(ask($database, qq{
+			SELECT ndrs_optout.is_excluded('$excluded', 'cancer'),
+				ndrs_optout.is_excluded('$elsewhere', 'local'),
+				ndrs_optout.is_excluded('$elsewhere', 'cancer')}),
+		't|t|f', 'the exclusion list works');
+	is(open_case($database, $TEST_NUMBERS[5]), $waiting + 1, 'case ids continue');
+	is((try_sql($server, "CALL ndrs_optout.carry_out($ready, '$leaving')", database => $database))[0], 0,
+		'a case is carried out');
+	is(ask($database, qq{
+			SELECT (SELECT string_agg(patient_id::text, ',') FROM patient), (SELECT count(*) FROM tumour),
+				(SELECT count(*) FROM sample), (SELECT count(*) FROM referral WHERE nhs = '$leaving')}),
+		'2|2|2|0', 'over the foreign keys and the declared reference');
+	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 records$/m, 'the letter counts them');
+	return;
+}
+
+my %formats = (
+	'custom' => [
+		[ 'pg_dump', '-Fc', '-f', "$directory/new.dump", 'registry' ],
+		sub { [ 'pg_restore', '--exit-on-error', '-d', $_[0], "$directory/new.dump" ] } ],
+	'plain' => [
+		[ 'pg_dump', '-f', "$directory/new.sql", 'registry' ],
+		sub { [ qw(psql -Xq -v ON_ERROR_STOP=1 -o /dev/null -d), $_[0], '-f', "$directory/new.sql" ] } ]);
+
+foreach my $format (sort keys %formats)
+{
+	subtest "dumped and restored, $format" => sub {
+		my ($dump, $restore) = @{ $formats{$format} };
+		my $database = "restored_$format";
+
+		is_deeply([ run_program(@$dump) ], [ 0, '' ], 'dumped without complaint');
+		ask('postgres', "CREATE DATABASE $database");
+		is_deeply([ run_program(@{ $restore->($database) }) ], [ 0, '' ], 'restored without complaint');
+		foreach my $name (sort keys %content)
+		{
+			my $expected = ask('registry', $content{$name});
+			isnt($expected, '', "$name: there is something");
+			is(ask($database, $content{$name}), $expected, "$name: the same");
+		}
+		guards_work($database);
+		works_on($database);
+	};
+}
+
+# Somebody who has the dump but not the key can do nothing with the guards off.
+subtest 'restored on a server with another key' => sub {
+	my $stranger = new_server('stranger');
+	local $ENV{PGHOST} = $stranger->host;
+	local $ENV{PGPORT} = $stranger->port;
+	IPC::Run::run([ 'pg_restore', '-d', 'postgres', "$directory/new.dump" ], '2>', \my $messages);
+	is($?, 0, 'restored') or diag($messages);
+	refused_with($stranger, 'ND011', $_, $_)
+	  foreach "INSERT INTO patient VALUES (9, '$allowed')", "SELECT ndrs_optout.is_excluded('$allowed', 'cancer')",
+	  'SELECT ndrs_optout.adopt_key()';
+	$stranger->stop;
+};
+
+# ------------------------------------------- an old dump into the live database
+
+# pg_restore --disable-triggers disables every trigger, ENABLE ALWAYS or not.
+subtest 'data of an old dump' => sub {
+	my @restore = qw(pg_restore --data-only --disable-triggers -t patient -t tumour -t referral_1 -d registry);
+	my $held = "SELECT (SELECT count(*) FROM patient WHERE nhs::text = '$excluded'),
+		(SELECT count(*) FROM referral WHERE nhs = '$excluded')";
+	ask('registry', 'TRUNCATE patient, tumour, sample, referral');
+
+	my ($status, $messages) = run_program(@restore, $old{copy});
+	isnt($status, 0, 'as COPY: pg_restore complains');
+	like($messages, qr/row of an excluded patient may not enter this table/, 'of the excluded patient');
+	unlike($messages, qr/$excluded/, 'and does not name the patient');
+	is(ask('registry', $held), '0|0', 'the patient is not back');
+
+	ask('registry', 'TRUNCATE patient, tumour, sample, referral');
+	($status, $messages) = run_program(@restore, '--single-transaction', $old{copy});
+	isnt($status, 0, 'in one transaction: pg_restore fails');
+	is(ask('registry', q{
+			SELECT (SELECT count(*) FROM patient), (SELECT count(*) FROM tumour), (SELECT count(*) FROM referral)}),
+		'0|0|0', 'and nothing comes in, not even what has no NHS number');
+
+	($status) = run_program(@restore, $old{inserts});
+	is(ask('registry', $held), '0|0', 'as INSERTs: the patient is not back');
+	is(ask('registry', q{
+			SELECT (SELECT string_agg(patient_id::text, ',' ORDER BY patient_id) FROM patient),
+				(SELECT string_agg(nhs, ',') FROM referral)}),
+		"2,3|$allowed", 'the others are');
+};
+
+$server->stop;
+done_testing();
