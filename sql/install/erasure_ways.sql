@@ -17,6 +17,18 @@ CREATE TABLE reference (
 );
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
+-- What a domain is made of, at the bottom; another type is its own base.
+CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE down (type, base) AS (
+        SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = type
+        UNION ALL
+        SELECT t.oid, t.typbasetype FROM down d JOIN pg_type t ON t.oid = d.base)
+    SELECT d.type FROM down d WHERE d.base = 0
+$$;
+
 -- The operator that says whether two columns hold the same, when the types do
 -- ("=" may be another type's: citext has its own); else NULL.
 CREATE FUNCTION erasure_equality(type oid, other_type oid) RETURNS oid
@@ -56,6 +68,23 @@ CREATE VIEW erasure_edge AS
                      ORDER BY k.position)
         FROM reference r;
 
+-- The name of the type in which a key travels: never a domain, and no type that
+-- may hold one, since reading such a value runs the checks of whoever made it.
+CREATE FUNCTION erasure_key_type(type oid) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    base oid := ndrs_optout.erasure_base_type(type);
+BEGIN
+    IF EXISTS (SELECT FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem
+               WHERE t.oid = base AND (t.typtype NOT IN ('b', 'e') OR e.typtype NOT IN ('b', 'e'))) THEN
+        PERFORM ndrs_optout.refuse('0A000', format('keys of type %s cannot be followed', format_type(type, NULL)));
+    END IF;
+    RETURN format_type(base, -1);
+END
+$$;
+
 -- The values of columns of rows, as the text of an array for each column.
 CREATE FUNCTION erasure_keys(leaf regclass, columns name[], row_ids tid[]) RETURNS text[]
 LANGUAGE plpgsql
@@ -81,7 +110,7 @@ AS $$
     SELECT format('%s %s t JOIN unnest(%s) AS p (%s) ON %s WHERE %s',
                CASE WHEN edge.declared OR r.relkind = 'p' THEN '' ELSE 'ONLY' END,
                edge.child,
-               string_agg(format('$2[%s]::%s[]', k.position, format_type(a.atttypid, -1)), ', ' ORDER BY k.position),
+               string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', ' ORDER BY k.position),
                string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
                string_agg(format('p.k%s %s t.%I', k.position,
                                  CASE WHEN o.oid IS NULL THEN '='
@@ -169,7 +198,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    type oid := (SELECT a.atttypid FROM pg_attribute a
+    type oid := (SELECT ndrs_optout.erasure_base_type(a.atttypid) FROM pg_attribute a
         WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped);
 BEGIN
     -- The backstop knows its column whatever its name is.  When it is gone, or is
@@ -187,9 +216,6 @@ BEGIN
             hint => 'Call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.');
     END IF;
 
-    WHILE (SELECT typtype FROM pg_type WHERE oid = type) = 'd' LOOP
-        SELECT typbasetype INTO STRICT type FROM pg_type WHERE oid = type;
-    END LOOP;
     RETURN format(CASE
         WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I = $1'
         WHEN type IN ('bigint'::regtype, 'numeric'::regtype) THEN 't.%I = $1::bigint'
@@ -268,7 +294,9 @@ $$;
 
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
+COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
+COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
 COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS

@@ -102,6 +102,12 @@ CREATE FUNCTION mallory.checked(text) RETURNS boolean LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO mallory.seen VALUES ('domain ' || current_user); RETURN true; END $$;
 CREATE DOMAIN mallory.number AS text CHECK (mallory.checked(VALUE));
 CREATE TABLE mallory.domain_child (id int PRIMARY KEY, nhs mallory.number NOT NULL);
+-- Her domain as a key on the way.
+CREATE TABLE mallory.keyed (key mallory.number PRIMARY KEY, patient_id int REFERENCES public.patient_of_all);
+CREATE TABLE mallory.below (key mallory.number REFERENCES mallory.keyed);
+INSERT INTO mallory.keyed VALUES ('k', 1);
+INSERT INTO mallory.below VALUES ('k');
+DELETE FROM mallory.seen;
 CREATE TYPE mallory.pair AS (a text);
 CREATE FUNCTION mallory.to_text(mallory.pair) RETURNS text LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO mallory.seen VALUES ('cast ' || current_user); RETURN '9990000042'; END $$;
