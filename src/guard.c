@@ -4,7 +4,7 @@
  *
  * Two enforcers take the same decision.
  *
- * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects the row or skips it.  The
+ * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects, skips or redacts the row.  The
  * backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
  * into the table and its partitions and children, and cannot be disabled; it
  * can only reject.  Everybody may execute its function, because the inserting
@@ -54,7 +54,8 @@ typedef enum GuardAction
 {
 	GUARD_ALLOW,
 	GUARD_REJECT,
-	GUARD_SKIP
+	GUARD_SKIP,
+	GUARD_REDACT
 } GuardAction;
 
 typedef enum GuardFinding
@@ -65,7 +66,14 @@ typedef enum GuardFinding
 	GUARD_UNREADABLE
 } GuardFinding;
 
-/* The words of table guard_tally */
+/* The words of the guard's tables */
+static const char *const action_words[] = {
+	[GUARD_ALLOW] = "allow",
+	[GUARD_REJECT] = "reject",
+	[GUARD_SKIP] = "skip",
+	[GUARD_REDACT] = "redact",
+};
+
 static const char *const finding_words[] = {
 	[GUARD_NOT_EXCLUDED] = "not excluded",
 	[GUARD_EXCLUDED] = "excluded",
@@ -77,19 +85,26 @@ typedef struct Guard
 {
 	GuardAction action[GUARD_UNREADABLE + 1];	/* by finding */
 	NhsNumberReader read;
-	AttrNumber	attnum;			/* trigger only */
-	Oid			target;			/* trigger only: what rows are counted for */
-	Oid			trusted_table;	/* backstop only: may be answered for */
 	int			nregisters;
 	ExclusionList **registers;
+
+	/* Of the trigger only: */
+	AttrNumber	attnum;
+	Oid			target;			/* what rows are counted for */
+	int			nredacted;		/* columns that become NULL */
+	int		   *redacted;
+
+	/* Of the backstop only: */
+	Oid			trusted_table;	/* may be answered for */
 } Guard;
 
-/* Rows skipped in this transaction, not yet written to table guard_tally */
+/* Rows skipped or redacted in this transaction, not yet written to guard_tally */
 typedef struct Tally
 {
 	Oid			target;
 	GuardFinding finding;
-	int			nest_level;		/* subtransaction that skipped them */
+	GuardAction action;
+	int			nest_level;		/* subtransaction that did it */
 	int64		rows;
 } Tally;
 
@@ -101,6 +116,7 @@ enum
 	TALLY_TARGET,
 	TALLY_DAY,
 	TALLY_FINDING,
+	TALLY_ACTION,
 	TALLY_ROWS,
 	TALLY_COLUMNS
 };
@@ -108,12 +124,11 @@ enum
 static GuardAction
 parse_action(const char *word)
 {
-	if (strcmp(word, "allow") == 0)
-		return GUARD_ALLOW;
-	if (strcmp(word, "reject") == 0)
-		return GUARD_REJECT;
-	if (strcmp(word, "skip") == 0)
-		return GUARD_SKIP;
+	for (int i = 0; i < lengthof(action_words); i++)
+	{
+		if (strcmp(word, action_words[i]) == 0)
+			return (GuardAction) i;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid guard action \"%s\"", word),
@@ -191,7 +206,7 @@ reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 }
 
 static Tally *
-find_tally(Oid target, GuardFinding finding, int nest_level)
+find_tally(Oid target, GuardFinding finding, GuardAction action, int nest_level)
 {
 	ListCell   *lc;
 
@@ -200,22 +215,22 @@ find_tally(Oid target, GuardFinding finding, int nest_level)
 		Tally	   *tally = lfirst(lc);
 
 		if (tally->target == target && tally->finding == finding &&
-			tally->nest_level == nest_level)
+			tally->action == action && tally->nest_level == nest_level)
 			return tally;
 	}
 	return NULL;
 }
 
 /*
- * Count a skipped row.  Written at commit: a counter row that is updated per
+ * Count a row that was skipped or redacted.  Written at commit: a counter row that is updated per
  * statement would make loaders wait for each other, and a logical replication
  * worker fires no statement triggers to do it in.
  */
 static void
-count_skipped(Oid target, GuardFinding finding)
+count_row(Oid target, GuardFinding finding, GuardAction action)
 {
 	int			nest_level = GetCurrentTransactionNestLevel();
-	Tally	   *tally = find_tally(target, finding, nest_level);
+	Tally	   *tally = find_tally(target, finding, action, nest_level);
 
 	if (tally == NULL)
 	{
@@ -224,6 +239,7 @@ count_skipped(Oid target, GuardFinding finding)
 		tally = palloc(sizeof(Tally));
 		tally->target = target;
 		tally->finding = finding;
+		tally->action = action;
 		tally->nest_level = nest_level;
 		tally->rows = 0;
 		tallies = lappend(tallies, tally);
@@ -269,6 +285,7 @@ write_tallies(void)
 		values[TALLY_TARGET] = ObjectIdGetDatum(tally->target);
 		values[TALLY_DAY] = DateADTGetDatum(GetSQLCurrentDate());
 		values[TALLY_FINDING] = CStringGetTextDatum(finding_words[tally->finding]);
+		values[TALLY_ACTION] = CStringGetTextDatum(action_words[tally->action]);
 		values[TALLY_ROWS] = Int64GetDatum(tally->rows);
 		tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 		CatalogTupleInsert(rel, tuple);
@@ -319,7 +336,8 @@ subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
 			continue;
 		if (event == SUBXACT_EVENT_COMMIT_SUB)
 		{
-			parents = find_tally(tally->target, tally->finding, nest_level - 1);
+			parents = find_tally(tally->target, tally->finding, tally->action,
+								 nest_level - 1);
 			if (parents == NULL)
 			{
 				tally->nest_level = nest_level - 1;
@@ -338,12 +356,27 @@ ndrs_guard_init(void)
 	RegisterSubXactCallback(subtransaction_callback, NULL);
 }
 
+static AttrNumber
+guarded_column(Relation rel, const char *name)
+{
+	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
+
+	if (attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("guarded column \"%s\" of table \"%s\" does not exist",
+						name, RelationGetRelationName(rel)),
+				 errhint("If it was renamed, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again."),
+				 ndrs_errhidevalues()));
+	return attnum;
+}
+
 /*
  * The trigger's policy, from its arguments: column, on_match, on_missing,
- * on_unreadable, register...
+ * on_unreadable, number of registers, register..., redacted column...
  *
  * It lives as long as the trigger's fn_extra, which is one statement and one
- * result relation.  The column is named, not numbered, because partitions may
+ * result relation.  Columns are named, not numbered, because partitions may
  * number theirs otherwise.
  */
 static Guard *
@@ -351,11 +384,12 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 {
 	Trigger    *trigger = trigdata->tg_trigger;
 	Relation	rel = trigdata->tg_relation;
-	TupleDesc	desc = RelationGetDescr(rel);
+	int			nregisters = trigger->tgnargs > 5 ? atoi(trigger->tgargs[4]) : 0;
 	MemoryContext outer;
 	Guard	   *guard;
+	char	  **args;
 
-	if (trigger->tgnargs < 5)
+	if (nregisters < 1 || nregisters > trigger->tgnargs - 5)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname),
@@ -363,33 +397,48 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(Guard));
+	guard->attnum = guarded_column(rel, trigger->tgargs[0]);
+	set_type(guard, TupleDescAttr(RelationGetDescr(rel), guard->attnum - 1)->atttypid);
 	guard->action[GUARD_EXCLUDED] = parse_action(trigger->tgargs[1]);
 	guard->action[GUARD_MISSING] = parse_action(trigger->tgargs[2]);
 	guard->action[GUARD_UNREADABLE] = parse_action(trigger->tgargs[3]);
-
-	guard->attnum = get_attnum(RelationGetRelid(rel), trigger->tgargs[0]);
-	if (guard->attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("guarded column \"%s\" of table \"%s\" does not exist",
-						trigger->tgargs[0], RelationGetRelationName(rel)),
-				 errhint("If it was renamed, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again."),
-				 ndrs_errhidevalues()));
-	set_type(guard, TupleDescAttr(desc, guard->attnum - 1)->atttypid);
 
 	guard->target = RelationGetRelid(rel);
 	if (rel->rd_rel->relispartition)
 		guard->target = llast_oid(get_partition_ancestors(guard->target));
 
-	guard->nregisters = trigger->tgnargs - 4;
-	guard->registers = palloc(guard->nregisters * sizeof(ExclusionList *));
-	for (int i = 0; i < guard->nregisters; i++)
-		guard->registers[i] = ndrs_exclusion_list(trigger->tgargs[4 + i]);
+	args = trigger->tgargs + 5;
+	guard->nregisters = nregisters;
+	guard->registers = palloc(nregisters * sizeof(ExclusionList *));
+	for (int i = 0; i < nregisters; i++)
+		guard->registers[i] = ndrs_exclusion_list(args[i]);
+
+	/* The number itself, and the columns named for it */
+	args += nregisters;
+	guard->nredacted = trigger->tgnargs - 5 - nregisters + 1;
+	guard->redacted = palloc(guard->nredacted * sizeof(int));
+	guard->redacted[0] = guard->attnum;
+	for (int i = 1; i < guard->nredacted; i++)
+		guard->redacted[i] = guarded_column(rel, args[i - 1]);
 	MemoryContextSwitchTo(outer);
 
 	/* Only now: an error above must not leave half a policy behind. */
 	fcinfo->flinfo->fn_extra = guard;
 	return guard;
+}
+
+/*
+ * The row without the patient: the number and what goes with it become NULL.
+ */
+static HeapTuple
+redact(Guard *guard, HeapTuple tuple, TupleDesc desc)
+{
+	Datum	   *values = palloc0(guard->nredacted * sizeof(Datum));
+	bool	   *nulls = palloc(guard->nredacted * sizeof(bool));
+
+	memset(nulls, true, guard->nredacted * sizeof(bool));
+	return heap_modify_tuple_by_cols(tuple, desc, guard->nredacted, guard->redacted,
+									 values, nulls);
 }
 
 Datum
@@ -400,6 +449,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	Guard	   *guard;
 	GuardFinding finding;
 	NhsNumberForm form;
+	HeapTuple	tuple;
 	Datum		value;
 	bool		isnull;
 
@@ -418,6 +468,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		guard = trigger_guard(fcinfo, trigdata);
 
 	updating = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
+	tuple = updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
 	value = slot_getattr(updating ? trigdata->tg_newslot : trigdata->tg_trigslot,
 						 guard->attnum, &isnull);
 	finding = examine(guard, value, isnull, &form);
@@ -426,21 +477,22 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	{
 		case GUARD_ALLOW:
 			break;
+		case GUARD_REDACT:
+			count_row(guard->target, finding, GUARD_REDACT);
+			tuple = redact(guard, tuple, RelationGetDescr(trigdata->tg_relation));
+			break;
 		case GUARD_SKIP:
 
 			/* Nothing returned for an UPDATE would keep the old row. */
-			if (!updating)
-			{
-				count_skipped(guard->target, finding);
-				return PointerGetDatum(NULL);
-			}
-			reject(finding, form, trigdata->tg_relation);
-			break;
+			if (updating)
+				reject(finding, form, trigdata->tg_relation);
+			count_row(guard->target, finding, GUARD_SKIP);
+			return PointerGetDatum(NULL);
 		case GUARD_REJECT:
 			reject(finding, form, trigdata->tg_relation);
 			break;
 	}
-	return PointerGetDatum(updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple);
+	return PointerGetDatum(tuple);
 }
 
 static void

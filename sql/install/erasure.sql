@@ -2,11 +2,13 @@
 -- erasure_ways.sql.
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
--- action: delete; unlink (the foreign key sets its columns to NULL or their
+-- action: delete; redact (the row stays without the number and what goes with
+-- it); unlink (the foreign key sets its columns to NULL or their
 -- default: the row stays); block (the row is another patient's by its own NHS
 -- number, or serves a register that the patient did not opt out of, and its
 -- foreign key keeps the parent from going).
 -- source and keys: how the rows were looked for, and are again after deletion.
+-- redacted: the columns that become NULL.
 CREATE TYPE erasure_batch AS (
     registers     text[],
     relation      regclass,
@@ -16,7 +18,8 @@ CREATE TYPE erasure_batch AS (
     row_ids       tid[],
     missing_index text,
     source        text,
-    keys          text[]
+    keys          text[],
+    redacted      name[]
 );
 
 -- Run one step of the walk: look for rows of table t where the given batch says,
@@ -32,7 +35,7 @@ BEGIN
     FOR batch.leaf, batch.row_ids IN EXECUTE format(
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
          SELECT leaf::regclass, array_agg(DISTINCT row_id) FROM hit GROUP BY leaf ORDER BY leaf::regclass::text',
-        like_this.source, CASE WHEN locking AND like_this.action = 'delete' THEN 'FOR UPDATE OF t' END)
+        like_this.source, CASE WHEN locking AND like_this.action IN ('delete', 'redact') THEN 'FOR UPDATE OF t' END)
         USING number, like_this.keys
     LOOP
         batch.row_ids := ARRAY(
@@ -68,18 +71,23 @@ DECLARE
     i integer := 0;
 BEGIN
     FOR step IN
-        SELECT g.target, g.nhs_number_column, g.registers, c.condition, a.action, a.condition AS keeps
+        SELECT g.target, g.nhs_number_column, g.registers, c.condition, a.action, a.condition AS keeps,
+               CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END AS redacted
             FROM ndrs_optout.guard g
             JOIN pg_class r ON r.oid = g.target
             CROSS JOIN LATERAL ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS c (condition)
-            CROSS JOIN LATERAL ndrs_optout.erasure_actions(g.target, false, out_of) AS a
+            CROSS JOIN LATERAL (
+                SELECT 'redact' AS action, 'true' AS condition WHERE g.on_match = 'redact'
+                UNION ALL
+                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of)
+                    WHERE g.on_match <> 'redact') AS a
             WHERE g.registers && erasure_walk.registers AND g.registers <@ out_of
             ORDER BY g.target::text, g.nhs_number_column, a.action DESC
     LOOP
         batch := ROW(step.registers, step.target, NULL, ARRAY[step.target::text], step.action, NULL,
             ndrs_optout.erasure_missing_index(step.target, ARRAY[step.nhs_number_column],
                                               step.condition LIKE 'ndrs_optout.nhs_number_or_null(%'),
-            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL);
+            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL, step.redacted);
         batches := ndrs_optout.erasure_step(batches, batch, number, locking);
     END LOOP;
 
@@ -101,12 +109,12 @@ BEGIN
                                           cardinality(batches[i].path))] || step.child::text,
                 step.action, NULL,
                 ndrs_optout.erasure_missing_index(step.child, step.child_columns, false),
-                step.source, step.keys);
+                step.source, step.keys, NULL);
             batches := ndrs_optout.erasure_step(batches, batch, number, locking);
         END LOOP;
     END LOOP;
 
-    -- What another path deletes is neither unlinked nor in the way.
+    -- What another path deletes is neither redacted nor unlinked nor in the way.
     RETURN ARRAY(
         SELECT ROW(b.registers, b.relation, b.leaf, b.path, b.action,
                    CASE WHEN b.action = 'delete' THEN b.row_ids ELSE ARRAY(
@@ -114,7 +122,7 @@ BEGIN
                        EXCEPT
                        SELECT unnest(d.row_ids) FROM unnest(batches) AS d
                            WHERE d.leaf = b.leaf AND d.action = 'delete') END,
-                   b.missing_index, b.source, b.keys)::ndrs_optout.erasure_batch
+                   b.missing_index, b.source, b.keys, b.redacted)::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b
             ORDER BY b.ordinality);
 END
@@ -224,6 +232,38 @@ BEGIN
 END
 $$;
 
+-- Redact the rows of one batch.  Looked for anew: another batch may have changed
+-- one of them, and so moved it.
+CREATE FUNCTION erasure_redact(batch erasure_batch, number nhs_number) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+    redacted bigint[];
+BEGIN
+    FOR part IN
+        SELECT b.leaf, cardinality(b.row_ids) AS row_count, r.relowner::regrole AS owner,
+               ARRAY[b]::ndrs_optout.erasure_batch[] AS batches
+            FROM unnest(ndrs_optout.erasure_step(ARRAY[]::ndrs_optout.erasure_batch[], batch, number, true)) AS b
+            JOIN pg_class r ON r.oid = b.leaf
+            WHERE cardinality(b.row_ids) > 0
+    LOOP
+        redacted := ndrs_optout.erasure_run(part.owner, format(
+            'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
+                 RETURNING 1) SELECT ARRAY[count(*)] FROM r',
+            part.leaf, (SELECT string_agg(format('%I = NULL', c), ', ') FROM unnest(batch.redacted) AS c)),
+            part.batches);
+        IF redacted[1] <> part.row_count THEN
+            PERFORM ndrs_optout.refuse('ND030',
+                format('rows of table %s were not redacted', part.leaf),
+                detail => format('%s of %s rows were.', redacted[1], part.row_count),
+                hint => 'Look for a BEFORE UPDATE trigger that returns NULL.');
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- Look again, with a new snapshot, for everything that was looked for: by the
 -- number, and by the keys of the rows that are gone.  A trigger may have put a
 -- row back or written a copy, or may not have unlinked one.
@@ -236,7 +276,7 @@ DECLARE
     still_there boolean;
 BEGIN
     FOR step IN SELECT DISTINCT b.relation, b.source, b.keys FROM unnest(batches) AS b
-        WHERE b.action IN ('delete', 'unlink') LOOP
+        WHERE b.action <> 'block' LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', step.source) INTO still_there USING number, step.keys;
         IF still_there THEN
             PERFORM ndrs_optout.refuse('ND030',
@@ -272,12 +312,13 @@ BEGIN
     END IF;
 
     PERFORM ndrs_optout.erasure_delete(batches);
-
+    PERFORM ndrs_optout.erasure_redact(b, patient) FROM unnest(batches) AS b
+        WHERE b.action = 'redact' AND cardinality(b.row_ids) > 0;
     PERFORM ndrs_optout.erasure_recount(batches, patient);
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,
-               CASE s.action WHEN 'delete' THEN 'deleted' ELSE 'unlinked' END,
+               CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' ELSE 'unlinked' END,
                s.row_count, s.missing_index
             FROM ndrs_optout.erasure_summary(batches) AS s;
 END
@@ -311,9 +352,10 @@ COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, nhs_number, boo
 COMMENT ON FUNCTION erasure_walk(nhs_number, text[], boolean) IS 'finds, and locks if asked, every row held about a patient in the registers';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
-    'what erase() would do, per table and path: delete, unlink (the row stays, its reference goes) or block; row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
+    'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes) or block; row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
+COMMENT ON FUNCTION erasure_redact(erasure_batch, nhs_number) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
 COMMENT ON FUNCTION erasure_recount(erasure_batch[], nhs_number) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 42704';

@@ -227,7 +227,8 @@ $$;
 -- although it was found, or NULL when there is none: it is another patient's by a
 -- guarded number (a baby's that refers to its mother's, or a mother's and a
 -- baby's number in one row), or it serves a register that the patient is not out
--- of.  Guards of the table itself, of its parents, and of some partition or child.
+-- of.  Guards of the table itself, of its parents, and of some partition or child;
+-- but a number that is redacted does not say whose the row is.
 CREATE FUNCTION erasure_keeps(relation regclass, out_of text[]) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -236,12 +237,14 @@ AS $$
         SELECT g.nhs_number_column, g.registers <@ out_of AS in_scope, NULL AS some_rows
             FROM ndrs_optout.erasure_lineage(relation) l
             JOIN ndrs_optout.guard g ON g.target = l.ancestor
+            WHERE g.on_match <> 'redact'
         UNION ALL
         SELECT g.nhs_number_column, g.registers <@ out_of,
                (SELECT format('t.tableoid IN (%s)', string_agg(d.relation::oid::text, ', '))
                     FROM ndrs_optout.erasure_descendants(g.target) d)
             FROM ndrs_optout.erasure_descendants(erasure_keeps.relation) b
-            JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation)
+            JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation
+            WHERE g.on_match <> 'redact')
     SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
                CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
                                      WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'

@@ -6,26 +6,31 @@ CREATE TABLE guard (
     target            regclass,
     nhs_number_column name,
     registers         text[] NOT NULL,
-    on_match          text NOT NULL CHECK (on_match IN ('reject', 'skip')),
+    on_match          text NOT NULL CHECK (on_match IN ('reject', 'skip', 'redact')),
     on_missing        text NOT NULL CHECK (on_missing IN ('allow', 'reject', 'skip')),
     on_unreadable     text NOT NULL CHECK (on_unreadable IN ('allow', 'reject', 'skip')),
+    redact_columns    name[] NOT NULL,
     guarded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (target, nhs_number_column)
 );
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
--- Rows are only added, one per table, finding and transaction, so that loaders
+-- Rows are only added, one per table, finding, action and
+-- transaction, so that loaders
 -- never wait for each other here.  The library writes the columns by number.
 CREATE TABLE guard_tally (
     target   regclass NOT NULL,
     day      date NOT NULL,
     finding  text NOT NULL,
+    action   text NOT NULL,
     rows     bigint NOT NULL
 );
 SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 
 CREATE VIEW guard_count AS
-    SELECT target, day, finding, pg_catalog.sum(rows)::bigint AS rows_skipped
+    SELECT target, day, finding,
+           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'skip'), 0)::bigint AS rows_skipped,
+           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'redact'), 0)::bigint AS rows_redacted
         FROM guard_tally
         GROUP BY target, day, finding;
 
@@ -54,7 +59,8 @@ CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
 CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
-    on_match text DEFAULT 'reject', on_missing text DEFAULT 'allow', on_unreadable text DEFAULT 'reject')
+    on_match text DEFAULT 'reject', on_missing text DEFAULT 'allow', on_unreadable text DEFAULT 'reject',
+    redact_columns name[] DEFAULT '{}')
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -64,15 +70,25 @@ DECLARE
     col pg_attribute;
     guard_name name;
     other regclass;
+    unfit name;
     already bigint;
 BEGIN
     IF target IS NULL OR nhs_number_column IS NULL THEN
         PERFORM ndrs_optout.refuse('22004',
             'a table and its column with NHS numbers must be named');
     END IF;
-    IF on_match IS NULL OR on_match NOT IN ('reject', 'skip') THEN
+    IF on_match IS NULL OR on_match NOT IN ('reject', 'skip', 'redact') THEN
         PERFORM ndrs_optout.refuse('22023',
-            'on_match must be "reject" or "skip"');
+            'on_match must be "reject", "skip" or "redact"');
+    END IF;
+    IF redact_columns IS NULL OR on_match <> 'redact' AND redact_columns <> '{}' THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'redact_columns go with on_match "redact"');
+    END IF;
+    IF on_match = 'redact' AND on_missing <> 'allow' THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'on_match "redact" needs on_missing "allow"',
+            detail => 'A row that was redacted has no NHS number.');
     END IF;
     IF on_missing IS NULL OR on_missing NOT IN ('allow', 'reject', 'skip')
         OR on_unreadable IS NULL OR on_unreadable NOT IN ('allow', 'reject', 'skip') THEN
@@ -109,6 +125,18 @@ BEGIN
             format('column "%s" is generated and cannot be guarded', nhs_number_column),
             hint => 'Guard the column that it is generated from.');
     END IF;
+    IF on_match = 'redact' THEN
+        SELECT c INTO unfit FROM unnest(nhs_number_column || redact_columns) AS c
+            WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                              WHERE a.attrelid = target AND a.attname = c AND a.attnum > 0 AND NOT a.attisdropped
+                                  AND NOT a.attnotnull AND a.attgenerated = '')
+            LIMIT 1;
+        IF FOUND THEN
+            PERFORM ndrs_optout.refuse('42809',
+                format('column "%s" of table %s cannot be redacted', unfit, target),
+                detail => 'It does not exist, is generated, or cannot be NULL.');
+        END IF;
+    END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g
                WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
         PERFORM ndrs_optout.refuse('42710',
@@ -127,17 +155,19 @@ BEGIN
     -- Without a key there would be a guard that refuses everything.
     PERFORM ndrs_optout.encode_nhs_number('9434765919');
 
-    EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%L, %L, %L, %L, %s)',
-        guard_name, target, nhs_number_column, on_match, on_missing, on_unreadable,
-        (SELECT string_agg(quote_literal(code), ', ') FROM unnest(codes) AS code));
+    EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%L, %L, %L, %L, %L, %s)',
+        guard_name, target, nhs_number_column, on_match, on_missing, on_unreadable, cardinality(codes),
+        (SELECT string_agg(quote_literal(word), ', ' ORDER BY position)
+             FROM unnest(codes || redact_columns::text[]) WITH ORDINALITY AS w (word, position)));
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target, guard_name);
     -- NOT VALID: what is there already is counted, not refused, and a dump
     -- restores the data before the constraint.
     EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L)) NOT VALID',
         target, guard_name, target, nhs_number_column, codes, on_missing, on_unreadable);
 
-    INSERT INTO ndrs_optout.guard (target, nhs_number_column, registers, on_match, on_missing, on_unreadable)
-        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable);
+    INSERT INTO ndrs_optout.guard
+            (target, nhs_number_column, registers, on_match, on_missing, on_unreadable, redact_columns)
+        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable, redact_columns);
 
     EXECUTE format('SELECT count(*) FROM %s WHERE ndrs_optout.guard_matches(%I, $1)', target, nhs_number_column)
         INTO already USING codes;
@@ -173,9 +203,9 @@ END
 $$;
 
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
-COMMENT ON TABLE guard_tally IS 'rows skipped by guards, as they were counted: one row per table, finding and transaction; view guard_count sums them';
-COMMENT ON VIEW guard_count IS 'rows skipped by guards, per table, day and finding (excluded, missing, unreadable); never per patient';
-COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003) or skips it';
+COMMENT ON TABLE guard_tally IS 'rows skipped or redacted by guards, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
+COMMENT ON VIEW guard_count IS 'rows skipped and redacted by guards, per table, day and finding (excluded, missing, unreadable); never per patient';
+COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003), skips or redacts it';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
     'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
@@ -183,6 +213,6 @@ COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
 COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
 COMMENT ON FUNCTION guard_number(anyelement) IS
     'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
-COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text) IS
-    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001) or skipped and counted. on_match: reject or skip; on_missing and on_unreadable: allow, reject or skip. Returns the number of rows of excluded patients that are there already. Locks the table until commit';
+COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[]) IS
+    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';

@@ -34,6 +34,7 @@ DECLARE
     this ndrs_optout.optout_case;
     whose text;
     deleted text;
+    redacted bigint;
     unlinked bigint;
 BEGIN
     SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter.case_id;
@@ -54,8 +55,10 @@ BEGIN
               SELECT ARRAY[code], NULL FROM unnest(this.registers) AS code
                   WHERE NOT EXISTS (SELECT FROM ndrs_optout.case_erasure ce
                                     WHERE ce.case_id = this.case_id AND code = ANY (ce.registers))) AS e;
-    SELECT coalesce(sum(row_count), 0) INTO unlinked FROM ndrs_optout.case_erasure ce
-        WHERE ce.case_id = this.case_id AND ce.action = 'unlinked';
+    SELECT coalesce(sum(row_count) FILTER (WHERE ce.action = 'redacted'), 0),
+           coalesce(sum(row_count) FILTER (WHERE ce.action = 'unlinked'), 0)
+        INTO redacted, unlinked
+        FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id;
 
     RETURN concat_ws(E'\n\n',
         format('Our reference: opt-out case %s', this.case_id),
@@ -67,6 +70,9 @@ BEGIN
                ndrs_optout.english_date(this.excluded_at::date), whose,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
         format(E'We deleted the records that were held about %s:\n%s', whose, deleted),
+        CASE WHEN redacted > 0 THEN
+            format('%s kept, since it is about somebody else too, without the NHS number and what went with it.',
+                   CASE redacted WHEN 1 THEN 'One record was' ELSE redacted || ' records were' END) END,
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,

@@ -46,7 +46,7 @@ CREATE TABLE case_erasure (
     registers text[] NOT NULL,
     relation  text NOT NULL,
     path      text NOT NULL,
-    action    text NOT NULL CHECK (action IN ('deleted', 'unlinked')),
+    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked')),
     row_count bigint NOT NULL
 );
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);

@@ -165,6 +165,24 @@ INSERT INTO birth VALUES (1, '9990000069', '9990000077'), (2, '9990000069', NULL
 SELECT guard_table('birth', 'mother_nhs', '{cancer}'), guard_table('birth', 'baby_nhs', '{cancer}');
 SELECT relation, action, row_count FROM erasure_preview('9990000069', '{cancer}') WHERE relation = 'birth'::regclass AND row_count > 0;
 SELECT * FROM erase('9990000069', '{cancer}');
+-- Unless the mother's number is to be redacted: then the baby's record stays.
+SELECT unguard_table('birth');
+ALTER TABLE birth ADD father_nhs bigint, ADD mother_name text;
+UPDATE birth SET father_nhs = 9990000069, mother_name = 'seeded name' WHERE id = 1;
+SELECT guard_table('birth', 'mother_nhs', '{cancer}', 'redact', redact_columns => '{mother_name}'),
+       guard_table('birth', 'father_nhs', '{cancer}', 'redact'),
+       guard_table('birth', 'baby_nhs', '{cancer}');
+SELECT relation, action, row_count FROM erasure_preview('9990000069', '{cancer}') WHERE relation = 'birth'::regclass AND row_count > 0;
+CREATE FUNCTION keep_as_it_was() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER keep_as_it_was BEFORE UPDATE ON birth FOR EACH ROW EXECUTE FUNCTION keep_as_it_was();
+SELECT count(*) FROM erase('9990000069', '{cancer}');
+\echo :SQLSTATE
+DROP TRIGGER keep_as_it_was ON birth;
+DROP FUNCTION keep_as_it_was;
+SELECT relation, action, row_count FROM erase('9990000069', '{cancer}') WHERE row_count > 0;
+TABLE birth;
+SELECT relation, action, row_count FROM erase('9990000077', '{cancer}') WHERE row_count > 0;
+TABLE birth;
 CREATE TABLE both_sides (id int, a text, b text);
 INSERT INTO both_sides VALUES (1, '9990000085', '9990000085'), (2, '9990000085', NULL);
 SELECT guard_table('both_sides', 'a', '{cancer}'), guard_table('both_sides', 'b', '{rare_disease}');

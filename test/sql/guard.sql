@@ -184,6 +184,44 @@ INSERT INTO shared VALUES ('9990000018');
 SELECT code, guard_matches('9990000018'::text, ARRAY[code]) FROM register ORDER BY code;
 SELECT guard_matches('9990000018'::text, '{}');
 
+-- Redact: the row enters without the patient, and what is left of it is counted.
+CREATE TABLE birth (id int, baby_nhs text, mother_nhs text, mother_born date, place text);
+SELECT guard_table('birth', 'mother_nhs', '{cancer}', 'redact', redact_columns => '{mother_born}'),
+       guard_table('birth', 'baby_nhs', '{cancer}', 'skip');
+INSERT INTO birth VALUES (1, '9990000026', '999 000 0018', '1990-01-01', 'Leeds'), (2, '9990000026', '9990000034', '1991-01-01', 'York');
+INSERT INTO birth VALUES (3, '9990000018', '9990000034', '1991-01-01', 'York');
+UPDATE birth SET mother_nhs = '9990000018' WHERE id = 2;
+COPY birth FROM stdin;
+4	\N	9990000018	1990-01-01	Hull
+\.
+SELECT * FROM birth ORDER BY id;
+SELECT finding, rows_skipped, rows_redacted FROM guard_count WHERE target = 'birth'::regclass;
+-- A later trigger that brings the number back meets the backstop.
+CREATE FUNCTION refill() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.mother_nhs := '9990000018'; RETURN NEW; END $$;
+CREATE TRIGGER zzz_refill BEFORE INSERT ON birth FOR EACH ROW EXECUTE FUNCTION refill();
+INSERT INTO birth VALUES (5, NULL, '9990000018');
+\echo :SQLSTATE
+DROP TRIGGER zzz_refill ON birth;
+-- In a partition that numbers its columns otherwise.
+CREATE TABLE scan (id int, nhs bigint, name text, year int) PARTITION BY LIST (year);
+CREATE TABLE scan_2025 (gone int, year int, name text, nhs bigint, id int);
+ALTER TABLE scan_2025 DROP COLUMN gone;
+ALTER TABLE scan ATTACH PARTITION scan_2025 FOR VALUES IN (2025);
+SELECT guard_table('scan', 'nhs', '{cancer}', 'redact', redact_columns => '{name}');
+INSERT INTO scan VALUES (1, 9990000018, 'seeded name', 2025), (2, 9990000026, 'x', 2025);
+INSERT INTO scan_2025 (id, nhs, name, year) VALUES (3, 9990000018, 'seeded name', 2025);
+SELECT * FROM scan ORDER BY id;
+-- What cannot be redacted.
+CREATE TABLE unredactable (nhs text NOT NULL, t text, g text GENERATED ALWAYS AS (t) STORED);
+SELECT guard_table('unredactable', 'nhs', '{cancer}', 'redact');
+SELECT guard_table('unredactable', 't', '{cancer}', 'redact', redact_columns => '{g}');
+SELECT guard_table('unredactable', 't', '{cancer}', 'redact', redact_columns => '{no_such}');
+SELECT guard_table('unredactable', 't', '{cancer}', 'redact', on_missing => 'reject');
+SELECT guard_table('unredactable', 't', '{cancer}', 'skip', redact_columns => '{nhs}');
+SELECT guard_table('unredactable', 't', '{cancer}', 'redact', redact_columns => NULL);
+DROP FUNCTION refill CASCADE;
+
 -- Guarding late tells how many rows are there already.
 CREATE TABLE late (nhs_number numeric);
 INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
@@ -231,6 +269,6 @@ SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;
 DELETE FROM guard_tally;
 DELETE FROM exclusion;
 DROP TABLE as_text, as_varchar, as_char, as_bigint, as_numeric, as_nhs_number, as_domain, patient, tumour, counted,
-    backstop, visit, shared, late, unsuitable;
+    backstop, visit, shared, late, unsuitable, birth, scan, unredactable;
 DROP DOMAIN text_domain;
 DROP FUNCTION rewrite_number;
