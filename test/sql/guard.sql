@@ -222,6 +222,25 @@ SELECT guard_table('unredactable', 't', '{cancer}', 'skip', redact_columns => '{
 SELECT guard_table('unredactable', 't', '{cancer}', 'redact', redact_columns => NULL);
 DROP FUNCTION refill CASCADE;
 
+-- The backstop alone, for the fastest load.
+CREATE TABLE fast (id int, nhs text);
+SELECT guard_table('fast', 'nhs', '{cancer}', mechanism => 'constraint', on_missing => 'reject');
+SELECT count(*) AS triggers FROM pg_trigger WHERE tgrelid = 'fast'::regclass;
+COPY fast FROM stdin;
+1	9990000026
+2	9990000018
+\.
+INSERT INTO fast VALUES (1, '9990000026');
+INSERT INTO fast VALUES (2, NULL);
+UPDATE fast SET nhs = '999 000 0018';
+SELECT * FROM fast;
+SELECT unguard_table('fast');
+INSERT INTO fast VALUES (2, '9990000018');
+SELECT guard_table('fast', 'nhs', '{cancer}', 'skip', mechanism => 'constraint');
+SELECT guard_table('fast', 'nhs', '{cancer}', on_unreadable => 'skip', mechanism => 'constraint');
+SELECT guard_table('fast', 'nhs', '{cancer}', mechanism => 'trigger');
+SELECT guard_table('fast', 'nhs', '{cancer}', mechanism => NULL);
+
 -- Guarding late tells how many rows are there already.
 CREATE TABLE late (nhs_number numeric);
 INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
@@ -269,6 +288,6 @@ SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;
 DELETE FROM guard_tally;
 DELETE FROM exclusion;
 DROP TABLE as_text, as_varchar, as_char, as_bigint, as_numeric, as_nhs_number, as_domain, patient, tumour, counted,
-    backstop, visit, shared, late, unsuitable, birth, scan, unredactable;
+    backstop, visit, shared, late, unsuitable, birth, scan, unredactable, fast;
 DROP DOMAIN text_domain;
 DROP FUNCTION rewrite_number;
