@@ -28,7 +28,7 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
 PG_FUNCTION_INFO_V1(ndrs_optout_commit_durably);
-PG_FUNCTION_INFO_V1(ndrs_optout_in_transaction_block);
+PG_FUNCTION_INFO_V1(ndrs_optout_prevent_in_transaction_block);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -140,8 +140,18 @@ ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * For a procedure that commits: says so before the server says it less kindly,
+ * and with the statement in the log.
+ */
 Datum
-ndrs_optout_in_transaction_block(PG_FUNCTION_ARGS)
+ndrs_optout_prevent_in_transaction_block(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(IsTransactionBlock());
+	if (IsTransactionBlock())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("carry_out() cannot run inside a transaction block"),
+				 errhint("It commits between its steps: end the transaction first."),
+				 ndrs_errhidevalues()));
+	PG_RETURN_VOID();
 }

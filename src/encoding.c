@@ -247,6 +247,27 @@ load_key(void)
 }
 
 /*
+ * Has a key been adopted?  Until then nobody can have been excluded.
+ */
+bool
+ndrs_key_adopted(void)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	bool		adopted;
+
+	if (agreed_generation == ndrs_generation())
+		return true;
+
+	rel = table_open(ndrs_relation("encoding_key", false), AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	adopted = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return adopted;
+}
+
+/*
  * Compare the loaded key with the recorded one.  The catalogue snapshot sees
  * what is committed now, whatever snapshot the transaction lives with.
  */

@@ -137,7 +137,7 @@ BEGIN
                LEFT JOIN pg_class c ON c.oid = r.relation
                WHERE (c.relkind IN ('r', 'p') AND c.relpersistence <> 't') IS NOT TRUE) THEN
         PERFORM ndrs_optout.refuse('42809',
-            'a reference is between tables that last');
+            'a reference is between permanent tables');
     END IF;
     IF coalesce(cardinality(child_columns), 0) = 0
         OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
@@ -303,7 +303,7 @@ COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys
 COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
-    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a table that lasts), 42883';
+    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a permanent table), 42883';
 COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
 COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient ($1) in a guarded column of table t; error 55000 when the guard is damaged';

@@ -107,7 +107,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_class
                    WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
         PERFORM ndrs_optout.refuse('42809',
-            format('%s is not a table that lasts', target));
+            format('%s is not a permanent table', target));
     END IF;
     SELECT g.target INTO other FROM ndrs_optout.guard g
         WHERE g.target <> guard_table.target

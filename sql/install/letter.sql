@@ -41,20 +41,13 @@ BEGIN
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
                  ELSE 'the person you act for' END;
 
-    -- A register without a guarded table was not searched; say so.
     SELECT string_agg(format('  - from %s: %s', ndrs_optout.register_names(e.registers),
-                             CASE WHEN e.rows IS NULL THEN 'nothing, for no table of it is known here'
-                                  WHEN e.rows = 0 THEN 'nothing was held'
-                                  WHEN e.rows = 1 THEN '1 record' ELSE e.rows || ' records' END),
-                      E'\n' ORDER BY e.registers)
+                             CASE coalesce(e.rows, 0) WHEN 0 THEN 'nothing was held' WHEN 1 THEN '1 record'
+                                 ELSE e.rows || ' records' END), E'\n' ORDER BY e.registers)
         INTO deleted
-        FROM (SELECT registers, sum(row_count) AS rows FROM ndrs_optout.case_erasure ce
-                  WHERE ce.case_id = this.case_id AND ce.action = 'deleted'
-                  GROUP BY registers
-              UNION ALL
-              SELECT ARRAY[code], NULL FROM unnest(this.registers) AS code
-                  WHERE NOT EXISTS (SELECT FROM ndrs_optout.case_erasure ce
-                                    WHERE ce.case_id = this.case_id AND code = ANY (ce.registers))) AS e;
+        FROM (SELECT registers, sum(row_count) FILTER (WHERE ce.action = 'deleted') AS rows
+                  FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id
+                  GROUP BY registers) AS e;
     SELECT coalesce(sum(row_count) FILTER (WHERE ce.action = 'redacted'), 0),
            coalesce(sum(row_count) FILTER (WHERE ce.action = 'unlinked'), 0)
         INTO redacted, unlinked
@@ -76,7 +69,7 @@ BEGIN
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
-        format('On %s, after every transfer of data that was under way had ended, we counted again: no record was left.',
+        format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none was left.',
                ndrs_optout.english_date(this.carried_out_at::date)),
         CASE WHEN this.proofs_destroyed > 0 THEN
             format('We have destroyed our record of the %s documents that proved identity and address.', this.proofs_destroyed) END,

@@ -72,8 +72,8 @@ CREATE FUNCTION commit_durably() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
     LANGUAGE C VOLATILE;
 
-CREATE FUNCTION in_transaction_block() RETURNS boolean
-    AS 'MODULE_PATHNAME', 'ndrs_optout_in_transaction_block'
+CREATE FUNCTION prevent_in_transaction_block() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_prevent_in_transaction_block'
     LANGUAGE C VOLATILE;
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
@@ -243,15 +243,15 @@ BEGIN
     IF this.state = 'carried_out' THEN
         RAISE NOTICE USING MESSAGE = format('case %s was carried out already and is carried out again', case_id);
     END IF;
-    -- Right where another database holds the register, a trap where a table was
-    -- forgotten.
-    FOR unguarded IN SELECT code FROM unnest(this.registers) AS code
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LOOP
-        RAISE WARNING USING
-            MESSAGE = format('no table is guarded for register "%s"', unguarded),
-            DETAIL = 'Nothing can be erased from it.',
-            HINT = 'If this database holds the register, guard its tables with ndrs_optout.guard_table() and carry the case out again before it is completed.';
-    END LOOP;
+    -- A register that cannot be searched must not be certified.
+    SELECT code INTO unguarded FROM unnest(this.registers) AS code
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g JOIN pg_class r ON r.oid = g.target
+                          WHERE code = ANY (g.registers)) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
+            detail => 'Nothing would be erased from it, and nothing stopped.',
+            hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
+    END IF;
     PERFORM ndrs_optout.exclude(number, this.registers);
     UPDATE ndrs_optout.optout_case c
         SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
@@ -308,10 +308,7 @@ CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    IF ndrs_optout.in_transaction_block() THEN
-        PERFORM ndrs_optout.refuse('25001', 'carry_out() cannot run inside a transaction block',
-            hint => 'It commits between its steps: end the transaction first.');
-    END IF;
+    PERFORM ndrs_optout.prevent_in_transaction_block();
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_exclude(case_id, number);
@@ -373,7 +370,7 @@ COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
-COMMENT ON FUNCTION in_transaction_block() IS 'whether the session is in a transaction block';
+COMMENT ON FUNCTION prevent_in_transaction_block() IS 'error 25001 in a transaction block';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
@@ -384,7 +381,7 @@ COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a 
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020, ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';

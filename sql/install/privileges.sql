@@ -5,8 +5,10 @@ REVOKE ALL ON SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
 
--- Two things run with the rights of whoever uses a registry table, who cannot
--- name them.  The backstop of a guard:
+-- Some things run with the rights of whoever causes them, who cannot name them.
+-- What carry_out() asks for first, since it runs as its caller:
+GRANT EXECUTE ON FUNCTION prevent_in_transaction_block() TO PUBLIC;
+-- The backstop of a guard:
 GRANT EXECUTE ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) TO PUBLIC;
 -- and what an index on a column, or a column of type nhs_number, calls.  These
 -- know no key and no list.

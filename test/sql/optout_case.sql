@@ -115,11 +115,17 @@ SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about som
 SELECT unguard_table('guarded_child'), unguard_table('shared');
 DROP TABLE guarded_child, shared;
 
+-- A register of which no table is guarded here cannot be searched.
+CREATE TABLE baby (id int, nhs_number nhs_number);
 -- Proofs first, form later; a parent; one register; nothing held.
 SELECT open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date, (current_date - interval '13 years' + interval '1 day')::date) AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport', current_date - 30);
 SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 30);
 SELECT due_in, days_left FROM progress WHERE case_id = :case_id;
+CALL carry_out(:case_id, '9990000042');
+\echo :SQLSTATE
+SELECT is_excluded('9990000042', 'congenital_anomaly');
+SELECT guard_table('baby', 'nhs_number', '{congenital_anomaly}');
 CALL carry_out(:case_id, '9990000042');
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
 \echo :letter
@@ -175,4 +181,4 @@ SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_l
 SELECT unguard_table(target) FROM guard;
 DELETE FROM case_erasure; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
-DROP TABLE tumour, relative, patient, rare_patient;
+DROP TABLE tumour, relative, patient, rare_patient, baby;

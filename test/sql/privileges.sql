@@ -60,6 +60,34 @@ SELECT ndrs_optout.unguard_table('patient');
 TABLE ndrs_optout.exclusion;
 RESET ROLE;
 
+-- An officer, with what a case needs and nothing else.
+CREATE ROLE regress_officer;
+GRANT USAGE ON SCHEMA ndrs_optout TO regress_officer;
+GRANT SELECT ON ndrs_optout.case_progress TO regress_officer;
+GRANT EXECUTE ON ROUTINE open_case, record_identity, erasure_preview, carry_out, case_exclude, case_certify,
+    complete_case TO regress_officer;
+SET ROLE regress_officer;
+SELECT open_case('9990000077', '{cancer}') AS case_id \gset
+SELECT next_action FROM case_progress;
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+SELECT sum(row_count) FROM erasure_preview('9990000077', '{cancer}');
+BEGIN;
+CALL carry_out(:case_id, '9990000077');
+\echo :SQLSTATE
+ROLLBACK;
+CALL carry_out(:case_id, '9990000077');
+SELECT complete_case(:case_id) LIKE 'Our reference%' AS letter;
+SELECT * FROM patient;
+TABLE exclusion;
+TABLE optout_case;
+SELECT erase('9990000026', '{cancer}');
+SELECT exclude('9990000026', '{cancer}');
+SELECT readmit('9990000077', '{cancer}');
+RESET ROLE;
+DELETE FROM case_erasure; DELETE FROM optout_case;
+DROP OWNED BY regress_officer;
+DROP ROLE regress_officer;
+
 -- CREATE TABLE ... LIKE copies the backstop; whoever may not insert into the
 -- guarded table learns nothing from the copy.
 CREATE ROLE regress_analyst;
