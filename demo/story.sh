@@ -432,9 +432,12 @@ the_letter() {
 
 # closing SECONDS
 closing() {
-	local sudo='runuser -u postgres --' setting='' other_number
+	local sudo='runuser -u postgres --' setting='' elsewhere='' other_number
 	if [ "$PG_CONFIG" != "/usr/lib/postgresql/15/bin/pg_config" ]; then
 		setting="PG_CONFIG=$PG_CONFIG "
+	fi
+	if [ "$place" != "$default_place" ]; then
+		elsewhere=" --place $place"
 	fi
 	other_number=$(value_of "SELECT nhsnumber FROM cancer.av_patient WHERE patientid = 42")
 	if command -v sudo >/dev/null; then
@@ -454,5 +457,5 @@ closing() {
 
 	SQL
 	tell "Stop the server and remove all this with"
-	printf '    %s%s --stop\n' "$setting" "$top/demo/run"
+	printf '    %s%s --stop%s\n' "$setting" "$top/demo/run" "$elsewhere"
 }
