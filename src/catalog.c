@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "utils/backend_status.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -28,7 +29,7 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
 PG_FUNCTION_INFO_V1(ndrs_optout_commit_durably);
-PG_FUNCTION_INFO_V1(ndrs_optout_prevent_in_transaction_block);
+PG_FUNCTION_INFO_V1(ndrs_optout_begin_carry_out);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -141,11 +142,13 @@ ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 }
 
 /*
- * For a procedure that commits: says so before the server says it less kindly,
- * and with the statement in the log.
+ * carry_out() commits, which a transaction block forbids: says so before the
+ * server says it less kindly, and with the statement in the log.  And while it
+ * waits, its statement is not for others to read, neither in pg_stat_activity
+ * nor in another backend's report of a deadlock or a crash.
  */
 Datum
-ndrs_optout_prevent_in_transaction_block(PG_FUNCTION_ARGS)
+ndrs_optout_begin_carry_out(PG_FUNCTION_ARGS)
 {
 	if (IsTransactionBlock())
 		ereport(ERROR,
@@ -153,5 +156,6 @@ ndrs_optout_prevent_in_transaction_block(PG_FUNCTION_ARGS)
 				 errmsg("carry_out() cannot run inside a transaction block"),
 				 errhint("It commits between its steps: end the transaction first."),
 				 ndrs_errhidevalues()));
+	pgstat_report_activity(STATE_RUNNING, "CALL ndrs_optout.carry_out(<hidden>)");
 	PG_RETURN_VOID();
 }

@@ -4,8 +4,8 @@
  *
  * Two enforcers take the same decision.
  *
- * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects, skips or redacts the row.  The
- * backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
+ * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects, skips or redacts the row.
+ * The backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
  * into the table and its partitions and children, and cannot be disabled; it
  * can only reject.  Everybody may execute its function, because the inserting
  * role's rights are checked when the constraint runs.  Nobody can call it by name without USAGE on the schema; but CREATE
@@ -35,6 +35,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -48,6 +49,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_admits);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_matches);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_unreadable);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
 
 typedef enum GuardAction
@@ -521,6 +523,17 @@ set_registers(Guard *guard, ArrayType *registers)
 }
 
 /*
+ * Is the argument a constant?  get_fn_expr_arg_stable() also says so of a
+ * parameter, but PL/pgSQL keeps an expression's state while those change.
+ */
+static bool
+is_constant(FmgrInfo *flinfo, int i)
+{
+	return flinfo->fn_expr != NULL && IsA(flinfo->fn_expr, FuncExpr) &&
+		IsA(list_nth(((FuncExpr *) flinfo->fn_expr)->args, i), Const);
+}
+
+/*
  * The policy of an expression, from the type of argument "value" and from the
  * registers and actions in those behind it.  Made once, unless one of these is
  * not a constant of the expression.
@@ -542,7 +555,7 @@ expression_guard(FunctionCallInfo fcinfo, int value)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("a guard's policy must not be null"),
 					 ndrs_errhidevalues()));
-		stable = stable && get_fn_expr_arg_stable(fcinfo->flinfo, i);
+		stable = stable && is_constant(fcinfo->flinfo, i);
 	}
 
 	outer = CurrentMemoryContext;
@@ -633,13 +646,12 @@ ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 }
 
 /*
- * The NHS number of a patient in any type that a guard can read, or NULL.
+ * Read a number of any type that a guard can read.
  */
-Datum
-ndrs_optout_guard_number(PG_FUNCTION_ARGS)
+static NhsNumberForm
+read_any(FunctionCallInfo fcinfo, NhsNumber *number)
 {
 	Guard	   *guard = fcinfo->flinfo->fn_extra;
-	NhsNumber	number;
 
 	if (guard == NULL)
 	{
@@ -647,11 +659,29 @@ ndrs_optout_guard_number(PG_FUNCTION_ARGS)
 		set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, 0));
 		fcinfo->flinfo->fn_extra = guard;
 	}
+	return guard->read(PG_GETARG_DATUM(0), number);
+}
 
-	if (guard->read(PG_GETARG_DATUM(0), &number) != NHS_NUMBER_VALID ||
+/* The NHS number of a patient, or NULL */
+Datum
+ndrs_optout_guard_number(PG_FUNCTION_ARGS)
+{
+	NhsNumber	number;
+
+	if (read_any(fcinfo, &number) != NHS_NUMBER_VALID ||
 		nhs_number_is_placeholder(number))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(number);
+}
+
+/* Something that is meant for a number and is none */
+Datum
+ndrs_optout_guard_unreadable(PG_FUNCTION_ARGS)
+{
+	NhsNumber	number;
+	NhsNumberForm form = read_any(fcinfo, &number);
+
+	PG_RETURN_BOOL(form != NHS_NUMBER_VALID && form != NHS_NUMBER_EMPTY);
 }
 
 Datum

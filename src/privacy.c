@@ -79,7 +79,8 @@ ndrs_optout_refuse(PG_FUNCTION_ARGS)
 	char	   *detail = text_argument(fcinfo, 2);
 	char	   *hint = text_argument(fcinfo, 3);
 
-	if (sqlstate == NULL || strlen(sqlstate) != 5 || message == NULL)
+	if (sqlstate == NULL || strlen(sqlstate) != 5 ||
+		strncmp(sqlstate, "00", 2) == 0 || message == NULL)
 		elog(ERROR, "an error needs an SQLSTATE and a message");
 
 	ereport(ERROR,

@@ -74,7 +74,6 @@ BEGIN
         SELECT g.target, g.nhs_number_column, g.registers, c.condition, a.action, a.condition AS keeps,
                CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END AS redacted
             FROM ndrs_optout.guard g
-            JOIN pg_class r ON r.oid = g.target
             CROSS JOIN LATERAL ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS c (condition)
             CROSS JOIN LATERAL (
                 SELECT 'redact' AS action, 'true' AS condition WHERE g.on_match = 'redact'
@@ -147,6 +146,9 @@ $$;
 CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE sql SECURITY DEFINER
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = postgres
+SET extra_float_digits = 3
 SET jit = off
 SET row_security = off
 SET log_min_error_statement = panic
@@ -290,6 +292,9 @@ $$;
 CREATE FUNCTION erase(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = postgres
+SET extra_float_digits = 3
 SET jit = off
 SET row_security = off
 SET log_min_error_statement = panic

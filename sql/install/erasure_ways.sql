@@ -102,7 +102,7 @@ $$;
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
--- reference does.
+-- reference does.  A parent's collation that takes different texts for equal decides.
 CREATE FUNCTION erasure_source(edge erasure_edge, condition text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -112,7 +112,10 @@ AS $$
                edge.child,
                string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', ' ORDER BY k.position),
                string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
-               string_agg(format('p.k%s %s t.%I', k.position,
+               string_agg(format('p.k%s%s %s t.%I', k.position,
+                                 (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
+                                      FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
+                                      WHERE co.oid = a.attcollation AND NOT co.collisdeterministic),
                                  CASE WHEN o.oid IS NULL THEN '='
                                       ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
                                  k.child_column), ' AND ' ORDER BY k.position),
@@ -144,6 +147,8 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023',
             'a reference needs as many child columns as parent columns, and at least one');
     END IF;
+    -- Writers in flight are gone then, and what they wrote can be seen.
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', child);
     INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
         VALUES (child, child_columns, parent, parent_columns)
         ON CONFLICT DO NOTHING;
@@ -224,8 +229,8 @@ END
 $$;
 
 -- The condition that keeps a row of table t from being deleted for patient $1
--- although it was found, or NULL when there is none: it is another patient's by a
--- guarded number (a baby's that refers to its mother's, or a mother's and a
+-- although it was found, or NULL when there is none: it is another patient's, or
+-- somebody's who cannot be told, by a guarded number (a baby's that refers to its mother's, or a mother's and a
 -- baby's number in one row), or it serves a register that the patient is not out
 -- of.  Guards of the table itself, of its parents, and of some partition or child;
 -- but a number that is redacted does not say whose the row is.
@@ -248,7 +253,9 @@ AS $$
     SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
                CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
                                      WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
-                    WHEN r.in_scope THEN format('ndrs_optout.guard_number(t.%I) <> $1', r.nhs_number_column)
+                    WHEN r.in_scope THEN
+                        format('(ndrs_optout.guard_number(t.%1$I) <> $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
+                               r.nhs_number_column)
                     WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
                         THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
                     ELSE 'true' END)), ' OR ')

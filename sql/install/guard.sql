@@ -53,6 +53,10 @@ CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+CREATE FUNCTION guard_unreadable(value anyelement) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_unreadable'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
@@ -104,6 +108,8 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023',
             'on_missing and on_unreadable must be "allow", "reject" or "skip"');
     END IF;
+    -- First, in the order in which case_certify takes its locks.
+    LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
     IF NOT EXISTS (SELECT FROM pg_class
                    WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
         PERFORM ndrs_optout.refuse('42809',
@@ -222,6 +228,8 @@ COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) 
     'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_unreadable(anyelement) IS
+    'whether this is neither an NHS number nor empty';
 COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
 COMMENT ON FUNCTION guard_number(anyelement) IS
     'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';

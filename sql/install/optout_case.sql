@@ -20,6 +20,7 @@ CREATE TABLE optout_case (
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
     excluded_at        timestamptz,
+    guarded            regclass[],
     carried_out_at     timestamptz,
     completed_at       timestamptz,
     proofs_destroyed   integer
@@ -72,8 +73,8 @@ CREATE FUNCTION commit_durably() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
     LANGUAGE C VOLATILE;
 
-CREATE FUNCTION prevent_in_transaction_block() RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_prevent_in_transaction_block'
+CREATE FUNCTION begin_carry_out() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_begin_carry_out'
     LANGUAGE C VOLATILE;
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
@@ -245,8 +246,7 @@ BEGIN
     END IF;
     -- A register that cannot be searched must not be certified.
     SELECT code INTO unguarded FROM unnest(this.registers) AS code
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g JOIN pg_class r ON r.oid = g.target
-                          WHERE code = ANY (g.registers)) LIMIT 1;
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
             detail => 'Nothing would be erased from it, and nothing stopped.',
@@ -254,9 +254,24 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.exclude(number, this.registers);
     UPDATE ndrs_optout.optout_case c
-        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
+        SET guarded = ARRAY(SELECT g.target FROM ndrs_optout.guard g WHERE g.registers && this.registers),
+            state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
         WHERE c.case_id = case_exclude.case_id;
 END
+$$;
+
+-- Whether the patient of a case is on the list of each of its registers.  Locks
+-- the rows, so that nobody readmits the patient before the transaction ends.
+CREATE FUNCTION case_is_excluded(this optout_case) RETURNS boolean
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH listed AS (
+        SELECT e.register FROM ndrs_optout.exclusion e
+            WHERE e.register = ANY (this.registers)
+                AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) this.encoded_nhs_number
+            FOR KEY SHARE)
+    SELECT count(*) = cardinality(this.registers) FROM listed
 $$;
 
 -- Step 2 of carry_out: when nobody is left who may have passed the guard before
@@ -281,12 +296,13 @@ BEGIN
         RETURN;
     END IF;
     PERFORM ndrs_optout.require_read_committed();
-    PERFORM FROM ndrs_optout.exclusion e
-        WHERE e.register = ANY (this.registers)
-            AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) this.encoded_nhs_number
-        FOR KEY SHARE;
-    IF written OR this.state <> 'excluded' OR EXISTS (
-        SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
+    -- Nobody guards, unguards or declares a reference meanwhile.
+    LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
+    IF NOT this.guarded <@ ARRAY(SELECT g.target FROM ndrs_optout.guard g) THEN
+        PERFORM ndrs_optout.refuse('ND021', format('a table was unguarded since the patient of case %s was excluded', case_id),
+            hint => 'Guard it again, and call ndrs_optout.carry_out() again.');
+    END IF;
+    IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
         PERFORM ndrs_optout.refuse('ND021',
             format('the exclusion of case %s is not committed', case_id),
             hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
@@ -308,7 +324,7 @@ CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM ndrs_optout.prevent_in_transaction_block();
+    PERFORM ndrs_optout.begin_carry_out();
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_exclude(case_id, number);
@@ -329,6 +345,10 @@ DECLARE
     destroyed integer;
 BEGIN
     IF this.state = 'carried_out' THEN
+        IF NOT ndrs_optout.case_is_excluded(this) THEN
+            PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
+                hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
+        END IF;
         DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = complete_case.case_id;
         GET DIAGNOSTICS destroyed = ROW_COUNT;
         UPDATE ndrs_optout.optout_case c
@@ -370,7 +390,7 @@ COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
-COMMENT ON FUNCTION prevent_in_transaction_block() IS 'error 25001 in a transaction block';
+COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block; hides the call from pg_stat_activity';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
@@ -379,6 +399,7 @@ COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
+COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
     'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';

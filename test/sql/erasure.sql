@@ -183,6 +183,40 @@ SELECT relation, action, row_count FROM erase('9990000069', '{cancer}') WHERE ro
 TABLE birth;
 SELECT relation, action, row_count FROM erase('9990000077', '{cancer}') WHERE row_count > 0;
 TABLE birth;
+-- Nor one whose own number cannot be read.
+CREATE TABLE sibling (id int PRIMARY KEY, nhs text, of_baby int);
+CREATE TABLE twin (id int, nhs text, sibling_id int REFERENCES sibling);
+INSERT INTO sibling VALUES (1, '9990000085');
+INSERT INTO twin VALUES (1, '99900000', 1), (2, '', 1);
+SELECT guard_table('sibling', 'nhs', '{cancer}'), guard_table('twin', 'nhs', '{cancer}');
+SELECT relation, action, row_count FROM erasure_preview('9990000085', '{cancer}') WHERE row_count > 0;
+SELECT unguard_table('sibling'), unguard_table('twin');
+DROP TABLE twin, sibling;
+-- Keys travel in one form, whatever the session's.
+CREATE TABLE moment (at timestamptz PRIMARY KEY, weight float8, nhs bigint);
+CREATE TABLE moment_note (at timestamptz REFERENCES moment, weight float8);
+INSERT INTO moment VALUES ('2026-01-01 12:00+05:30', 0.1::float8 + 0.2, 9990000093), ('2026-01-01 12:00+02', 0.3, 9990000085);
+INSERT INTO moment_note SELECT at, weight FROM moment;
+SELECT guard_table('moment', 'nhs', '{cancer}'), declare_reference('moment_note', '{weight}', 'moment', '{weight}');
+SET timezone = 'Asia/Kolkata';
+SET datestyle = 'SQL, DMY';
+SET extra_float_digits = 0;
+SELECT relation, action, sum(row_count) FROM erase('9990000093', '{cancer}') WHERE row_count > 0 GROUP BY 1, 2 ORDER BY 1;
+RESET timezone; RESET datestyle; RESET extra_float_digits;
+SELECT weight FROM moment_note;
+SELECT unguard_table('moment');
+DROP TABLE moment_note, moment;
+-- A collation that takes different texts for equal.
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE coded (code text COLLATE any_case PRIMARY KEY, nhs bigint);
+CREATE TABLE coded_note (code text REFERENCES coded);
+INSERT INTO coded VALUES ('abc', 9990000093);
+INSERT INTO coded_note VALUES ('ABC');
+SELECT guard_table('coded', 'nhs', '{cancer}');
+SELECT relation, action, row_count FROM erase('9990000093', '{cancer}') WHERE row_count > 0;
+SELECT unguard_table('coded');
+DROP TABLE coded_note, coded;
+DROP COLLATION any_case;
 CREATE TABLE both_sides (id int, a text, b text);
 INSERT INTO both_sides VALUES (1, '9990000085', '9990000085'), (2, '9990000085', NULL);
 SELECT guard_table('both_sides', 'a', '{cancer}'), guard_table('both_sides', 'b', '{rare_disease}');
@@ -228,6 +262,8 @@ ALTER TABLE cased DROP COLUMN old_nhs;
 SELECT * FROM erase('9990000093', '{cancer}');
 SELECT unguard_table('cased');
 DROP VIEW cased_view;
+SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard
+    WHERE target IN ('birth'::regclass, 'both_sides'::regclass, 'child_1'::regclass, 'child_2'::regclass, 'parent'::regclass)) AS g;
 DROP TABLE cased, cased_child, cased_temp, birth, both_sides, local_grandchild, local_child, child, parent;
 DROP EXTENSION citext;
 
@@ -280,9 +316,14 @@ SELECT * FROM erasure_preview('9990000018', '{cancers}');
 ALTER TABLE chain RENAME COLUMN nhs TO number;
 SELECT * FROM erase('9990000018', '{congenital_anomaly}');
 \echo :SQLSTATE
--- A table that is gone is not in the way of the others.
+-- A table that is gone leaves a damaged guard behind, until it is unguarded.
 SELECT unguard_table('chain');
+SELECT 'kept'::regclass::oid AS kept \gset
 DROP TABLE kept, kept_child, kept_note;
+\set VERBOSITY sqlstate
+SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
+\set VERBOSITY default
+SELECT unguard_table(:kept);
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
 
 SELECT erasure_tables('{cancer}');

@@ -182,6 +182,15 @@ INSERT INTO shared VALUES ('9990000018');
 
 -- A decision on registers that change from row to row.
 SELECT code, guard_matches('9990000018'::text, ARRAY[code]) FROM register ORDER BY code;
+DO $$
+DECLARE
+    r text[];
+BEGIN
+    FOREACH r SLICE 1 IN ARRAY '{{cancer},{congenital_anomaly},{rare_disease}}'::text[] LOOP
+        RAISE NOTICE '% %', r, guard_matches('9990000018'::text, r);
+    END LOOP;
+END
+$$;
 SELECT guard_matches('9990000018'::text, '{}');
 
 -- Redact: the row enters without the patient, and what is left of it is counted.

@@ -68,6 +68,12 @@ SELECT case_certify(:case_id, '9990000018');
 ROLLBACK;
 SELECT state FROM progress;
 
+-- Nor when a table was unguarded.
+SELECT unguard_table('rare_patient');
+SELECT case_certify(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT guard_table('rare_patient', 'nhs_number', '{rare_disease}');
+
 -- From where it stands, whatever the session's isolation level.
 SET default_transaction_isolation = serializable;
 CALL carry_out(:case_id, '9990000018');
@@ -80,6 +86,12 @@ SELECT * FROM relative;
 -- Done again, it says so.
 CALL carry_out(:case_id, '9990000018');
 
+-- Readmitted, there is nothing to write.
+BEGIN;
+SELECT readmit('9990000018', '{cancer}');
+SELECT complete_case(:case_id);
+\echo :SQLSTATE
+ROLLBACK;
 -- The letter says what was done, and the proofs are gone.
 SELECT count(*) FROM identity_evidence;
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset

@@ -56,7 +56,7 @@ ORDER BY 1;
 SELECT DISTINCT identity
 FROM member_function
     CROSS JOIN LATERAL aclexplode(coalesce(proacl, acldefault('f', proowner))) acl
-WHERE acl.grantee = 0 AND proname NOT IN ('guard_admits', 'prevent_in_transaction_block')
+WHERE acl.grantee = 0 AND proname NOT IN ('guard_admits', 'begin_carry_out')
     AND NOT (proname LIKE 'nhs_number%' AND provolatile = 'i')
 ORDER BY 1;
 
