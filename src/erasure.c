@@ -1,7 +1,7 @@
 /*
  * erasure.c
  *		What the erasure cannot do in SQL: wait for the writers that may have
- *		passed the guard, and delete with the rights of a table's owner.
+ *		passed the guard, and search and delete with the rights of others.
  *
  * A writer checks the exclusion list after it has locked the table and keeps
  * the lock until its end.  So once an exclusion is committed and announced,
@@ -25,6 +25,7 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
 
 /* Conflicts with every lock under which rows are written */
 #define WRITERS_CONFLICT	ShareLock
@@ -165,26 +166,21 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 }
 
 /*
- * Run a command of the erasure with the rights of a role, the owner of the tables
- * that it deletes from: triggers on them then run as their owner, and not as
- * the owner of the extension, who is a superuser as a rule.
- *
- * The command's parameter is the batches; it returns the counts, or nothing.
+ * Run a command that returns one value with the rights of a role, in a
+ * security-restricted operation, as the server's own maintenance commands do.
  * An error brings the old role back, as the (sub)transaction ends.
  */
-Datum
-ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
+static Datum
+run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
+	   const char *nulls, bool *isnull)
 {
-	Oid			role = PG_GETARG_OID(0);
-	char	   *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Datum		batches = PG_GETARG_DATUM(2);
-	Oid			batches_type = get_fn_expr_argtype(fcinfo->flinfo, 2);
 	MemoryContext outer = CurrentMemoryContext;
 	Oid			saved_role;
 	int			saved_context;
 	int			nest_level;
 	Datum		result = (Datum) 0;
-	bool		isnull = true;
+
+	*isnull = true;
 
 	GetUserIdAndSecContext(&saved_role, &saved_context);
 	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
@@ -192,12 +188,12 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	nest_level = NewGUCNestLevel();
 
 	SPI_connect();
-	if (SPI_execute_with_args(command, 1, &batches_type, &batches, NULL, false, 0) < 0)
+	if (SPI_execute_with_args(command, nargs, types, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not run a command of the erasure");
 	if (SPI_processed == 1 && SPI_tuptable != NULL)
 	{
-		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-		if (!isnull)
+		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+		if (!*isnull)
 		{
 			MemoryContextSwitchTo(outer);
 			result = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
@@ -207,6 +203,50 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(saved_role, saved_context);
+	return result;
+}
+
+/*
+ * Change rows with the rights of their table's owner: triggers run as their
+ * owner then, and not as the owner of the extension, who is a superuser as a
+ * rule.  The parameter is the batches; returns counts, or nothing.
+ */
+Datum
+ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
+	Datum		values[] = {PG_GETARG_DATUM(2)};
+	bool		isnull;
+	Datum		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+								1, types, values, NULL, &isnull);
+
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * Look for rows with the rights of a role: whoever has a foreign key to a table
+ * of the walk has a table in it, and what they made (an index's predicate, a
+ * cast) runs when it is planned or searched.  The parameters are the patient
+ * and the keys; returns texts, or nothing.
+ */
+Datum
+ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID};
+	Datum		values[2];
+	char		nulls[2];
+	bool		isnull;
+	Datum		result;
+
+	for (int i = 0; i < 2; i++)
+	{
+		values[i] = PG_ARGISNULL(2 + i) ? (Datum) 0 : PG_GETARG_DATUM(2 + i);
+		nulls[i] = PG_ARGISNULL(2 + i) ? 'n' : ' ';
+	}
+	result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+					2, types, values, nulls, &isnull);
 
 	if (isnull)
 		PG_RETURN_NULL();

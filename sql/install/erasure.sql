@@ -8,6 +8,8 @@
 -- number, or serves a register that the patient did not opt out of, and its
 -- foreign key keeps the parent from going).
 -- source and keys: how the rows were looked for, and are again after deletion.
+-- role: with whose rights: the owner's of the table, or ours where the condition
+-- needs functions of ours, which is so of guarded tables only.
 -- redacted: the columns that become NULL.
 CREATE TYPE erasure_batch AS (
     registers     text[],
@@ -19,6 +21,7 @@ CREATE TYPE erasure_batch AS (
     missing_index text,
     source        text,
     keys          text[],
+    role          regrole,
     redacted      name[]
 );
 
@@ -31,15 +34,17 @@ SET search_path = pg_catalog, ndrs_optout, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
-BEGIN
-    FOR batch.leaf, batch.row_ids IN EXECUTE format(
+    found text[] := ndrs_optout.erasure_look(like_this.role, format(
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
-         SELECT leaf::regclass, array_agg(DISTINCT row_id) FROM hit GROUP BY leaf ORDER BY leaf::regclass::text',
-        like_this.source, CASE WHEN locking AND like_this.action IN ('delete', 'redact') THEN 'FOR UPDATE OF t' END)
-        USING number, like_this.keys
-    LOOP
+         SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
+             FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
+        like_this.source, CASE WHEN locking AND like_this.action IN ('delete', 'redact') THEN 'FOR UPDATE OF t' END),
+        number, like_this.keys);
+BEGIN
+    FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
+        batch.leaf := found[i][1]::oid::regclass;
         batch.row_ids := ARRAY(
-            SELECT unnest(batch.row_ids)
+            SELECT unnest(found[i][2]::tid[])
             EXCEPT
             SELECT unnest(b.row_ids) FROM unnest(batches) AS b
                 WHERE b.leaf = batch.leaf AND b.action = 'delete');
@@ -86,7 +91,7 @@ BEGIN
         batch := ROW(step.registers, step.target, NULL, ARRAY[step.target::text], step.action, NULL,
             ndrs_optout.erasure_missing_index(step.target, ARRAY[step.nhs_number_column],
                                               step.condition LIKE 'ndrs_optout.nhs_number_or_null(%'),
-            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL, step.redacted);
+            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL, current_user::regrole, step.redacted);
         batches := ndrs_optout.erasure_step(batches, batch, number, locking);
     END LOOP;
 
@@ -96,9 +101,11 @@ BEGIN
         CONTINUE WHEN batches[i].action <> 'delete' OR cardinality(batches[i].row_ids) = 0;
         FOR step IN
             SELECT e.child, e.child_columns, a.action, ndrs_optout.erasure_source(e, a.condition) AS source,
+                   CASE a.condition WHEN 'true' THEN r.relowner::regrole ELSE current_user::regrole END AS role,
                    ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
                 FROM ndrs_optout.erasure_lineage(batches[i].leaf) l
                 JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (e.declared OR l.by_partition)
+                JOIN pg_class r ON r.oid = e.child
                 CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, out_of) a
                 ORDER BY e.child::text, e.child_columns, a.action DESC
         LOOP
@@ -108,7 +115,7 @@ BEGIN
                                           cardinality(batches[i].path))] || step.child::text,
                 step.action, NULL,
                 ndrs_optout.erasure_missing_index(step.child, step.child_columns, false),
-                step.source, step.keys, NULL);
+                step.source, step.keys, step.role, NULL);
             batches := ndrs_optout.erasure_step(batches, batch, number, locking);
         END LOOP;
     END LOOP;
@@ -121,7 +128,7 @@ BEGIN
                        EXCEPT
                        SELECT unnest(d.row_ids) FROM unnest(batches) AS d
                            WHERE d.leaf = b.leaf AND d.action = 'delete') END,
-                   b.missing_index, b.source, b.keys, b.redacted)::ndrs_optout.erasure_batch
+                   b.missing_index, b.source, b.keys, b.role, b.redacted)::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b
             ORDER BY b.ordinality);
 END
@@ -162,11 +169,61 @@ CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[])
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_run'
     LANGUAGE C VOLATILE STRICT;
 
--- Delete the rows of the batches, those of one owner's tables in one statement:
--- foreign keys are checked at its end, so neither the order nor a cycle matters
--- to them.  Children go first all the same, so that a trigger on a parent that
--- deletes its children finds them gone.  Triggers run with the rights of the
--- tables' owner, and none is deferred until after the rows were counted again.
+-- How far down each table is: below every other that it refers to.  In a cycle,
+-- somewhere.
+CREATE FUNCTION erasure_depths(leaves regclass[]) RETURNS integer[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    depths integer[] := array_fill(0, ARRAY[cardinality(leaves)]);
+    parents integer[];
+    children integer[];
+    moved boolean;
+BEGIN
+    SELECT coalesce(array_agg(p.n), '{}'), coalesce(array_agg(c.n), '{}') INTO parents, children
+        FROM unnest(leaves) WITH ORDINALITY AS p (leaf, n)
+        CROSS JOIN LATERAL ndrs_optout.erasure_lineage(p.leaf) AS pl
+        JOIN ndrs_optout.erasure_edge e ON e.parent = pl.ancestor
+        JOIN (SELECT l.n, cl.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
+                  CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS cl) AS c ON c.ancestor = e.child
+        WHERE p.n <> c.n;
+    FOR round IN 1 .. cardinality(leaves) LOOP
+        moved := false;
+        FOR i IN 1 .. cardinality(parents) LOOP
+            IF depths[children[i]] <= depths[parents[i]] THEN
+                depths[children[i]] := depths[parents[i]] + 1;
+                moved := true;
+            END IF;
+        END LOOP;
+        EXIT WHEN NOT moved;
+    END LOOP;
+    RETURN depths;
+END
+$$;
+
+-- No trigger of the tables that the batches change is deferred from here on.
+CREATE FUNCTION erasure_undefer(batches erasure_batch[]) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.erasure_run(s.owner, s.command, batches)
+        FROM (SELECT r.relowner::regrole AS owner,
+                     'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE' AS command
+                  FROM pg_trigger t
+                  JOIN pg_constraint c ON c.oid = t.tgconstraint
+                  JOIN pg_class r ON r.oid = c.conrelid
+                  JOIN pg_namespace n ON n.oid = c.connamespace
+                  WHERE t.tgdeferrable
+                      AND t.tgrelid IN (SELECT b.leaf FROM unnest(batches) AS b WHERE cardinality(b.row_ids) > 0)
+                  GROUP BY r.relowner) AS s
+$$;
+
+-- Delete the rows of the batches, children first, tables of one owner in a row in
+-- one statement: foreign keys are checked at its end, so within it neither the
+-- order nor a cycle matters to them, and a trigger on a parent that deletes its
+-- children finds them gone.  Triggers run with the rights of the tables' owner,
+-- and none is deferred until after the rows were counted again.
 CREATE FUNCTION erasure_delete(batches erasure_batch[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -177,28 +234,32 @@ DECLARE
     violated_table text;
     violated text;
 BEGIN
+    PERFORM ndrs_optout.erasure_undefer(batches);
+
     FOR part IN
-        SELECT l.owner,
-               array_agg(l.leaf ORDER BY l.n) AS leaves,
-               array_agg(l.row_count ORDER BY l.n) AS expected,
+        WITH leaf AS (
+            SELECT b.leaf, sum(cardinality(b.row_ids)) AS row_count, r.relowner::regrole AS owner
+                FROM unnest(batches) AS b JOIN pg_class r ON r.oid = b.leaf
+                WHERE b.action = 'delete' AND cardinality(b.row_ids) > 0
+                GROUP BY b.leaf, r.relowner),
+        ranked AS (
+            SELECT l.*, row_number() OVER (ORDER BY d.depth DESC, l.leaf::text) AS n
+                FROM (SELECT array_agg(leaf) AS leaves FROM leaf) AS a
+                CROSS JOIN LATERAL unnest(a.leaves, ndrs_optout.erasure_depths(a.leaves)) AS d (leaf, depth)
+                JOIN leaf l ON l.leaf = d.leaf),
+        runs AS (
+            SELECT r.*, r.n - row_number() OVER (PARTITION BY r.owner ORDER BY r.n) AS run FROM ranked r)
+        SELECT s.owner,
+               array_agg(s.leaf ORDER BY s.n) AS leaves,
+               array_agg(s.row_count ORDER BY s.n) AS expected,
                format('WITH %s SELECT ARRAY[%s]',
                    string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(
                        SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s AND b.action = ''delete''))
-                       RETURNING 1)', l.n, l.leaf, l.leaf::oid), ', ' ORDER BY l.n),
-                   string_agg(format('(SELECT count(*) FROM d%s)', l.n), ', ' ORDER BY l.n)) AS command,
-               (SELECT 'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE'
-                    FROM pg_trigger t
-                    JOIN pg_constraint c ON c.oid = t.tgconstraint
-                    JOIN pg_namespace n ON n.oid = c.connamespace
-                    WHERE t.tgrelid = ANY (array_agg(l.leaf)) AND t.tgdeferrable) AS no_deferring
-            FROM (SELECT b.leaf, r.relowner::regrole AS owner, sum(cardinality(b.row_ids)) AS row_count,
-                         row_number() OVER (ORDER BY max(b.ordinality) DESC) AS n
-                      FROM unnest(batches) WITH ORDINALITY AS b
-                      JOIN pg_class r ON r.oid = b.leaf
-                      WHERE b.action = 'delete' AND cardinality(b.row_ids) > 0
-                      GROUP BY b.leaf, r.relowner) AS l
-            GROUP BY l.owner
-            ORDER BY min(l.n)
+                       RETURNING 1)', s.n, s.leaf, s.leaf::oid), ', ' ORDER BY s.n),
+                   string_agg(format('(SELECT count(*) FROM d%s)', s.n), ', ' ORDER BY s.n)) AS command
+            FROM runs s
+            GROUP BY s.owner, s.run
+            ORDER BY min(s.n)
     LOOP
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             IF EXISTS (SELECT FROM pg_rewrite WHERE ev_class = part.leaves[i] AND ev_type = '4') THEN
@@ -210,7 +271,6 @@ BEGIN
 
         -- The server's own message would name the key that is in the way.
         BEGIN
-            PERFORM ndrs_optout.erasure_run(part.owner, part.no_deferring, batches);
             deleted := ndrs_optout.erasure_run(part.owner, part.command, batches);
         EXCEPTION WHEN integrity_constraint_violation OR triggered_data_change_violation THEN
             GET STACKED DIAGNOSTICS violated_table = TABLE_NAME, violated = CONSTRAINT_NAME;
@@ -219,7 +279,7 @@ BEGIN
                 detail => CASE WHEN violated <> '' THEN
                     format('Constraint "%s" of table "%s" would be violated.', violated, violated_table)
                     ELSE 'A trigger changes a row that is being deleted.' END,
-                hint => 'Look for triggers that keep or change rows, and for references that the deletion does not follow.');
+                hint => 'Look for triggers that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.');
         END;
 
         FOR i IN 1 .. cardinality(part.leaves) LOOP
@@ -275,12 +335,12 @@ SET search_path = pg_catalog, ndrs_optout, pg_temp
 AS $$
 DECLARE
     step record;
-    still_there boolean;
 BEGIN
-    FOR step IN SELECT DISTINCT b.relation, b.source, b.keys FROM unnest(batches) AS b
+    FOR step IN SELECT DISTINCT b.relation, b.source, b.keys, b.role FROM unnest(batches) AS b
         WHERE b.action <> 'block' LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', step.source) INTO still_there USING number, step.keys;
-        IF still_there THEN
+        IF ndrs_optout.erasure_look(step.role,
+               format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
+               number, step.keys) IS NOT NULL THEN
             PERFORM ndrs_optout.refuse('ND030',
                 format('rows remain in table %s after erasure', step.relation),
                 hint => 'Look for triggers that change or copy rows when they are deleted.');
@@ -359,6 +419,8 @@ COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, p
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes) or block; row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role';
+COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is: below every other that it refers to';
+COMMENT ON FUNCTION erasure_undefer(erasure_batch[]) IS 'defers no trigger of the tables that the batches change from here on';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
 COMMENT ON FUNCTION erasure_redact(erasure_batch, nhs_number) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
 COMMENT ON FUNCTION erasure_recount(erasure_batch[], nhs_number) IS 'looks again for everything that a walk looked for; error ND030 when something is there';

@@ -85,19 +85,22 @@ BEGIN
 END
 $$;
 
+-- Runs a query for one array of texts with the rights of a role; $1 is the patient,
+-- $2 the keys.
+CREATE FUNCTION erasure_look(role regrole, command text, number nhs_number, keys text[]) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_look'
+    LANGUAGE C VOLATILE;
+
 -- The values of columns of rows, as the text of an array for each column.
 CREATE FUNCTION erasure_keys(leaf regclass, columns name[], row_ids tid[]) RETURNS text[]
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    keys text[];
-BEGIN
-    EXECUTE format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($1)',
-                   (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf)
-        INTO keys USING row_ids;
-    RETURN keys;
-END
+    SELECT ndrs_optout.erasure_look(r.relowner::regrole,
+               format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
+                      (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf),
+               NULL, row_ids::text[])
+        FROM pg_class r WHERE r.oid = leaf
 $$;
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
@@ -307,6 +310,7 @@ COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreig
 COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
+COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number, text[]) IS 'runs a query for one array of texts with the rights of a role';
 COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
