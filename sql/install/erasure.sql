@@ -4,7 +4,8 @@
 -- Rows of one table, or of one partition of it, that the walk found by one path.
 -- action: delete; redact (the row stays without the number and what goes with
 -- it); unlink (the foreign key sets its columns to NULL or their
--- default: the row stays); block (the row is another patient's by its own NHS
+-- default: the row stays); keep (the table serves another register too, which the
+-- patient did not opt out of); block (the row is another patient's by its own NHS
 -- number, or serves a register that the patient did not opt out of, and its
 -- foreign key keeps the parent from going).
 -- source and keys: how the rows were looked for, and are again after deletion.
@@ -81,11 +82,13 @@ BEGIN
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS c (condition)
             CROSS JOIN LATERAL (
-                SELECT 'redact' AS action, 'true' AS condition WHERE g.on_match = 'redact'
+                SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ out_of
+                UNION ALL
+                SELECT 'redact', 'true' WHERE g.registers <@ out_of AND g.on_match = 'redact'
                 UNION ALL
                 SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of)
-                    WHERE g.on_match <> 'redact') AS a
-            WHERE g.registers && erasure_walk.registers AND g.registers <@ out_of
+                    WHERE g.registers <@ out_of AND g.on_match <> 'redact') AS a
+            WHERE g.registers && erasure_walk.registers
             ORDER BY g.target::text, g.nhs_number_column, a.action DESC
     LOOP
         batch := ROW(step.registers, step.target, NULL, ARRAY[step.target::text], step.action, NULL,
@@ -337,7 +340,7 @@ DECLARE
     step record;
 BEGIN
     FOR step IN SELECT DISTINCT b.relation, b.source, b.keys, b.role FROM unnest(batches) AS b
-        WHERE b.action <> 'block' LOOP
+        WHERE b.action IN ('delete', 'redact', 'unlink') LOOP
         IF ndrs_optout.erasure_look(step.role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
                number, step.keys) IS NOT NULL THEN
@@ -383,7 +386,8 @@ BEGIN
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,
-               CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' ELSE 'unlinked' END,
+               CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' WHEN 'keep' THEN 'kept'
+                   ELSE 'unlinked' END,
                s.row_count, s.missing_index
             FROM ndrs_optout.erasure_summary(batches) AS s;
 END
@@ -417,7 +421,7 @@ COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, nhs_number, boo
 COMMENT ON FUNCTION erasure_walk(nhs_number, text[], boolean) IS 'finds, and locks if asked, every row held about a patient in the registers';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
-    'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes) or block; row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
+    'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role';
 COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is: below every other that it refers to';
 COMMENT ON FUNCTION erasure_undefer(erasure_batch[]) IS 'defers no trigger of the tables that the batches change from here on';

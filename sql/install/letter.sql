@@ -36,6 +36,8 @@ DECLARE
     deleted text;
     redacted bigint;
     unlinked bigint;
+    kept bigint;
+    kept_for text;
 BEGIN
     SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter.case_id;
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
@@ -46,11 +48,15 @@ BEGIN
                                  ELSE e.rows || ' records' END), E'\n' ORDER BY e.registers)
         INTO deleted
         FROM (SELECT registers, sum(row_count) FILTER (WHERE ce.action = 'deleted') AS rows
-                  FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id
+                  FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id AND ce.action <> 'kept'
                   GROUP BY registers) AS e;
     SELECT coalesce(sum(row_count) FILTER (WHERE ce.action = 'redacted'), 0),
-           coalesce(sum(row_count) FILTER (WHERE ce.action = 'unlinked'), 0)
-        INTO redacted, unlinked
+           coalesce(sum(row_count) FILTER (WHERE ce.action = 'unlinked'), 0),
+           sum(row_count) FILTER (WHERE ce.action = 'kept'),
+           ndrs_optout.register_names((SELECT array_agg(DISTINCT other) FROM ndrs_optout.case_erasure k
+               CROSS JOIN LATERAL unnest(k.registers) AS other
+               WHERE k.case_id = this.case_id AND k.action = 'kept' AND other <> ALL (this.registers)))
+        INTO redacted, unlinked, kept, kept_for
         FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id;
 
     RETURN concat_ws(E'\n\n',
@@ -62,15 +68,20 @@ BEGIN
         format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s that reach us for %s are stopped before they are registered.',
                ndrs_optout.english_date(this.excluded_at::date), whose,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
-        format(E'We deleted the records that were held about %s:\n%s', whose, deleted),
+        format(E'We deleted the records that were held about %s:\n%s', whose, coalesce(deleted, '  - none')),
+        CASE WHEN kept_for IS NOT NULL THEN
+            format('Some of our tables serve %s as well, which the request does not name. There %s about %s, and new ones will still be registered.',
+                   kept_for, CASE kept WHEN 0 THEN 'we hold no record' WHEN 1 THEN 'we kept one record'
+                       ELSE 'we kept ' || kept || ' records' END, whose) END,
         CASE WHEN redacted > 0 THEN
             format('%s kept, since it is about somebody else too, without the NHS number and what went with it.',
                    CASE redacted WHEN 1 THEN 'One record was' ELSE redacted || ' records were' END) END,
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
-        format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none was left.',
-               ndrs_optout.english_date(this.carried_out_at::date)),
+        format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: %s was left.',
+               ndrs_optout.english_date(this.carried_out_at::date),
+               CASE WHEN kept > 0 THEN 'none but these' ELSE 'none' END),
         CASE WHEN this.proofs_destroyed > 0 THEN
             format('We have destroyed our record of the %s documents that proved identity and address.', this.proofs_destroyed) END,
         'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');

@@ -47,7 +47,7 @@ CREATE TABLE case_erasure (
     registers text[] NOT NULL,
     relation  text NOT NULL,
     path      text NOT NULL,
-    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked')),
+    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
     row_count bigint NOT NULL
 );
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);

@@ -127,6 +127,20 @@ SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about som
 SELECT unguard_table('guarded_child'), unguard_table('shared');
 DROP TABLE guarded_child, shared;
 
+-- A table that serves another register as well keeps what it holds, and the letter says so.
+CREATE TABLE serves_two (nhs nhs_number);
+INSERT INTO serves_two VALUES ('9990000085');
+SELECT guard_table('serves_two', 'nhs', '{cancer,congenital_anomaly}');
+SELECT open_case('9990000085', '{cancer}') AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+CALL carry_out(:case_id, '9990000085');
+SELECT relation, action, row_count FROM case_erasure WHERE case_id = :case_id;
+SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
+\echo :letter
+SELECT * FROM serves_two;
+SELECT unguard_table('serves_two');
+DROP TABLE serves_two;
+
 -- A register of which no table is guarded here cannot be searched.
 CREATE TABLE baby (id int, nhs_number nhs_number);
 -- Proofs first, form later; a parent; one register; nothing held.

@@ -130,6 +130,20 @@ CREATE FUNCTION mallory.checked(text) RETURNS boolean LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO mallory.seen VALUES ('domain ' || current_user); RETURN true; END $$;
 CREATE DOMAIN mallory.number AS text CHECK (mallory.checked(VALUE));
 CREATE TABLE mallory.domain_child (id int PRIMARY KEY, nhs mallory.number NOT NULL);
+-- Her cast on the way, and the predicate of her index.
+CREATE FUNCTION mallory.look_who(text) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO mallory.seen VALUES ($1 || ' ' || current_user); RETURN NULL; END $$;
+CREATE TYPE mallory.colour AS ENUM ('1', '2');
+CREATE FUNCTION mallory.to_int(mallory.colour) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.look_who('cast'); RETURN $1::text::int; END $$;
+CREATE CAST (mallory.colour AS int) WITH FUNCTION mallory.to_int AS IMPLICIT;
+CREATE TABLE mallory.coloured (patient_id mallory.colour REFERENCES public.patient_of_all);
+INSERT INTO mallory.coloured VALUES ('1');
+CREATE FUNCTION mallory.lie(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mallory.look_who('predicate'); RETURN true; END $$;
+CREATE TABLE mallory.indexed (patient_id int REFERENCES public.patient_of_all);
+CREATE INDEX ON mallory.indexed (patient_id) WHERE mallory.lie(1);
+INSERT INTO mallory.indexed VALUES (1);
 -- Her domain as a key on the way.
 CREATE TABLE mallory.keyed (key mallory.number PRIMARY KEY, patient_id int REFERENCES public.patient_of_all);
 CREATE TABLE mallory.below (key mallory.number REFERENCES mallory.keyed);
@@ -148,7 +162,7 @@ INSERT INTO mallory.cast_child VALUES (ROW('x'));
 RESET ROLE;
 SELECT guard_table('mallory.cast_child', 'nhs', '{cancer}');
 SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
-SELECT DISTINCT who FROM mallory.seen;
+SELECT DISTINCT who FROM mallory.seen ORDER BY who;
 SET client_min_messages = warning;
 SELECT unguard_table('mallory.domain_child'), unguard_table('patient_of_all');
 DROP SCHEMA mallory CASCADE;
@@ -158,6 +172,37 @@ DROP ROLE regress_mallory;
 REVOKE ALL ON patient FROM regress_analyst;
 DROP ROLE regress_analyst;
 RESET client_min_messages;
+
+-- Tables of several owners: children go first, whoever owns them.
+CREATE ROLE regress_a;
+CREATE ROLE regress_b;
+CREATE TABLE owned_patient (id int PRIMARY KEY, nhs bigint);
+CREATE TABLE owned_tumour (id int PRIMARY KEY, patient_id int REFERENCES owned_patient);
+CREATE TABLE owned_regimen (id int PRIMARY KEY, tumour_id int REFERENCES owned_tumour ON DELETE RESTRICT DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE an_admission (id int, nhs bigint, patient_id int REFERENCES owned_patient);
+CREATE TABLE owned_relative (id int, patient_id int REFERENCES owned_patient ON DELETE SET NULL);
+INSERT INTO owned_patient VALUES (1, 9990000042);
+INSERT INTO owned_tumour VALUES (1, 1);
+INSERT INTO owned_regimen VALUES (1, 1);
+INSERT INTO an_admission VALUES (1, 9990000042, 1);
+INSERT INTO owned_relative VALUES (1, 1);
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON owned_relative DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION nothing();
+GRANT CREATE ON SCHEMA public TO regress_a, regress_b;
+ALTER TABLE owned_patient OWNER TO regress_a;
+ALTER TABLE owned_regimen OWNER TO regress_a;
+ALTER TABLE owned_tumour OWNER TO regress_b;
+ALTER TABLE an_admission OWNER TO regress_b;
+ALTER TABLE owned_relative OWNER TO regress_b;
+GRANT REFERENCES, SELECT ON owned_patient TO regress_b;
+SELECT guard_table('owned_patient', 'nhs', '{cancer}'), guard_table('an_admission', 'nhs', '{cancer}');
+SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+SELECT unguard_table('owned_patient'), unguard_table('an_admission');
+DROP TABLE owned_relative, an_admission, owned_regimen, owned_tumour, owned_patient;
+DROP FUNCTION nothing;
+REVOKE ALL ON SCHEMA public FROM regress_a, regress_b;
+DROP ROLE regress_a, regress_b;
 
 -- Temporary objects of a caller's do not stand before ours.
 CREATE TEMP TABLE exclusion (register text, encoded_nhs_number text);
