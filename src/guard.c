@@ -607,9 +607,10 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	NhsNumberForm form;
 
 	/*
-	 * guard_table() needs a key, so this database is being restored: a partition
-	 * that was made after its parent was guarded has a validated constraint,
-	 * and pg_dump brings that before the data, and our tables after it.
+	 * guard_table() needs a key, so this database is being restored: a
+	 * partition that was made after its parent was guarded has a validated
+	 * constraint, and pg_dump brings that before the data, and our tables
+	 * after it.
 	 */
 	if (!ndrs_key_adopted())
 		PG_RETURN_BOOL(true);
