@@ -246,25 +246,28 @@ load_key(void)
 	loaded_at = PgReloadTime;
 }
 
-/*
- * Has a key been adopted?  Until then nobody can have been excluded.
- */
-bool
-ndrs_key_adopted(void)
+static bool
+is_empty(const char *table)
 {
-	Relation	rel;
-	SysScanDesc scan;
-	bool		adopted;
+	Relation	rel = table_open(ndrs_relation(table, false), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	bool		empty = !HeapTupleIsValid(systable_getnext(scan));
 
-	if (agreed_generation == ndrs_generation())
-		return true;
-
-	rel = table_open(ndrs_relation("encoding_key", false), AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	adopted = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return adopted;
+	return empty;
+}
+
+/*
+ * Is a dump being restored into this database, before it came to our tables?
+ * Nobody can be excluded then, for there is no list and no key, and no table is
+ * guarded, although something with a guard's constraint is being written to.
+ */
+bool
+ndrs_before_restore(void)
+{
+	return agreed_generation != ndrs_generation() &&
+		is_empty("encoding_key") && is_empty("exclusion") && is_empty("guard");
 }
 
 /*

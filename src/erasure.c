@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
@@ -172,7 +173,7 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
  */
 static Datum
 run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
-	   const char *nulls, bool *isnull)
+	   const char *nulls, Oid result_type, bool *isnull)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	Oid			saved_role;
@@ -181,6 +182,8 @@ run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
 	Datum		result = (Datum) 0;
 
 	*isnull = true;
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		elog(ERROR, "role with OID %u does not exist", role);
 
 	GetUserIdAndSecContext(&saved_role, &saved_context);
 	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
@@ -192,6 +195,8 @@ run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
 		elog(ERROR, "could not run a command of the erasure");
 	if (SPI_processed == 1 && SPI_tuptable != NULL)
 	{
+		if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)
+			elog(ERROR, "unexpected result of a command of the erasure");
 		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 		if (!*isnull)
 		{
@@ -218,7 +223,7 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	Datum		values[] = {PG_GETARG_DATUM(2)};
 	bool		isnull;
 	Datum		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-								1, types, values, NULL, &isnull);
+								1, types, values, NULL, INT8ARRAYOID, &isnull);
 
 	if (isnull)
 		PG_RETURN_NULL();
@@ -240,13 +245,15 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 	bool		isnull;
 	Datum		result;
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
 	for (int i = 0; i < 2; i++)
 	{
 		values[i] = PG_ARGISNULL(2 + i) ? (Datum) 0 : PG_GETARG_DATUM(2 + i);
 		nulls[i] = PG_ARGISNULL(2 + i) ? 'n' : ' ';
 	}
 	result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-					2, types, values, nulls, &isnull);
+					2, types, values, nulls, TEXTARRAYOID, &isnull);
 
 	if (isnull)
 		PG_RETURN_NULL();

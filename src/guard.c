@@ -607,12 +607,10 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	NhsNumberForm form;
 
 	/*
-	 * guard_table() needs a key, so this database is being restored: a
-	 * partition that was made after its parent was guarded has a validated
-	 * constraint, and pg_dump brings that before the data, and our tables
-	 * after it.
+	 * A partition that was made after its parent was guarded has a validated
+	 * constraint, which pg_dump brings before the data and our tables.
 	 */
-	if (!ndrs_key_adopted())
+	if (ndrs_before_restore())
 		PG_RETURN_BOOL(true);
 
 	guard = expression_guard(fcinfo, 2);

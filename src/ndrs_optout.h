@@ -41,7 +41,7 @@ extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
 
 /* encoding.c */
-extern bool ndrs_key_adopted(void);
+extern bool ndrs_before_restore(void);
 extern void ndrs_encoding_ready(void);
 extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
 

@@ -172,17 +172,17 @@ CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[])
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_run'
     LANGUAGE C VOLATILE STRICT;
 
--- How far down each table is: below every other that it refers to.  In a cycle,
--- somewhere.
-CREATE FUNCTION erasure_depths(leaves regclass[]) RETURNS integer[]
+-- How far down each table is, below every other that it refers to.  Tables that
+-- refer to each other in a cycle are one component, and equally far down.
+CREATE FUNCTION erasure_depths(leaves regclass[], OUT components integer[], OUT depths integer[])
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    depths integer[] := array_fill(0, ARRAY[cardinality(leaves)]);
+    depth_of integer[] := array_fill(0, ARRAY[coalesce(cardinality(leaves), 0)]);
     parents integer[];
     children integer[];
-    moved boolean;
+    moved boolean := true;
 BEGIN
     SELECT coalesce(array_agg(p.n), '{}'), coalesce(array_agg(c.n), '{}') INTO parents, children
         FROM unnest(leaves) WITH ORDINALITY AS p (leaf, n)
@@ -191,17 +191,28 @@ BEGIN
         JOIN (SELECT l.n, cl.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
                   CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS cl) AS c ON c.ancestor = e.child
         WHERE p.n <> c.n;
-    FOR round IN 1 .. cardinality(leaves) LOOP
+
+    -- A component is known by its first table.
+    WITH RECURSIVE reach (a, b) AS (
+        SELECT * FROM unnest(parents, children)
+        UNION
+        SELECT r.a, e.b FROM reach r JOIN unnest(parents, children) AS e (a, b) ON e.a = r.b)
+    SELECT array_agg(least(n, (SELECT min(r.b) FROM reach r JOIN reach back ON back.a = r.b AND back.b = n
+                                   WHERE r.a = n)) ORDER BY n)
+        INTO components FROM generate_series(1, cardinality(leaves)) AS n;
+
+    -- Ends, for there is no cycle between components.
+    WHILE moved LOOP
         moved := false;
         FOR i IN 1 .. cardinality(parents) LOOP
-            IF depths[children[i]] <= depths[parents[i]] THEN
-                depths[children[i]] := depths[parents[i]] + 1;
+            IF components[children[i]] <> components[parents[i]]
+                AND depth_of[components[children[i]]] <= depth_of[components[parents[i]]] THEN
+                depth_of[components[children[i]]] := depth_of[components[parents[i]]] + 1;
                 moved := true;
             END IF;
         END LOOP;
-        EXIT WHEN NOT moved;
     END LOOP;
-    RETURN depths;
+    SELECT array_agg(depth_of[c] ORDER BY n) INTO depths FROM unnest(components) WITH ORDINALITY AS k (c, n);
 END
 $$;
 
@@ -246,10 +257,11 @@ BEGIN
                 WHERE b.action = 'delete' AND cardinality(b.row_ids) > 0
                 GROUP BY b.leaf, r.relowner),
         ranked AS (
-            SELECT l.*, row_number() OVER (ORDER BY d.depth DESC, l.leaf::text) AS n
+            SELECT l.*, row_number() OVER (ORDER BY u.depth DESC, u.component, l.owner, l.leaf) AS n
                 FROM (SELECT array_agg(leaf) AS leaves FROM leaf) AS a
-                CROSS JOIN LATERAL unnest(a.leaves, ndrs_optout.erasure_depths(a.leaves)) AS d (leaf, depth)
-                JOIN leaf l ON l.leaf = d.leaf),
+                CROSS JOIN LATERAL ndrs_optout.erasure_depths(a.leaves) AS d
+                CROSS JOIN LATERAL unnest(a.leaves, d.components, d.depths) AS u (leaf, component, depth)
+                JOIN leaf l ON l.leaf = u.leaf),
         runs AS (
             SELECT r.*, r.n - row_number() OVER (PARTITION BY r.owner ORDER BY r.n) AS run FROM ranked r)
         SELECT s.owner,
@@ -290,7 +302,7 @@ BEGIN
                 PERFORM ndrs_optout.refuse('ND030',
                     format('rows remain in table %s after erasure', part.leaves[i]),
                     detail => format('%s of %s rows were deleted.', deleted[i], part.expected[i]),
-                    hint => 'Look for a BEFORE DELETE trigger that returns NULL.');
+                    hint => 'Look for a BEFORE DELETE trigger that returns NULL, and for tables of different owners that refer to each other.');
             END IF;
         END LOOP;
     END LOOP;
@@ -423,7 +435,7 @@ COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, p
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role';
-COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is: below every other that it refers to';
+COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
 COMMENT ON FUNCTION erasure_undefer(erasure_batch[]) IS 'defers no trigger of the tables that the batches change from here on';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
 COMMENT ON FUNCTION erasure_redact(erasure_batch, nhs_number) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';

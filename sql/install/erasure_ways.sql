@@ -150,6 +150,8 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023',
             'a reference needs as many child columns as parent columns, and at least one');
     END IF;
+    -- First, in the order in which case_certify takes its locks.
+    LOCK TABLE ndrs_optout.reference IN ROW EXCLUSIVE MODE;
     -- Writers in flight are gone then, and what they wrote can be seen.
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', child);
     INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)

@@ -20,7 +20,6 @@ CREATE TABLE optout_case (
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
     excluded_at        timestamptz,
-    guarded            regclass[],
     carried_out_at     timestamptz,
     completed_at       timestamptz,
     proofs_destroyed   integer
@@ -52,6 +51,17 @@ CREATE TABLE case_erasure (
 );
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
+
+-- What was guarded when the patient of a case was excluded, until the case is
+-- carried out: it must still be when it is certified.
+CREATE TABLE case_guard (
+    case_id           bigint REFERENCES optout_case,
+    target            regclass,
+    nhs_number_column name,
+    registers         text[],
+    PRIMARY KEY (case_id, target, nhs_number_column, registers)
+);
+SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
 
 -- For what must see everything that was committed before each of its statements.
 CREATE FUNCTION require_read_committed() RETURNS void
@@ -253,9 +263,12 @@ BEGIN
             hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
     END IF;
     PERFORM ndrs_optout.exclude(number, this.registers);
+    INSERT INTO ndrs_optout.case_guard (case_id, target, nhs_number_column, registers)
+        SELECT case_exclude.case_id, g.target, g.nhs_number_column, g.registers
+            FROM ndrs_optout.guard g WHERE g.registers && this.registers
+        ON CONFLICT DO NOTHING;
     UPDATE ndrs_optout.optout_case c
-        SET guarded = ARRAY(SELECT g.target FROM ndrs_optout.guard g WHERE g.registers && this.registers),
-            state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
+        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
@@ -289,6 +302,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
+    lost record;
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
 BEGIN
     -- By another officer, since this call's first step.
@@ -298,9 +312,18 @@ BEGIN
     PERFORM ndrs_optout.require_read_committed();
     -- Nobody guards, unguards or declares a reference meanwhile.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
-    IF NOT this.guarded <@ ARRAY(SELECT g.target FROM ndrs_optout.guard g) THEN
-        PERFORM ndrs_optout.refuse('ND021', format('a table was unguarded since the patient of case %s was excluded', case_id),
-            hint => 'Guard it again, and call ndrs_optout.carry_out() again.');
+    SELECT k.target, k.nhs_number_column INTO lost
+        FROM ndrs_optout.case_guard k JOIN pg_class r ON r.oid = k.target
+        WHERE k.case_id = case_certify.case_id
+            AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
+                            WHERE g.target = k.target AND g.nhs_number_column = k.nhs_number_column
+                                AND g.registers = k.registers)
+        LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND021',
+            format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
+                   lost.nhs_number_column, lost.target, case_id),
+            hint => 'Guard it again for the same registers, and call ndrs_optout.carry_out() again.');
     END IF;
     IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
         PERFORM ndrs_optout.refuse('ND021',
@@ -313,6 +336,7 @@ BEGIN
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp()
         WHERE c.case_id = case_certify.case_id;
+    DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
     PERFORM ndrs_optout.commit_durably();
 END
 $$;
@@ -387,6 +411,7 @@ CREATE VIEW case_progress AS
 COMMENT ON TABLE policy IS 'one row: deadline in days, age below which a parent can opt a child out';
 COMMENT ON TABLE optout_case IS 'opt-out cases: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
 COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case; destroyed when the case is completed';
+COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';

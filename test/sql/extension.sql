@@ -42,6 +42,17 @@ SELECT ndrs_optout.adopt_key();
 ROLLBACK;
 SELECT ndrs_optout.is_excluded('9990000018', 'cancer');
 
+-- Losing the recorded key does not open the backstop of a guarded table.
+CREATE TABLE guarded (nhs_number text);
+SELECT ndrs_optout.guard_table('guarded', 'nhs_number', '{cancer}', mechanism => 'constraint');
+BEGIN;
+DELETE FROM ndrs_optout.encoding_key;
+INSERT INTO guarded VALUES ('9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT ndrs_optout.unguard_table('guarded');
+DROP TABLE guarded;
+
 -- The extension can be dropped and made again in one session.
 DROP EXTENSION ndrs_optout;
 CREATE EXTENSION ndrs_optout;

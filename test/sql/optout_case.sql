@@ -68,10 +68,14 @@ SELECT case_certify(:case_id, '9990000018');
 ROLLBACK;
 SELECT state FROM progress;
 
--- Nor when a table was unguarded.
+-- Nor when a table was unguarded, or is guarded otherwise; not when asked again either.
 SELECT unguard_table('rare_patient');
 SELECT case_certify(:case_id, '9990000018');
 \echo :SQLSTATE
+SELECT guard_table('rare_patient', 'nhs_number', '{congenital_anomaly}');
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT unguard_table('rare_patient');
 SELECT guard_table('rare_patient', 'nhs_number', '{rare_disease}');
 
 -- From where it stands, whatever the session's isolation level.
@@ -205,6 +209,6 @@ SELECT case_id, state FROM progress ORDER BY case_id;
 SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_list('{a,b,c}'), english_date('2026-07-05');
 
 SELECT unguard_table(target) FROM guard;
-DELETE FROM case_erasure; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
+DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
 DROP TABLE tumour, relative, patient, rare_patient, baby;

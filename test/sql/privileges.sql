@@ -84,7 +84,7 @@ SELECT erase('9990000026', '{cancer}');
 SELECT exclude('9990000026', '{cancer}');
 SELECT readmit('9990000077', '{cancer}');
 RESET ROLE;
-DELETE FROM case_erasure; DELETE FROM optout_case;
+DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM optout_case;
 DROP OWNED BY regress_officer;
 DROP ROLE regress_officer;
 
@@ -198,8 +198,25 @@ ALTER TABLE owned_relative OWNER TO regress_b;
 GRANT REFERENCES, SELECT ON owned_patient TO regress_b;
 SELECT guard_table('owned_patient', 'nhs', '{cancer}'), guard_table('an_admission', 'nhs', '{cancer}');
 SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+-- A cycle of one owner's, with another owner's table below it.
+ALTER TABLE owned_patient ADD index_regimen int REFERENCES owned_regimen;
+ALTER TABLE owned_tumour OWNER TO regress_a;
+CREATE TABLE a_sample (id int, patient_id int REFERENCES owned_patient, tumour_id int REFERENCES owned_tumour);
+ALTER TABLE a_sample OWNER TO regress_b;
+INSERT INTO owned_patient VALUES (2, 9990000050);
+INSERT INTO owned_tumour VALUES (2, 2);
+INSERT INTO owned_regimen VALUES (2, 2);
+UPDATE owned_patient SET index_regimen = 2;
+INSERT INTO a_sample VALUES (1, 2, 2);
+SELECT relation, action, row_count FROM erase('9990000050', '{cancer}') WHERE row_count > 0;
 SELECT unguard_table('owned_patient'), unguard_table('an_admission');
-DROP TABLE owned_relative, an_admission, owned_regimen, owned_tumour, owned_patient;
+-- What runs with others' rights takes no nonsense.
+SELECT erasure_look(NULL, NULL, NULL, NULL);
+SELECT erasure_look(current_user::regrole, 'SELECT 1', NULL, NULL);
+SELECT erasure_look(0::regrole, 'SELECT 1', NULL, NULL);
+SELECT erasure_run(current_user::regrole, 'SELECT 7', ARRAY[]::erasure_batch[]);
+ALTER TABLE owned_patient DROP COLUMN index_regimen;
+DROP TABLE a_sample, owned_relative, an_admission, owned_regimen, owned_tumour, owned_patient;
 DROP FUNCTION nothing;
 REVOKE ALL ON SCHEMA public FROM regress_a, regress_b;
 DROP ROLE regress_a, regress_b;
