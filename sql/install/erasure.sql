@@ -3,11 +3,11 @@
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
 -- action: delete; redact (the row stays without the number and what goes with
--- it); unlink (the foreign key sets its columns to NULL or their
--- default: the row stays); keep (the table serves another register too, which the
--- patient did not opt out of); block (the row is another patient's by its own NHS
--- number, or serves a register that the patient did not opt out of, and its
--- foreign key keeps the parent from going).
+-- it); unlink (the foreign key sets its columns to NULL or their default: the row
+-- stays); keep (the table serves another register too, which the patient did not
+-- opt out of); block (the row is another patient's by its own NHS number, or serves
+-- a register that the patient did not opt out of, and its foreign key keeps the
+-- parent from going).
 -- source and keys: how the rows were looked for, and are again after deletion.
 -- role: with whose rights: the owner's of the table, or ours where the condition
 -- needs functions of ours, which is so of guarded tables only.
@@ -94,7 +94,8 @@ BEGIN
         batch := ROW(step.registers, step.target, NULL, ARRAY[step.target::text], step.action, NULL,
             ndrs_optout.erasure_missing_index(step.target, ARRAY[step.nhs_number_column],
                                               step.condition LIKE 'ndrs_optout.nhs_number_or_null(%'),
-            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL, current_user::regrole, step.redacted);
+            format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL,
+            current_user::regrole, step.redacted);
         batches := ndrs_optout.erasure_step(batches, batch, number, locking);
     END LOOP;
 
@@ -150,9 +151,9 @@ AS $$
         ORDER BY min(b.ordinality)
 $$;
 
--- Here and in erase(): without JIT, because the walk is many short statements,
--- each of which the planner may think worth compiling; and with an error instead
--- of a row that a policy hides.
+-- Here and in erase(): with one text for each value, since keys travel as text;
+-- without JIT, because the walk is many short statements, each of which the planner
+-- may think worth compiling; and with an error instead of a row that a policy hides.
 CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE sql SECURITY DEFINER
@@ -380,13 +381,13 @@ DECLARE
     patient ndrs_optout.nhs_number := ndrs_optout.checked_patient(number);
     codes text[] := ndrs_optout.checked_registers(registers);
     batches ndrs_optout.erasure_batch[] := ndrs_optout.erasure_walk(patient, codes, true);
-    problem record;
+    obstacle regclass;
 BEGIN
-    SELECT b.relation, b.path INTO problem FROM unnest(batches) AS b
+    SELECT b.relation INTO obstacle FROM unnest(batches) AS b
         WHERE b.action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('ND030',
-            format('rows of table %s stand in the way of the erasure', problem.relation),
+            format('rows of table %s stand in the way of the erasure', obstacle),
             detail => 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
             hint => 'Make the foreign key ON DELETE SET NULL, or erase from that register too.');
     END IF;

@@ -235,10 +235,11 @@ $$;
 
 -- The condition that keeps a row of table t from being deleted for patient $1
 -- although it was found, or NULL when there is none: it is another patient's, or
--- somebody's who cannot be told, by a guarded number (a baby's that refers to its mother's, or a mother's and a
--- baby's number in one row), or it serves a register that the patient is not out
--- of.  Guards of the table itself, of its parents, and of some partition or child;
--- but a number that is redacted does not say whose the row is.
+-- somebody's who cannot be told, by a guarded number (a baby's that refers to its
+-- mother's, or a mother's and a baby's number in one row), or it serves a register
+-- that the patient is not out of.  Guards of the table itself, of its parents, and
+-- of some partition or child; but a number that is redacted does not say whose the
+-- row is.
 CREATE FUNCTION erasure_keeps(relation regclass, out_of text[]) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
