@@ -104,14 +104,17 @@ BEGIN
         i := i + 1;
         CONTINUE WHEN batches[i].action <> 'delete' OR cardinality(batches[i].row_ids) = 0;
         FOR step IN
-            SELECT e.child, e.child_columns, a.action, ndrs_optout.erasure_source(e, a.condition) AS source,
-                   CASE a.condition WHEN 'true' THEN r.relowner::regrole ELSE current_user::regrole END AS role,
-                   ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
-                FROM ndrs_optout.erasure_lineage(batches[i].leaf) l
-                JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (e.declared OR l.by_partition)
-                JOIN pg_class r ON r.oid = e.child
-                CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, out_of) a
-                ORDER BY e.child::text, e.child_columns, a.action DESC
+            SELECT (w.way).child, (w.way).child_columns, a.action, ndrs_optout.erasure_source(w.way, a.condition) AS source,
+                   CASE a.condition WHEN 'true' THEN r.relowner::regrole ELSE current_user::regrole END AS role, w.keys
+                -- OFFSET 0: the keys are read once for each way, not for each action.
+                FROM (SELECT e AS way,
+                             ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
+                          FROM ndrs_optout.erasure_lineage(batches[i].leaf) l
+                          JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (e.declared OR l.by_partition)
+                          OFFSET 0) AS w
+                JOIN pg_class r ON r.oid = (w.way).child
+                CROSS JOIN LATERAL ndrs_optout.erasure_actions((w.way).child, (w.way).unlinks, out_of) a
+                ORDER BY (w.way).child::text, (w.way).child_columns, a.action DESC
         LOOP
             -- A cycle does not lengthen the path.
             batch := ROW(batches[i].registers, step.child, NULL,
