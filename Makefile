@@ -16,26 +16,31 @@ OBJS = \
 	src/exclusion_set_core.o \
 	src/exclusion_list.o \
 	src/guard.o \
+	src/sentry.o \
 	src/erasure.o
 
 # In order of dependency.  privileges.sql comes last: who can do what is one page.
 PIECES = $(addprefix sql/install/, \
 	extension.sql \
 	privacy.sql \
+	audit.sql \
 	nhs_number.sql \
 	encoding.sql \
 	exclusion_list.sql \
 	guard.sql \
 	erasure_ways.sql \
 	erasure.sql \
+	guard_coverage.sql \
 	optout_case.sql \
 	letter.sql \
+	sweep.sql \
+	sentry.sql \
 	privileges.sql)
 
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_list guard erasure optout_case privileges
+REGRESS = extension nhs_number encoding exclusion_list guard erasure optout_case audit guard_coverage sentry sweep privileges
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing
 ISOLATION_OPTS = --inputdir=test --outputdir=.

@@ -93,14 +93,15 @@ typedef struct Guard
 	/* Of the trigger only: */
 	AttrNumber	attnum;
 	Oid			target;			/* what rows are counted for */
-	int			nredacted;		/* columns that become NULL */
-	int		   *redacted;
+	int			nredacted;		/* columns that become NULL in a redaction, */
+	int			nchanged;		/* and the encoded column, if there is one */
+	int		   *changed;
 
 	/* Of the backstop only: */
 	Oid			trusted_table;	/* may be answered for */
 } Guard;
 
-/* Rows skipped or redacted in this transaction, not yet written to guard_tally */
+/* Rows counted in this transaction and not yet written to guard_tally */
 typedef struct Tally
 {
 	Oid			target;
@@ -151,17 +152,15 @@ set_type(Guard *guard, Oid type)
 }
 
 static GuardFinding
-examine(Guard *guard, Datum value, bool isnull, NhsNumberForm *form)
+examine(Guard *guard, Datum value, bool isnull, NhsNumber *number, NhsNumberForm *form)
 {
-	NhsNumber	number;
-
-	*form = isnull ? NHS_NUMBER_EMPTY : guard->read(value, &number);
+	*form = isnull ? NHS_NUMBER_EMPTY : guard->read(value, number);
 
 	if (*form == NHS_NUMBER_VALID)
 	{
-		if (ndrs_excluded_from_all(guard->registers, guard->nregisters, number))
+		if (ndrs_excluded_from_all(guard->registers, guard->nregisters, *number))
 			return GUARD_EXCLUDED;
-		return nhs_number_is_placeholder(number) ? GUARD_MISSING : GUARD_NOT_EXCLUDED;
+		return nhs_number_is_placeholder(*number) ? GUARD_MISSING : GUARD_NOT_EXCLUDED;
 	}
 	return *form == NHS_NUMBER_EMPTY ? GUARD_MISSING : GUARD_UNREADABLE;
 }
@@ -224,7 +223,8 @@ find_tally(Oid target, GuardFinding finding, GuardAction action, int nest_level)
 }
 
 /*
- * Count a row that was skipped or redacted.  Written at commit: a counter row that is updated per
+ * Count a row that was skipped or redacted, or allowed without a readable
+ * number.  Written at commit: a counter row that is updated per
  * statement would make loaders wait for each other, and a logical replication
  * worker fires no statement triggers to do it in.
  */
@@ -373,9 +373,20 @@ guarded_column(Relation rel, const char *name)
 	return attnum;
 }
 
+/* Arguments of the trigger; behind them, registers and then columns to redact */
+enum
+{
+	TRIGGER_COLUMN,
+	TRIGGER_ENCODED_COLUMN,		/* or an empty string */
+	TRIGGER_ON_MATCH,
+	TRIGGER_ON_MISSING,
+	TRIGGER_ON_UNREADABLE,
+	TRIGGER_NREGISTERS,
+	TRIGGER_REGISTERS
+};
+
 /*
- * The trigger's policy, from its arguments: column, on_match, on_missing,
- * on_unreadable, number of registers, register..., redacted column...
+ * The trigger's policy, from its arguments.
  *
  * It lives as long as the trigger's fn_extra, which is one statement and one
  * result relation.  Columns are named, not numbered, because partitions may
@@ -386,12 +397,13 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 {
 	Trigger    *trigger = trigdata->tg_trigger;
 	Relation	rel = trigdata->tg_relation;
-	int			nregisters = trigger->tgnargs > 5 ? atoi(trigger->tgargs[4]) : 0;
+	int			nlisted = trigger->tgnargs - TRIGGER_REGISTERS;
+	int			nregisters = nlisted > 0 ? atoi(trigger->tgargs[TRIGGER_NREGISTERS]) : 0;
 	MemoryContext outer;
 	Guard	   *guard;
-	char	  **args;
+	char	  **args = trigger->tgargs;
 
-	if (nregisters < 1 || nregisters > trigger->tgnargs - 5)
+	if (nregisters < 1 || nregisters > nlisted)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname),
@@ -399,29 +411,30 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(Guard));
-	guard->attnum = guarded_column(rel, trigger->tgargs[0]);
+	guard->attnum = guarded_column(rel, args[TRIGGER_COLUMN]);
 	set_type(guard, TupleDescAttr(RelationGetDescr(rel), guard->attnum - 1)->atttypid);
-	guard->action[GUARD_EXCLUDED] = parse_action(trigger->tgargs[1]);
-	guard->action[GUARD_MISSING] = parse_action(trigger->tgargs[2]);
-	guard->action[GUARD_UNREADABLE] = parse_action(trigger->tgargs[3]);
+	guard->action[GUARD_EXCLUDED] = parse_action(args[TRIGGER_ON_MATCH]);
+	guard->action[GUARD_MISSING] = parse_action(args[TRIGGER_ON_MISSING]);
+	guard->action[GUARD_UNREADABLE] = parse_action(args[TRIGGER_ON_UNREADABLE]);
 
 	guard->target = RelationGetRelid(rel);
 	if (rel->rd_rel->relispartition)
 		guard->target = llast_oid(get_partition_ancestors(guard->target));
 
-	args = trigger->tgargs + 5;
 	guard->nregisters = nregisters;
 	guard->registers = palloc(nregisters * sizeof(ExclusionList *));
 	for (int i = 0; i < nregisters; i++)
-		guard->registers[i] = ndrs_exclusion_list(args[i]);
+		guard->registers[i] = ndrs_exclusion_list(args[TRIGGER_REGISTERS + i]);
 
-	/* The number itself, and the columns named for it */
-	args += nregisters;
-	guard->nredacted = trigger->tgnargs - 5 - nregisters + 1;
-	guard->redacted = palloc(guard->nredacted * sizeof(int));
-	guard->redacted[0] = guard->attnum;
+	/* The number itself and the columns named for it, then the encoded one */
+	guard->nredacted = nlisted - nregisters + 1;
+	guard->changed = palloc((guard->nredacted + 1) * sizeof(int));
+	guard->changed[0] = guard->attnum;
 	for (int i = 1; i < guard->nredacted; i++)
-		guard->redacted[i] = guarded_column(rel, args[i - 1]);
+		guard->changed[i] = guarded_column(rel, args[TRIGGER_REGISTERS + nregisters + i - 1]);
+	guard->nchanged = guard->nredacted;
+	if (args[TRIGGER_ENCODED_COLUMN][0] != '\0')
+		guard->changed[guard->nchanged++] = guarded_column(rel, args[TRIGGER_ENCODED_COLUMN]);
 	MemoryContextSwitchTo(outer);
 
 	/* Only now: an error above must not leave half a policy behind. */
@@ -430,16 +443,29 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 }
 
 /*
- * The row without the patient: the number and what goes with it become NULL.
+ * The row as it enters: without the patient when it is redacted, the number and
+ * what goes with it being NULL, and with the encoded number where it has a column.
  */
 static HeapTuple
-redact(Guard *guard, HeapTuple tuple, TupleDesc desc)
+change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
+	   EncodedNhsNumber *encoded)
 {
-	Datum	   *values = palloc0(guard->nredacted * sizeof(Datum));
-	bool	   *nulls = palloc(guard->nredacted * sizeof(bool));
+	int			first = redacting ? 0 : guard->nredacted;
+	int			count = guard->nchanged - first;
+	Datum	   *values;
+	bool	   *nulls;
 
-	memset(nulls, true, guard->nredacted * sizeof(bool));
-	return heap_modify_tuple_by_cols(tuple, desc, guard->nredacted, guard->redacted,
+	if (count == 0)
+		return tuple;
+	values = palloc0(count * sizeof(Datum));
+	nulls = palloc(count * sizeof(bool));
+	memset(nulls, true, count * sizeof(bool));
+	if (guard->nchanged > guard->nredacted && encoded != NULL)
+	{
+		values[count - 1] = PointerGetDatum(encoded);
+		nulls[count - 1] = false;
+	}
+	return heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
 									 values, nulls);
 }
 
@@ -450,7 +476,9 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	bool		updating;
 	Guard	   *guard;
 	GuardFinding finding;
+	NhsNumber	number;
 	NhsNumberForm form;
+	EncodedNhsNumber encoded;
 	HeapTuple	tuple;
 	Datum		value;
 	bool		isnull;
@@ -473,15 +501,21 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	tuple = updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
 	value = slot_getattr(updating ? trigdata->tg_newslot : trigdata->tg_trigslot,
 						 guard->attnum, &isnull);
-	finding = examine(guard, value, isnull, &form);
+	finding = examine(guard, value, isnull, &number, &form);
 
 	switch (guard->action[finding])
 	{
 		case GUARD_ALLOW:
+			if (finding == GUARD_NOT_EXCLUDED)
+				ndrs_encode(number, &encoded);
+			else if (!updating)
+				count_row(guard->target, finding, GUARD_ALLOW);
+			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), false,
+						   finding == GUARD_NOT_EXCLUDED ? &encoded : NULL);
 			break;
 		case GUARD_REDACT:
 			count_row(guard->target, finding, GUARD_REDACT);
-			tuple = redact(guard, tuple, RelationGetDescr(trigdata->tg_relation));
+			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), true, NULL);
 			break;
 		case GUARD_SKIP:
 
@@ -543,12 +577,13 @@ expression_guard(FunctionCallInfo fcinfo, int value)
 {
 	Guard	   *guard = fcinfo->flinfo->fn_extra;
 	MemoryContext outer;
+	int			end = Min(PG_NARGS(), value + 4);
 	bool		stable = true;
 
 	if (guard != NULL)
 		return guard;
 
-	for (int i = value + 1; i < PG_NARGS(); i++)
+	for (int i = value + 1; i < end; i++)
 	{
 		if (PG_ARGISNULL(i))
 			ereport(ERROR,
@@ -592,6 +627,26 @@ is_part_of(Oid relid, Oid target)
 }
 
 /*
+ * Whoever screens rows by their encoded column later trusts that it is the
+ * number's: not what a loader wrote there, nor empty because a trigger was off.
+ */
+static void
+check_encoded(NhsNumber *number, EncodedNhsNumber *encoded)
+{
+	EncodedNhsNumber expected;
+
+	if (number != NULL)
+		ndrs_encode(*number, &expected);
+	if ((number == NULL) != (encoded == NULL) ||
+		(number != NULL && encoded_nhs_number_compare(&expected, encoded) != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("the encoded column does not agree with the NHS number of the row"),
+				 errhint("The guard's trigger fills it: let it, and see that it is enabled."),
+				 ndrs_errhidevalues()));
+}
+
+/*
  * The backstop: true, or an error.  False would make the server print the row.
  *
  * A logical replication worker does not say which table it writes to; it has the
@@ -604,6 +659,7 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	Oid			target = PG_GETARG_OID(1);
 	Guard	   *guard;
 	GuardFinding finding;
+	NhsNumber	number;
 	NhsNumberForm form;
 
 	/*
@@ -625,9 +681,12 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 		guard->trusted_table = relid;
 	}
 
-	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &form);
+	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &number, &form);
 	if (guard->action[finding] != GUARD_ALLOW)
 		reject(finding, form, NULL);
+	if (PG_NARGS() > 6)
+		check_encoded(finding == GUARD_NOT_EXCLUDED ? &number : NULL,
+					  PG_ARGISNULL(6) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(6));
 	PG_RETURN_BOOL(true);
 }
 
@@ -639,9 +698,10 @@ Datum
 ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 {
 	Guard	   *guard = expression_guard(fcinfo, 0);
+	NhsNumber	number;
 	NhsNumberForm form;
 
-	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &form) == GUARD_EXCLUDED);
+	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &number, &form) == GUARD_EXCLUDED);
 }
 
 /*

@@ -14,6 +14,9 @@ PGDLLEXPORT void _PG_init(void);
 
 char	   *ndrs_key_file = NULL;
 
+/* Read by sentry_judge() */
+static bool ndrs_allow_unguarded = false;
+
 void
 _PG_init(void)
 {
@@ -30,8 +33,17 @@ _PG_init(void)
 							   PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY | GUC_ALLOW_IN_PARALLEL,
 							   NULL, NULL, NULL);
+	DefineCustomBoolVariable("ndrs_optout.allow_unguarded",
+							 "Lets commands weaken the guard of a table.",
+							 "Each goes into the audit. To take a guard away, call ndrs_optout.unguard_table().",
+							 &ndrs_allow_unguarded,
+							 false,
+							 PGC_SUSET,
+							 GUC_ALLOW_IN_PARALLEL,
+							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ndrs_optout");
 
 	ndrs_catalog_init();
 	ndrs_guard_init();
+	ndrs_sentry_init();
 }

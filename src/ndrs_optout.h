@@ -54,4 +54,7 @@ extern bool ndrs_excluded_from_all(ExclusionList **lists, int nlists,
 /* guard.c */
 extern void ndrs_guard_init(void);
 
+/* sentry.c */
+extern void ndrs_sentry_init(void);
+
 #endif							/* NDRS_OPTOUT_H */

@@ -93,7 +93,7 @@ BEGIN
     LOOP
         batch := ROW(step.registers, step.target, NULL, ARRAY[step.target::text], step.action, NULL,
             ndrs_optout.erasure_missing_index(step.target, ARRAY[step.nhs_number_column],
-                                              step.condition LIKE 'ndrs_optout.nhs_number_or_null(%'),
+                                              ndrs_optout.erasure_holds_text(step.target, step.nhs_number_column)),
             format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL,
             current_user::regrole, step.redacted);
         batches := ndrs_optout.erasure_step(batches, batch, number, locking);

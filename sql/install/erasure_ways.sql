@@ -68,21 +68,27 @@ CREATE VIEW erasure_edge AS
                      ORDER BY k.position)
         FROM reference r;
 
--- The name of the type in which a key travels: never a domain, and no type that
--- may hold one, since reading such a value runs the checks of whoever made it.
+-- The name of the type in which a key travels: no array, never a domain, and no
+-- type that may hold one, since reading such a value runs the checks of whoever made it.
 CREATE FUNCTION erasure_key_type(type oid) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    base oid := ndrs_optout.erasure_base_type(type);
 BEGIN
-    IF EXISTS (SELECT FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem
-               WHERE t.oid = base AND (t.typtype NOT IN ('b', 'e') OR e.typtype NOT IN ('b', 'e'))) THEN
+    IF NOT ndrs_optout.erasure_can_follow(type) THEN
         PERFORM ndrs_optout.refuse('0A000', format('keys of type %s cannot be followed', format_type(type, NULL)));
     END IF;
-    RETURN format_type(base, -1);
+    RETURN format_type(ndrs_optout.erasure_base_type(type), -1);
 END
+$$;
+
+CREATE FUNCTION erasure_can_follow(type oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.typtype IN ('b', 'e') AND t.typcategory <> 'A' AND coalesce(e.typtype IN ('b', 'e'), true)
+        FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem
+        WHERE t.oid = ndrs_optout.erasure_base_type(type)
 $$;
 
 -- Runs a query for one array of texts with the rights of a role; $1 is the patient,
@@ -168,6 +174,8 @@ BEGIN
     -- An error when the types cannot be compared.
     EXECUTE format('SELECT FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true'))
         USING NULL::ndrs_optout.nhs_number, NULL::text[];
+    PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
+                                                                       'parent', parent, 'parent_columns', parent_columns));
 END
 $$;
 
@@ -214,12 +222,9 @@ BEGIN
     -- The backstop knows its column whatever its name is.  When it is gone, or is
     -- on another column, the guard is not what it was, and neither is the search.
     IF NOT EXISTS (
-        SELECT FROM pg_constraint c
-            JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
-                AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'ndrs_optout.guard_admits'::regproc
-            JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
-            WHERE c.conrelid = target AND c.contype = 'c' AND a.attname = nhs_number_column)
-        OR NOT ndrs_optout.guard_reads(type) THEN
+        SELECT FROM ndrs_optout.guard_part p
+            WHERE p.target = erasure_condition.target AND p.nhs_number_column = erasure_condition.nhs_number_column
+                AND p.relation = p.target AND p.part = 'backstop' AND p.defect IS NULL) THEN
         PERFORM ndrs_optout.refuse('55000',
             format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
             detail => 'Its constraint is gone, or the column was renamed or has changed its type.',
@@ -227,10 +232,21 @@ BEGIN
     END IF;
 
     RETURN format(CASE
+        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) = $1'
         WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I = $1'
-        WHEN type IN ('bigint'::regtype, 'numeric'::regtype) THEN 't.%I = $1::bigint'
-        ELSE 'ndrs_optout.nhs_number_or_null(t.%I) = $1' END, nhs_number_column);
+        ELSE 't.%I = $1::bigint' END, nhs_number_column);
 END
+$$;
+
+-- Whether a guarded column holds numbers as text, which may be formatted.
+CREATE FUNCTION erasure_holds_text(target regclass, nhs_number_column name) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.erasure_base_type(a.atttypid)
+               NOT IN ('ndrs_optout.nhs_number'::regtype, 'bigint'::regtype, 'numeric'::regtype)
+        FROM pg_attribute a
+        WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped
 $$;
 
 -- The condition that keeps a row of table t from being deleted for patient $1
@@ -312,6 +328,7 @@ COMMENT ON TABLE reference IS 'links between tables that no foreign key declares
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
 COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
+COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
 COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number, text[]) IS 'runs a query for one array of texts with the rights of a role';
 COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
@@ -321,6 +338,7 @@ COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
 COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
 COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient ($1) in a guarded column of table t; error 55000 when the guard is damaged';
+COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
 COMMENT ON FUNCTION erasure_keeps(regclass, text[]) IS 'the condition that keeps a row of table t from being deleted for patient $1, or NULL';
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
 COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[]) IS 'what happens to rows that were found, each action with its condition on table t';

@@ -107,6 +107,44 @@ BEGIN
 END
 $$;
 
+-- The old number stays on the list: data may come under either.
+CREATE FUNCTION supersede_nhs_number(old nhs_number, new nhs_number) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    old_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(old));
+    new_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(new));
+    followed text[];
+    open_case bigint;
+BEGIN
+    IF old_encoded OPERATOR(ndrs_optout.=) new_encoded THEN
+        PERFORM ndrs_optout.refuse('22023', 'the old and the new NHS number are the same');
+    END IF;
+    WITH listed AS (
+        SELECT e.register FROM ndrs_optout.exclusion e
+            WHERE e.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+            FOR KEY SHARE),
+    added AS (
+        INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
+            SELECT l.register, new_encoded FROM listed l
+            ON CONFLICT DO NOTHING)
+    SELECT coalesce(array_agg(l.register ORDER BY l.register), '{}') INTO followed FROM listed l;
+
+    SELECT min(c.case_id) INTO open_case FROM ndrs_optout.optout_case c
+        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+            AND c.state NOT IN ('completed', 'withdrawn', 'refused');
+    IF open_case IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = format('case %s is open for the old number', open_case),
+            HINT = 'It goes on with the old number. Open another case for the new one.';
+    END IF;
+    PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
+    RETURN followed;
+END
+$$;
+
 CREATE FUNCTION is_excluded(number nhs_number, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
@@ -129,6 +167,8 @@ COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
     'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
     'takes a patient off the exclusion list of the given registers; errors ND004, ND010, ND011, 42704';
+COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
+    'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
     'whether the patient is on the register''s exclusion list, as committed now; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(text, text) IS

@@ -11,14 +11,16 @@ CREATE TABLE guard (
     on_unreadable     text NOT NULL CHECK (on_unreadable IN ('allow', 'reject', 'skip')),
     redact_columns    name[] NOT NULL,
     mechanism         text NOT NULL CHECK (mechanism IN ('both', 'constraint')),
+    encoded_column    name,
+    birth_date_column name,
     guarded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (target, nhs_number_column)
 );
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
--- Rows are only added, one per table, finding, action and
--- transaction, so that loaders
--- never wait for each other here.  The library writes the columns by number.
+-- Rows are only added, one per table, finding, action and transaction, so that
+-- loaders never wait for each other here.  The library writes the columns by
+-- number.
 CREATE TABLE guard_tally (
     target   regclass NOT NULL,
     day      date NOT NULL,
@@ -31,7 +33,8 @@ SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 CREATE VIEW guard_count AS
     SELECT target, day, finding,
            coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'skip'), 0)::bigint AS rows_skipped,
-           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'redact'), 0)::bigint AS rows_redacted
+           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'redact'), 0)::bigint AS rows_redacted,
+           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'allow'), 0)::bigint AS rows_allowed
         FROM guard_tally
         GROUP BY target, day, finding;
 
@@ -42,6 +45,12 @@ CREATE FUNCTION guard_row() RETURNS trigger
 -- VOLATILE: the answer changes while a statement runs.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
     on_missing text, on_unreadable text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
+    LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
+
+-- The same with the encoded column, which must hold the encoding of the number.
+CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
+    on_missing text, on_unreadable text, encoded encoded_nhs_number) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
 
@@ -61,11 +70,40 @@ CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
+-- The arguments of a guard's trigger, in the order in which guard.c reads them.
+CREATE FUNCTION guard_arguments(guard) RETURNS text[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY[$1.nhs_number_column::text, coalesce($1.encoded_column::text, ''), $1.on_match, $1.on_missing,
+                 $1.on_unreadable, cardinality($1.registers)::text] || $1.registers || $1.redact_columns::text[]
+$$;
+
+-- A column that a guard names besides the number must be of one of these types,
+-- and, to be filled, must take what it is given.
+CREATE FUNCTION guard_check_column(target regclass, column_name name, types regtype[], filled boolean) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, ndrs_optout, pg_temp
+AS $$
+BEGIN
+    IF column_name IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute a
+            WHERE a.attrelid = target AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
+                AND a.atttypid = ANY (types) AND NOT (filled AND (a.attnotnull OR a.attgenerated <> ''))) THEN
+        PERFORM ndrs_optout.refuse('42809',
+            format('column "%s" of table %s is not fit for this', column_name, target),
+            detail => format('It must be there, and be of type %s%s.', array_to_string(types, ' or '),
+                             CASE WHEN filled THEN ', not generated, and may be NULL' END));
+    END IF;
+END
+$$;
+
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
 CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
     on_match text DEFAULT 'reject', on_missing text DEFAULT 'allow', on_unreadable text DEFAULT 'reject',
-    redact_columns name[] DEFAULT '{}', mechanism text DEFAULT 'both')
+    redact_columns name[] DEFAULT '{}', mechanism text DEFAULT 'both', encoded_column name DEFAULT NULL,
+    birth_date_column name DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -74,6 +112,7 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     col pg_attribute;
     guard_name name;
+    this ndrs_optout.guard;
     other regclass;
     unfit name;
     already bigint;
@@ -93,6 +132,10 @@ BEGIN
     IF mechanism = 'constraint' AND (on_match <> 'reject' OR 'skip' IN (on_missing, on_unreadable)) THEN
         PERFORM ndrs_optout.refuse('22023',
             'mechanism "constraint" can only reject');
+    END IF;
+    IF mechanism = 'constraint' AND encoded_column IS NOT NULL THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'mechanism "constraint" cannot fill encoded_column');
     END IF;
     IF redact_columns IS NULL OR on_match <> 'redact' AND redact_columns <> '{}' THEN
         PERFORM ndrs_optout.refuse('22023',
@@ -159,6 +202,9 @@ BEGIN
             hint => 'Call ndrs_optout.unguard_table() first to guard it otherwise.');
     END IF;
 
+    PERFORM ndrs_optout.guard_check_column(target, encoded_column, '{ndrs_optout.encoded_nhs_number}', true);
+    PERFORM ndrs_optout.guard_check_column(target, birth_date_column, '{date,timestamp}', false);
+
     -- By number: a column's name may take all of a name's length.
     guard_name := 'ndrs_optout_guard_' || col.attnum;
 
@@ -170,35 +216,52 @@ BEGIN
     -- Without a key there would be a guard that refuses everything.
     PERFORM ndrs_optout.encode_nhs_number('9434765919');
 
+    -- What a guard left that this table had as a partition, and has no more.
+    IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target) THEN
+        PERFORM ndrs_optout.guard_drop_parts(target);
+    END IF;
+
+    INSERT INTO ndrs_optout.guard
+            (target, nhs_number_column, registers, on_match, on_missing, on_unreadable, redact_columns, mechanism,
+             encoded_column, birth_date_column)
+        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable, redact_columns, mechanism,
+             encoded_column, birth_date_column)
+        RETURNING * INTO this;
+
     -- A BEFORE ROW trigger makes COPY insert row by row; a CHECK does not.
     IF mechanism = 'both' THEN
-        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%L, %L, %L, %L, %L, %s)',
-            guard_name, target, nhs_number_column, on_match, on_missing, on_unreadable, cardinality(codes),
+        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%s)',
+            guard_name, target,
             (SELECT string_agg(quote_literal(word), ', ' ORDER BY position)
-                 FROM unnest(codes || redact_columns::text[]) WITH ORDINALITY AS w (word, position)));
+                 FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position)));
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target, guard_name);
     END IF;
     -- NOT VALID: what is there already is counted, not refused, and a dump
     -- restores the data before the constraint.
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L)) NOT VALID',
-        target, guard_name, target, nhs_number_column, codes, on_missing, on_unreadable);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L%s)) NOT VALID',
+        target, guard_name, target, nhs_number_column, codes, on_missing, on_unreadable,
+        ', ' || quote_ident(encoded_column));
 
-    INSERT INTO ndrs_optout.guard
-            (target, nhs_number_column, registers, on_match, on_missing, on_unreadable, redact_columns, mechanism)
-        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable, redact_columns, mechanism);
-
+    PERFORM ndrs_optout.audit('table guarded', to_jsonb(this) - 'guarded_at');
     EXECUTE format('SELECT count(*) FROM %s WHERE ndrs_optout.guard_matches(%I, $1)', target, nhs_number_column)
         INTO already USING codes;
     RETURN already;
 END
 $$;
 
+-- What a backstop calls.
+CREATE FUNCTION guard_backstops() RETURNS oid[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(p.oid) FROM pg_proc p
+        WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = 'guard_admits'
+$$;
+
 CREATE FUNCTION unguard_table(target regclass) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    part name;
 BEGIN
     DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target;
     IF NOT FOUND THEN  -- also when target is NULL
@@ -206,7 +269,19 @@ BEGIN
             format('table %s is not guarded', coalesce(target::text, 'NULL')),
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
-    -- By what they call, not by name: a guarded column may have been renamed.
+    PERFORM ndrs_optout.guard_drop_parts(target);
+    PERFORM ndrs_optout.audit('table unguarded', jsonb_build_object('target', target));
+END
+$$;
+
+-- By what they call, not by name: a guarded column may have been renamed.
+CREATE FUNCTION guard_drop_parts(target regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part name;
+BEGIN
     FOR part IN SELECT tgname FROM pg_trigger
         WHERE tgrelid = target AND tgfoid = 'ndrs_optout.guard_row'::regproc AND tgparentid = 0 LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', part, target);
@@ -214,18 +289,24 @@ BEGIN
     FOR part IN SELECT DISTINCT c.conname FROM pg_constraint c
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
         WHERE c.conrelid = target AND c.contype = 'c' AND c.coninhcount = 0
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'ndrs_optout.guard_admits'::regproc LOOP
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_backstops()) LOOP
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', target, part);
     END LOOP;
 END
 $$;
 
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
-COMMENT ON TABLE guard_tally IS 'rows skipped or redacted by guards, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
-COMMENT ON VIEW guard_count IS 'rows skipped and redacted by guards, per table, day and finding (excluded, missing, unreadable); never per patient';
+COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
+COMMENT ON VIEW guard_count IS 'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction fails. Mechanism constraint counts nothing';
 COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003), skips or redacts it';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
     'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
+COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
+    'backstop of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
+COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
+COMMENT ON FUNCTION guard_check_column(regclass, name, regtype[], boolean) IS 'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
+COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
+COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION guard_unreadable(anyelement) IS
@@ -233,6 +314,6 @@ COMMENT ON FUNCTION guard_unreadable(anyelement) IS
 COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
 COMMENT ON FUNCTION guard_number(anyelement) IS
     'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
-COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text) IS
-    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. Returns the number of rows of excluded patients that are there already. Locks the table until commit';
+COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
+    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';

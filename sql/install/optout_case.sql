@@ -19,6 +19,8 @@ CREATE TABLE optout_case (
     state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
+    date_of_birth      date,  -- until completion
+    identity_confirmed boolean NOT NULL DEFAULT false,
     excluded_at        timestamptz,
     carried_out_at     timestamptz,
     completed_at       timestamptz,
@@ -147,8 +149,9 @@ BEGIN
             hint => 'Go on with that case, or name only the other registers.');
     END IF;
 
-    INSERT INTO ndrs_optout.optout_case (encoded_nhs_number, registers, applicant, channel, form_received_on)
-        VALUES (encoded, codes, applicant, channel, form_received_on)
+    INSERT INTO ndrs_optout.optout_case
+            (encoded_nhs_number, registers, applicant, channel, form_received_on, date_of_birth)
+        VALUES (encoded, codes, applicant, channel, form_received_on, date_of_birth)
         RETURNING case_id INTO STRICT result;
     RETURN result;
 END
@@ -230,6 +233,52 @@ BEGIN
 END
 $$;
 
+-- Two people can share a number by mistake.  Where a guard names a column with the
+-- date of birth, it must be the case's in every row with the number.
+CREATE FUNCTION case_check_identity(this optout_case, number nhs_number) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, ndrs_optout, pg_temp
+AS $$
+DECLARE
+    step record;
+    held bigint;
+    others bigint;
+BEGIN
+    IF this.date_of_birth IS NULL OR this.identity_confirmed THEN
+        RETURN;
+    END IF;
+    FOR step IN
+        SELECT g.target, g.birth_date_column, ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS condition
+            FROM ndrs_optout.guard g
+            WHERE g.registers && this.registers AND g.birth_date_column IS NOT NULL
+            ORDER BY g.target::text, g.nhs_number_column
+    LOOP
+        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE t.%I::date <> $2) FROM %s t WHERE %s',
+                       step.birth_date_column, step.target, step.condition)
+            INTO held, others USING number, this.date_of_birth;
+        IF others > 0 THEN
+            PERFORM ndrs_optout.refuse('ND031',
+                format('table %s holds another date of birth for the patient of case %s', step.target, this.case_id),
+                detail => format('%s of %s rows with the NHS number do not agree with the case.', others, held),
+                hint => format('Two people may share the number by mistake. If all rows are this patient''s, SELECT ndrs_optout.confirm_identity(%s).', this.case_id));
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded}');
+BEGIN
+    UPDATE ndrs_optout.optout_case c SET identity_confirmed = true WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
+END
+$$;
+
 CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -262,6 +311,7 @@ BEGIN
             detail => 'Nothing would be erased from it, and nothing stopped.',
             hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
     END IF;
+    PERFORM ndrs_optout.case_check_identity(this, number);
     PERFORM ndrs_optout.exclude(number, this.registers);
     INSERT INTO ndrs_optout.case_guard (case_id, target, nhs_number_column, registers)
         SELECT case_exclude.case_id, g.target, g.nhs_number_column, g.registers
@@ -303,6 +353,8 @@ AS $$
 DECLARE
     written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
     lost record;
+    tables regclass[] := ARRAY[]::regclass[];
+    waited regclass[];
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
 BEGIN
     -- By another officer, since this call's first step.
@@ -331,7 +383,14 @@ BEGIN
             hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
     END IF;
 
-    PERFORM ndrs_optout.wait_for_writers(ndrs_optout.erasure_tables(this.registers));
+    -- Whoever was waited for may have brought more tables under the guards.
+    LOOP
+        waited := tables;
+        tables := ndrs_optout.erasure_tables(this.registers);
+        EXIT WHEN tables <@ waited;
+        PERFORM ndrs_optout.wait_for_writers(tables);
+    END LOOP;
+    PERFORM ndrs_optout.case_check_identity(this, number);
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp()
@@ -376,7 +435,7 @@ BEGIN
         DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = complete_case.case_id;
         GET DIAGNOSTICS destroyed = ROW_COUNT;
         UPDATE ndrs_optout.optout_case c
-            SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed
+            SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL
             WHERE c.case_id = complete_case.case_id;
         PERFORM ndrs_optout.commit_durably();
     END IF;
@@ -422,12 +481,14 @@ COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in 
 COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
     'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
+COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
+COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
-COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, 25000, 55P03';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, ND031, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';

@@ -254,11 +254,13 @@ SELECT declare_reference('cased_temp', '{ref}', 'cased', '{id}');
 SELECT declare_reference('cased_child', '{NULL}', 'cased', '{id}');
 
 -- A guard that is not on the column any more is no way to search.
+SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE cased RENAME COLUMN nhs TO old_nhs;
 ALTER TABLE cased ADD COLUMN nhs bigint;
 SELECT * FROM erase('9990000093', '{cancer}');
 \echo :SQLSTATE
 ALTER TABLE cased DROP COLUMN old_nhs;
+RESET ndrs_optout.allow_unguarded;
 SELECT * FROM erase('9990000093', '{cancer}');
 SELECT unguard_table('cased');
 DROP VIEW cased_view;
@@ -313,13 +315,18 @@ SELECT * FROM erase(NULL, '{cancer}');
 SELECT declare_reference(NULL, '{a}', 'visit', '{id}');
 SELECT * FROM erase('9990000018', '{}');
 SELECT * FROM erasure_preview('9990000018', '{cancers}');
+SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE chain RENAME COLUMN nhs TO number;
+RESET ndrs_optout.allow_unguarded;
 SELECT * FROM erase('9990000018', '{congenital_anomaly}');
 \echo :SQLSTATE
--- A table that is gone leaves a damaged guard behind, until it is unguarded.
+-- A table that went without the sentry leaves a damaged guard behind, until it is unguarded.
 SELECT unguard_table('chain');
 SELECT 'kept'::regclass::oid AS kept \gset
+ALTER EVENT TRIGGER ndrs_optout_sentry_drop DISABLE;
 DROP TABLE kept, kept_child, kept_note;
+ALTER EVENT TRIGGER ndrs_optout_sentry_drop ENABLE ALWAYS;
+SELECT severity, gap, object FROM guard_coverage() WHERE relation = :kept;
 \set VERBOSITY sqlstate
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
 \set VERBOSITY default

@@ -37,6 +37,25 @@ INSERT INTO exclusion SELECT 'cancer', encode_nhs_number('9999999999');
 SELECT is_excluded('9999999999', 'cancer');
 DELETE FROM exclusion WHERE encoded_nhs_number = encode_nhs_number('9999999999');
 
+-- A merged number: the exclusions follow, and the old number stays excluded.
+SELECT exclude('9990000034', '{cancer,congenital_anomaly}'), exclude('9990000042', '{cancer}');
+SELECT supersede_nhs_number('9990000034', '9990000042');
+SELECT code, is_excluded('9990000034', code) AS old, is_excluded('9990000042', code) AS new FROM register ORDER BY code;
+SELECT supersede_nhs_number('9990000042', '9990000050');
+SELECT supersede_nhs_number('9990000069', '9990000077');
+SELECT code, is_excluded('9990000050', code) AS newer, is_excluded('9990000077', code) AS other FROM register ORDER BY code;
+SELECT supersede_nhs_number('9990000034', '9990000034');
+SELECT supersede_nhs_number('9990000034', '9999999999');
+\echo :SQLSTATE
+SELECT supersede_nhs_number('9999999999', '9990000034');
+SELECT supersede_nhs_number('9990000034', NULL);
+-- An open case goes on with the old number, and says so.
+ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
+SELECT open_case('9990000034', '{rare_disease}');
+SELECT supersede_nhs_number('9990000034', '9990000085');
+DELETE FROM optout_case;
+DELETE FROM exclusion WHERE encoded_nhs_number <> encode_nhs_number('9990000018');
+
 -- A change is seen at once, and gone when it is taken back.
 BEGIN;
 SELECT exclude('9990000026', '{cancer}');

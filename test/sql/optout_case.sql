@@ -1,6 +1,7 @@
 -- The opt-out case, from the request to the letter.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 SET datestyle = 'ISO, DMY';
 
 CREATE TABLE patient (patient_id int PRIMARY KEY, nhs_number text);
@@ -173,6 +174,47 @@ SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 26);
 -- The most urgent first.
 SELECT case_id, state, due_in, days_left, overdue FROM progress;
 
+-- Two people with one number: nobody is excluded or erased until somebody has looked.
+CREATE TABLE shared_number (id int, nhs_number text, born date, at timestamp);
+SELECT guard_table('shared_number', 'nhs_number', '{rare_disease}', birth_date_column => 'born');
+INSERT INTO shared_number VALUES (1, '9990000069', '1980-01-02'), (2, '999 000 0069', '1991-03-04'), (3, '9990000069', NULL),
+    (4, '9990000077', '1991-03-04');
+SELECT open_case('9990000069', '{rare_disease}', date_of_birth => '1980-01-02') AS shared_id \gset
+ALTER TABLE optout_case ALTER case_id RESTART WITH 101;
+SELECT record_identity(:shared_id, 'identity', 'passport'), record_identity(:shared_id, 'address', 'utility_bill');
+CALL carry_out(:shared_id, '9990000069');
+SELECT is_excluded('9990000069', 'rare_disease'), count(*) FROM shared_number;
+SELECT confirm_identity(:shared_id);
+CALL carry_out(:shared_id, '9990000069');
+SELECT id FROM shared_number ORDER BY id;
+SELECT length(complete_case(:shared_id)) > 0 AS lettered;
+SELECT date_of_birth FROM optout_case WHERE case_id = :shared_id;
+-- A row that comes while the writers are waited for is looked at as well, and a timestamp will do.
+SELECT unguard_table('shared_number');
+SELECT guard_table('shared_number', 'nhs_number', '{rare_disease}', birth_date_column => 'at');
+INSERT INTO shared_number VALUES (5, '9990000077', NULL, '1991-03-04 05:06');
+SELECT open_case('9990000077', '{rare_disease}', date_of_birth => '1991-03-04');
+SELECT record_identity(101, 'identity', 'passport'), record_identity(101, 'address', 'utility_bill');
+SELECT case_exclude(101, '9990000077');
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE shared_number DISABLE TRIGGER ALL;
+ALTER TABLE shared_number DROP CONSTRAINT ndrs_optout_guard_2;
+INSERT INTO shared_number VALUES (6, '9990000077', NULL, '1992-03-04 05:06');
+SELECT unguard_table('shared_number');
+SELECT guard_table('shared_number', 'nhs_number', '{rare_disease}', birth_date_column => 'at');
+RESET ndrs_optout.allow_unguarded;
+CALL carry_out(101, '9990000077');
+\echo :SQLSTATE
+SELECT case_certify(101, '9990000077');
+\echo :SQLSTATE
+SELECT id FROM shared_number ORDER BY id;
+SELECT confirm_identity(101);
+CALL carry_out(101, '9990000077');
+SELECT id FROM shared_number ORDER BY id;
+SELECT confirm_identity(101);
+\echo :SQLSTATE
+SELECT event, detail FROM audit_event WHERE event LIKE 'identity%' ORDER BY event_id DESC LIMIT 1;
+
 -- Mistakes.
 SELECT open_case('9999999999', '{cancer}');
 SELECT open_case(NULL, '{cancer}');
@@ -211,4 +253,4 @@ SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_l
 SELECT unguard_table(target) FROM guard;
 DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
-DROP TABLE tumour, relative, patient, rare_patient, baby;
+DROP TABLE tumour, relative, patient, rare_patient, baby, shared_number;

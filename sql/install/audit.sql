@@ -1,0 +1,157 @@
+-- audit: who did what, in a chain that shows every later change.
+--
+-- Each event's link is the SHA-256 of the link before it and of the event itself.
+-- Months are segments, each with its first and last link, so that an old one can
+-- be purged and the rest still verifies.
+
+CREATE TABLE audit_segment (
+    segment        date PRIMARY KEY,
+    first_event_id bigint NOT NULL,
+    opening_link   bytea NOT NULL,
+    last_event_id  bigint NOT NULL,
+    closing_link   bytea NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('audit_segment', '');
+
+-- event_id, segment and link are NULL from the insertion to the end of the
+-- transaction: the chain has one end, which is taken only to commit.
+CREATE TABLE audit_event (
+    entry_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id     bigint UNIQUE,
+    segment      date REFERENCES audit_segment,
+    happened_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    event        text NOT NULL,
+    detail       jsonb NOT NULL,
+    session_role name NOT NULL DEFAULT session_user,
+    acting_role  name NOT NULL,
+    link         bytea
+);
+CREATE INDEX audit_event_segment ON audit_event (segment);
+SELECT pg_catalog.pg_extension_config_dump('audit_event', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.audit_event', 'entry_id')::regclass, '');
+
+-- The role that acts is the one that was set, or else the session's: inside a
+-- SECURITY DEFINER function current_user says nothing.
+CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO ndrs_optout.audit_event (event, detail, acting_role)
+        VALUES (event, detail, coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+$$;
+
+CREATE FUNCTION audit_link(previous bytea, this audit_event) RETURNS bytea
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT sha256(previous || convert_to(jsonb_build_array(
+        this.event_id, this.segment - date '2000-01-01', extract(epoch FROM this.happened_at), this.event, this.detail,
+        this.session_role, this.acting_role)::text, 'UTF8'))
+$$;
+
+-- At commit: under REPEATABLE READ and SERIALIZABLE the update fails with 40001
+-- when another transaction has put an event there since the snapshot.
+CREATE FUNCTION audit_chain() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.audit_event := NEW;
+    last ndrs_optout.audit_segment;
+BEGIN
+    IF NEW.link IS NOT NULL THEN  -- restored from a dump
+        RETURN NULL;
+    END IF;
+    LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
+    SELECT * INTO last FROM ndrs_optout.audit_segment ORDER BY segment DESC LIMIT 1;
+
+    -- Time does not go back, whatever the clock does.
+    this.event_id := coalesce(last.last_event_id, 0) + 1;
+    this.segment := greatest(date_trunc('month', NEW.happened_at AT TIME ZONE 'UTC')::date, last.segment);
+    this.link := ndrs_optout.audit_link(coalesce(last.closing_link, ''), this);
+    IF this.segment = last.segment THEN
+        UPDATE ndrs_optout.audit_segment s SET last_event_id = this.event_id, closing_link = this.link
+            WHERE s.segment = this.segment;
+    ELSE
+        INSERT INTO ndrs_optout.audit_segment (segment, first_event_id, opening_link, last_event_id, closing_link)
+            VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link);
+    END IF;
+    UPDATE ndrs_optout.audit_event e SET event_id = this.event_id, segment = this.segment, link = this.link
+        WHERE e.entry_id = this.entry_id;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER audit_chain AFTER INSERT ON audit_event
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION audit_chain();
+ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_chain;
+
+CREATE FUNCTION audit_append_only() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.link IS NULL THEN
+        RETURN NEW;
+    END IF;
+    PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_event
+    FOR EACH ROW EXECUTE FUNCTION audit_append_only();
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_event
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only_truncate;
+
+-- A change shows as a wrong link, a removal as a gap or as a segment that ends
+-- elsewhere, another order as both.
+CREATE FUNCTION verify_audit() RETURNS TABLE (event_id bigint, problem text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    part ndrs_optout.audit_segment;
+    this ndrs_optout.audit_event;
+    expected_id bigint;
+    expected_link bytea;
+BEGIN
+    FOR part IN SELECT * FROM ndrs_optout.audit_segment ORDER BY segment LOOP
+        IF part.first_event_id <> expected_id OR part.opening_link <> expected_link THEN
+            RETURN QUERY SELECT part.first_event_id, format('segment %s does not begin where the one before it ends', part.segment);
+        END IF;
+        expected_id := part.first_event_id;
+        expected_link := part.opening_link;
+        FOR this IN SELECT * FROM ndrs_optout.audit_event e WHERE e.segment = part.segment ORDER BY e.event_id LOOP
+            IF this.event_id <> expected_id THEN
+                RETURN QUERY SELECT expected_id, format('events %s to %s are missing', expected_id, this.event_id - 1);
+            ELSIF this.link IS DISTINCT FROM ndrs_optout.audit_link(expected_link, this) THEN
+                RETURN QUERY SELECT this.event_id, 'was changed, or the event before it';
+            END IF;
+            expected_id := this.event_id + 1;
+            expected_link := this.link;
+        END LOOP;
+        IF expected_id <> part.last_event_id + 1 OR expected_link IS DISTINCT FROM part.closing_link THEN
+            RETURN QUERY SELECT part.last_event_id, format('segment %s does not end as it did', part.segment);
+        END IF;
+        expected_id := part.last_event_id + 1;
+        expected_link := part.closing_link;
+    END LOOP;
+    RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
+        WHERE e.segment IS NULL OR e.link IS NULL;
+END
+$$;
+
+COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends';
+COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
+COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
+COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
+COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';
+COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050';
+COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
+COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
+COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
+COMMENT ON FUNCTION verify_audit() IS 'one row for each place where the audit is not what was written; none when it is intact';

@@ -1,0 +1,115 @@
+-- The audit: a chain in which every change shows.
+SET search_path = public, ndrs_optout;
+CREATE ROLE regress_officer;
+BEGIN;
+SELECT audit('one'), audit('two', '{"register": "cancer"}');
+-- Linked when the transaction commits, so that nobody holds the end of the chain for long.
+SELECT event, link IS NULL AS not_linked FROM audit_event WHERE event IN ('one', 'two') ORDER BY entry_id;
+COMMIT;
+BEGIN;
+GRANT regress_officer TO CURRENT_USER;
+GRANT USAGE ON SCHEMA ndrs_optout TO regress_officer;
+GRANT EXECUTE ON FUNCTION audit TO regress_officer;
+SET LOCAL ROLE regress_officer;
+SELECT audit('three');
+COMMIT;
+BEGIN;
+SELECT audit('never');
+ROLLBACK;
+SELECT e.event, e.detail, e.session_role = session_user AS mine, e.acting_role = session_user AS as_myself,
+       e.event_id - lag(e.event_id) OVER (ORDER BY e.event_id) AS step
+    FROM audit_event e WHERE e.event IN ('one', 'two', 'three', 'never') ORDER BY e.event_id;
+SELECT * FROM verify_audit();
+
+-- Nobody changes it, not even a replica.
+UPDATE audit_event SET event = 'changed' WHERE event = 'one';
+\echo :SQLSTATE
+DELETE FROM audit_event WHERE event = 'one';
+TRUNCATE audit_event;
+SET session_replication_role = replica;
+DELETE FROM audit_event WHERE event = 'one';
+TRUNCATE audit_event;
+RESET session_replication_role;
+
+-- A superuser who switches that off is found out.
+CREATE FUNCTION pg_temp.found_out() RETURNS TABLE (position_from_two bigint, problem text) LANGUAGE sql AS $$
+    SELECT v.event_id - t.event_id, regexp_replace(v.problem, '\d[-\d]*', 'N', 'g')
+        FROM ndrs_optout.verify_audit() v, ndrs_optout.audit_event t WHERE t.event = 'two' OR t.event = 'TWO'
+        ORDER BY 1, 2 $$;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event SET detail = '{"register": "rare_disease"}' WHERE event = 'two';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event SET happened_at = happened_at - interval '1 day' WHERE event = 'two';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event SET acting_role = 'somebody', event = 'TWO' WHERE event = 'two';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+-- One is removed, the last one is, all are.
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+DELETE FROM audit_event WHERE event = 'one';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+DELETE FROM audit_event WHERE event = 'three';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+DELETE FROM audit_event;
+SELECT regexp_replace(problem, '\d[-\d]*', 'N', 'g') AS problem FROM verify_audit();
+ROLLBACK;
+-- Two change places; one is linked anew, as somebody would who knows how.
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event e SET event_id = -e.event_id WHERE e.event IN ('one', 'two');
+UPDATE audit_event e SET event_id = (SELECT -o.event_id FROM audit_event o WHERE o.event_id < 0 AND o.event <> e.event)
+    WHERE e.event_id < 0;
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event SET event = 'TWO' WHERE event = 'two';
+UPDATE audit_event t SET link = audit_link((SELECT o.link FROM audit_event o WHERE o.event = 'one'), t) WHERE t.event = 'TWO';
+SELECT * FROM pg_temp.found_out();
+ROLLBACK;
+-- One is added.
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+INSERT INTO audit_event (event, detail, acting_role) VALUES ('added', '{}', 'somebody');
+SELECT problem FROM verify_audit();
+ROLLBACK;
+SELECT * FROM verify_audit();
+
+-- At REPEATABLE READ an event of another transaction since the snapshot is an
+-- error (see the specs), and one of one's own is not.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) > 0 AS read FROM audit_event;
+SELECT audit('repeatable');
+SELECT audit('repeatable');
+COMMIT;
+SELECT * FROM verify_audit();
+
+-- A new month begins a new segment.
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER append_only;
+INSERT INTO audit_event (event, detail, acting_role, happened_at) VALUES ('later', '{}', 'somebody', now() + interval '40 days');
+SET CONSTRAINTS audit_chain IMMEDIATE;
+SELECT count(*) = 1 AS begun FROM audit_segment WHERE segment > now()::date;
+SELECT * FROM verify_audit();
+-- The clock goes back; the audit does not.
+SELECT audit('back again');
+SELECT count(DISTINCT segment) FROM audit_event WHERE event IN ('later', 'back again');
+SELECT * FROM verify_audit();
+ROLLBACK;
+REVOKE ALL ON FUNCTION audit FROM regress_officer;
+REVOKE ALL ON SCHEMA ndrs_optout FROM regress_officer;
+DROP ROLE regress_officer;

@@ -1,0 +1,178 @@
+-- The sentry: no DDL opens a guard by accident.
+SET search_path = public, ndrs_optout;
+SELECT exclude('9990000018', '{cancer}');
+CREATE TABLE patient (id int PRIMARY KEY, nhs text, name text);
+CREATE TABLE patient_child () INHERITS (patient);
+CREATE TABLE visit (nhs bigint, year int) PARTITION BY LIST (year);
+CREATE TABLE visit_2025 PARTITION OF visit FOR VALUES IN (2025);
+SELECT guard_table('patient', 'nhs', '{cancer}', 'skip'), guard_table('visit', 'nhs', '{cancer}', 'skip');
+
+-- What weakens a guard is refused, by whatever command.
+\set VERBOSITY terse
+ALTER TABLE patient DISABLE TRIGGER ndrs_optout_guard_2;
+\echo :SQLSTATE
+ALTER TABLE patient DISABLE TRIGGER ALL;
+ALTER TABLE patient DISABLE TRIGGER USER;
+ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
+ALTER TABLE patient ENABLE REPLICA TRIGGER ndrs_optout_guard_2;
+ALTER TABLE visit_2025 DISABLE TRIGGER ndrs_optout_guard_1;
+DROP TRIGGER ndrs_optout_guard_2 ON patient;
+ALTER TABLE patient DROP CONSTRAINT ndrs_optout_guard_2;
+ALTER TABLE ONLY visit DROP CONSTRAINT ndrs_optout_guard_1;
+ALTER TABLE patient RENAME COLUMN nhs TO number;
+ALTER TABLE patient DROP COLUMN nhs;
+ALTER TABLE patient ALTER COLUMN nhs TYPE int USING NULL;
+ALTER TABLE visit DETACH PARTITION visit_2025;
+ALTER TABLE visit DETACH PARTITION visit_2025 CONCURRENTLY;
+ALTER TABLE patient_child NO INHERIT patient;
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT ON patient FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT OR UPDATE ON patient FOR EACH ROW
+    EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'rare_disease');
+CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT OR UPDATE ON patient FOR EACH ROW WHEN (NEW.id > 0)
+    EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'cancer');
+DO $$ BEGIN EXECUTE 'ALTER TABLE patient DISABLE TRIGGER ALL'; END $$;
+CREATE DOMAIN number_domain AS text;
+CREATE TABLE by_domain (nhs number_domain);
+SELECT guard_table('by_domain', 'nhs', '{cancer}');
+DROP DOMAIN number_domain CASCADE;
+SET session_replication_role = replica;
+ALTER TABLE patient DISABLE TRIGGER ALL;
+RESET session_replication_role;
+\set VERBOSITY default
+ALTER TABLE patient DISABLE TRIGGER ALL;
+SELECT count(*) AS still_in_force FROM guard_part WHERE defect IS NULL;
+SELECT * FROM guard_part WHERE defect IS NOT NULL;
+
+-- Within one transaction, savepoints and subtransactions.
+BEGIN;
+SAVEPOINT s;
+SET LOCAL ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient DISABLE TRIGGER ALL;
+ROLLBACK TO s;
+SAVEPOINT s;
+ALTER TABLE patient ADD COLUMN id int;
+ROLLBACK TO s;
+ALTER TABLE patient DISABLE TRIGGER ALL;
+ROLLBACK;
+DO $$
+BEGIN
+    BEGIN
+        ALTER TABLE patient DISABLE TRIGGER ALL;
+        RAISE NOTICE 'not refused';
+    EXCEPTION WHEN SQLSTATE 'ND050' THEN
+        RAISE NOTICE 'refused';
+    END;
+    ALTER TABLE patient ADD COLUMN extra int;
+END
+$$;
+
+-- A command within a command: each is judged by what it does itself.
+CREATE FUNCTION disable_guard(int) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN ALTER TABLE patient DISABLE TRIGGER ALL; RETURN $1; END $$;
+CREATE FUNCTION harmless(int) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN ALTER TABLE patient ALTER COLUMN extra SET STATISTICS 10; RETURN $1; END $$;
+CREATE TABLE other (a int);
+INSERT INTO other VALUES (1);
+ALTER TABLE other ALTER COLUMN a TYPE bigint USING disable_guard(a::int);
+ALTER TABLE other ALTER COLUMN a TYPE bigint USING harmless(a::int);
+SET ndrs_optout.allow_unguarded = on;
+CREATE FUNCTION allowed(int) RETURNS int LANGUAGE plpgsql SET ndrs_optout.allow_unguarded = on AS
+    $$ BEGIN ALTER TABLE patient DISABLE TRIGGER ALL; RETURN $1; END $$;
+RESET ndrs_optout.allow_unguarded;
+SELECT count(*) AS in_force FROM guard_part WHERE defect IS NULL;
+
+-- What does not weaken a guard is nobody's business, also where one is weak already.
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient DISABLE TRIGGER ALL;
+RESET ndrs_optout.allow_unguarded;
+SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+ALTER TABLE patient ADD COLUMN note text;
+ALTER TABLE patient ALTER COLUMN note TYPE varchar(10);
+ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
+ALTER TABLE patient DISABLE TRIGGER ndrs_optout_guard_2;
+CREATE TRIGGER zzz BEFORE INSERT ON patient FOR EACH ROW EXECUTE FUNCTION nothing();
+ALTER TABLE patient DISABLE TRIGGER zzz;
+DROP TRIGGER zzz ON patient;
+CREATE INDEX CONCURRENTLY ON patient (name);
+ALTER TABLE patient RENAME TO renamed;
+ALTER TABLE renamed SET SCHEMA public;
+ALTER TABLE renamed RENAME TO patient;
+ALTER TABLE patient DROP COLUMN note, DROP COLUMN extra;
+CREATE TABLE staging (LIKE visit INCLUDING CONSTRAINTS);
+DROP TABLE staging;
+ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
+SELECT * FROM guard_part WHERE defect IS NOT NULL;
+
+-- Nobody but a superuser allows a weakening.
+CREATE ROLE regress_registrar;
+GRANT CREATE ON SCHEMA public TO regress_registrar;
+ALTER TABLE patient OWNER TO regress_registrar;
+SET ROLE regress_registrar;
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient DISABLE TRIGGER ndrs_optout_guard_2;
+\echo :SQLSTATE
+ALTER TABLE patient ADD COLUMN note text;
+ALTER TABLE patient DROP COLUMN note;
+RESET ROLE;
+
+-- Rows of excluded patients do not come in with a table, or with a new type.
+CREATE TABLE visit_2026 (LIKE visit INCLUDING CONSTRAINTS);
+ALTER TABLE visit_2026 DROP CONSTRAINT ndrs_optout_guard_1;
+INSERT INTO visit_2026 VALUES (9990000018, 2026), (9990000026, 2026), (NULL, 2026);
+ALTER TABLE visit_2026 ADD CONSTRAINT ndrs_optout_guard_1 CHECK (guard_admits(tableoid, 'visit'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE visit ATTACH PARTITION visit_2026 FOR VALUES IN (2026);
+\echo :SQLSTATE
+DELETE FROM visit_2026 WHERE guard_matches(nhs, '{cancer}');
+ALTER TABLE visit ATTACH PARTITION visit_2026 FOR VALUES IN (2026);
+SELECT count(*) FROM visit;
+CREATE TABLE patient_other (LIKE patient INCLUDING ALL);
+ALTER TABLE patient_other DROP CONSTRAINT ndrs_optout_guard_2;
+INSERT INTO patient_other VALUES (1, '999 000 0018', 'seeded name');
+ALTER TABLE patient_other ADD CONSTRAINT ndrs_optout_guard_2 CHECK (guard_admits(tableoid, 'patient'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE patient_other INHERIT patient;
+DELETE FROM patient_other;
+ALTER TABLE patient_other INHERIT patient;
+INSERT INTO patient VALUES (2, '9990000026', 'seeded name');
+ALTER TABLE patient ALTER COLUMN nhs TYPE bigint USING 9990000018;
+ALTER TABLE patient ALTER COLUMN nhs TYPE text USING '999-000-0018';
+ALTER TABLE patient ALTER COLUMN nhs TYPE bigint USING nhs::bigint;
+SELECT id, nhs FROM patient;
+INSERT INTO patient VALUES (3, 9990000018, 'seeded name');
+SELECT * FROM guard_part WHERE defect IS NOT NULL;
+-- Rows that were there before the patient was excluded stop no other command.
+SELECT exclude('9990000026', '{cancer}');
+ALTER TABLE patient ADD COLUMN at timestamptz DEFAULT clock_timestamp();
+ALTER TABLE patient ALTER COLUMN id TYPE bigint;
+SELECT readmit('9990000026', '{cancer}');
+
+-- Unguarding is the way out, and leaves nothing behind that stops anything.
+SELECT unguard_table('visit');
+ALTER TABLE visit DETACH PARTITION visit_2025;
+SELECT guard_table('visit', 'nhs', '{cancer}');
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE visit DETACH PARTITION visit_2026;
+RESET ndrs_optout.allow_unguarded;
+-- A detached table can be guarded by itself.
+SELECT gap, relation, object FROM guard_coverage() WHERE relation = 'visit_2026'::regclass ORDER BY gap;
+SELECT guard_table('visit_2026', 'nhs', '{cancer}', 'skip');
+INSERT INTO visit_2026 VALUES (9990000018, 2026);
+SELECT count(*) FROM pg_constraint WHERE conrelid = 'visit_2026'::regclass AND contype = 'c';
+
+-- A table that is dropped is forgotten, with what leads to and from it.
+CREATE TABLE note (id int);
+SELECT declare_reference('note', '{id}', 'patient', '{id}');
+DROP TABLE visit_2026;
+DROP TABLE patient CASCADE;
+SELECT target FROM guard ORDER BY target::text;
+SELECT count(*) FROM reference;
+SELECT event, detail FROM audit_event WHERE event = 'guarded table dropped' ORDER BY event_id DESC LIMIT 2;
+SELECT * FROM verify_audit();
+
+SELECT unguard_table(target) FROM guard;
+DROP TABLE visit, visit_2025, by_domain, other, note;
+DROP DOMAIN number_domain;
+DROP FUNCTION nothing, disable_guard, harmless, allowed;
+DROP OWNED BY regress_registrar;
+DROP ROLE regress_registrar;
+DELETE FROM exclusion; DELETE FROM guard_tally;

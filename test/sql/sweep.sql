@@ -1,0 +1,79 @@
+-- sweep: removes what guards would not let in, and fills encoded columns.
+SET search_path = public, ndrs_optout;
+CREATE TABLE patient (id int PRIMARY KEY, nhs text, encoded encoded_nhs_number, padding char(4000));
+ALTER TABLE patient ALTER padding SET STORAGE PLAIN;
+CREATE TABLE tumour (id int PRIMARY KEY, patient_id int REFERENCES patient);
+CREATE TABLE visit (nhs bigint, year int) PARTITION BY LIST (year);
+CREATE TABLE visit_2024 PARTITION OF visit FOR VALUES IN (2024);
+CREATE TABLE visit_2025 PARTITION OF visit FOR VALUES IN (2025);
+CREATE TABLE birth (id int, mother bigint, mother_name text);
+CREATE TABLE both_registers (nhs text);
+-- One step fills the encoded column in 1000 blocks.
+INSERT INTO patient SELECT n, NULL, NULL, 'x' FROM generate_series(200001, 202100) AS n;
+INSERT INTO patient SELECT n - 9990000000, n FROM generate_series(9990000000, 9990009999) AS n
+    WHERE nhs_number_or_null(n::text) IS NOT NULL;
+INSERT INTO patient VALUES (100001, '999 000 0018'), (100002, 'none'), (100003, NULL), (100004, '9999999999');
+INSERT INTO tumour SELECT id, id FROM patient WHERE nhs IS NOT NULL;
+SELECT pg_relation_size('patient') / 8192 > 1000 AS two_steps;
+INSERT INTO visit VALUES (9990000018, 2024), (9990000018, 2025), (9990000026, 2025), (NULL, 2024);
+INSERT INTO birth VALUES (1, 9990000018, 'seeded name'), (2, 9990000026, 'x');
+INSERT INTO both_registers VALUES ('9990000018'), ('9990000034');
+SELECT exclude('9990000018', '{cancer}'), exclude('9990000034', '{cancer,rare_disease}');
+SELECT guard_table('patient', 'nhs', '{cancer}', encoded_column => 'encoded') AS patient,
+       guard_table('visit', 'nhs', '{cancer}') AS visit,
+       guard_table('birth', 'mother', '{cancer}', 'redact', redact_columns => '{mother_name}') AS birth,
+       guard_table('both_registers', 'nhs', '{cancer,rare_disease}') AS both_registers;
+CALL sweep('visit');
+CALL sweep();
+SELECT relation, nhs_number_column, state, patients_found, patients_erased, patients_blocked, rows_erased, rows_encoded,
+       started_at <= finished_at AS in_order
+    FROM sweep_progress ORDER BY relation::text;
+SELECT count(*) FILTER (WHERE guard_matches(nhs, '{cancer}')) AS excluded, count(*) FILTER (WHERE encoded IS NULL AND padding IS NULL) AS not_encoded,
+       count(*) FILTER (WHERE encoded <> encode_nhs_number(nhs_number_or_null(nhs))) AS wrong FROM patient;
+SELECT count(*) FROM tumour WHERE patient_id NOT IN (SELECT id FROM patient);
+SELECT count(*) FROM tumour;
+TABLE visit; TABLE birth; TABLE both_registers;
+SELECT event, detail - 'sweep' FROM audit_event WHERE event = 'sweep finished' ORDER BY event_id DESC LIMIT 1;
+
+-- Again: nothing is left to do.
+CALL sweep();
+SELECT sum(patients_found) AS found, sum(rows_encoded) AS encoded FROM sweep_progress;
+
+-- A patient who cannot be erased is counted and left; the others are erased.
+CREATE TABLE obstacle (nhs bigint, patient_id int REFERENCES patient);
+INSERT INTO obstacle SELECT 9990000115, id FROM patient WHERE nhs = '9990000042';
+SELECT guard_table('obstacle', 'nhs', '{cancer}');
+SELECT exclude(n::nhs_number, '{cancer}') IS NULL AS x FROM unnest('{9990000042,9990000050}'::bigint[]) AS n \g /dev/null
+CALL sweep('patient');
+SELECT patients_found, patients_erased, patients_blocked, rows_erased FROM sweep_progress;
+SELECT nhs FROM patient WHERE guard_matches(nhs, '{cancer}');
+DELETE FROM obstacle;
+CALL sweep('patient');
+
+-- An interrupted sweep goes on where it was, and starts anew when the list has changed.
+SELECT exclude('9990000069', '{cancer}');
+SELECT (s).sweep_id AS sweep_id FROM sweep_begin(NULL) AS s \gset
+SELECT ((sweep_step(ROW(:sweep_id, NULL, NULL, NULL, true))).relation);
+SELECT relation, state, patients_found, patients_erased FROM sweep_progress WHERE state <> 'waiting' ORDER BY relation::text;
+ALTER TABLE sweep ALTER sweep_id RESTART WITH 1000;
+SELECT regexp_replace((sweep_begin(NULL)).sweep_id::text, '^' || :sweep_id || '$', 'the same') AS id;
+SELECT exclude('9990000077', '{cancer}');
+SELECT (sweep_begin(NULL)).sweep_id;
+SELECT readmit('9990000077', '{cancer}');
+SET client_min_messages = warning;
+CALL sweep();
+SELECT sum(patients_erased) AS patients, bool_and(state = 'done') AS done FROM sweep_progress;
+RESET client_min_messages;
+SELECT count(*) FROM sweep WHERE finished_at IS NULL;
+
+-- Mistakes.
+BEGIN;
+CALL sweep();
+\echo :SQLSTATE
+ROLLBACK;
+CALL sweep('tumour');
+\echo :SQLSTATE
+SELECT unguard_table(target) FROM guard;
+CALL sweep();
+DELETE FROM sweep_leaf; DELETE FROM sweep; DELETE FROM exclusion; DELETE FROM guard_tally;
+DROP TABLE tumour, obstacle, patient, visit, birth, both_registers;
