@@ -165,6 +165,16 @@ the_guards() {
 	SQL
 	check "five tables are guarded" "SELECT count(*) = 5 FROM ndrs_optout.guard"
 
+	tell "Is there a way round them? guard_coverage() tells of every one that it knows," \
+		"with what to do. And no DDL opens one by accident."
+	show postgres <<-'SQL'
+		SELECT severity, gap, relation, what_to_do FROM ndrs_optout.guard_coverage();
+	SQL
+	check "every way round the guards is closed" "SELECT count(*) = 0 FROM ndrs_optout.guard_coverage()"
+	show_refused postgres ND050 <<-'SQL'
+		ALTER TABLE cancer.av_patient DISABLE TRIGGER ALL;
+	SQL
+
 	tell "The officer gets the functions that work a case and not one table; the loader" \
 		"gets the cancer tables and nothing of the extension's."
 	show postgres -q <<-'SQL'
