@@ -42,7 +42,7 @@ DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_list guard erasure optout_case audit guard_coverage sentry sweep privileges
 REGRESS_OPTS = --inputdir=test
-ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing
+ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing attach_while_opted_out audit_in_two_sessions
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
