@@ -35,6 +35,7 @@
 #include "catalog/pg_collation_d.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/supportnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -45,6 +46,7 @@
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded);
+PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 
 /* Columns of tables register and exclusion */
 #define ANUM_REGISTER_CODE		1
@@ -272,4 +274,22 @@ ndrs_optout_is_excluded_text(PG_FUNCTION_ARGS)
 						 &number) != NHS_NUMBER_VALID)
 		PG_RETURN_NULL();
 	PG_RETURN_BOOL(is_excluded(fcinfo, number));
+}
+
+/*
+ * Fewer than one patient in ten thousand opts out of a register.  The planner
+ * would expect a third of the rows, and scan alone what workers could share.
+ */
+#define EXCLUDED_SELECTIVITY	0.0001
+
+/* Planner support of functions that say whether a patient is excluded */
+Datum
+ndrs_optout_exclusion_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+
+	if (!IsA(request, SupportRequestSelectivity))
+		PG_RETURN_POINTER(NULL);
+	((SupportRequestSelectivity *) request)->selectivity = EXCLUDED_SELECTIVITY;
+	PG_RETURN_POINTER(request);
 }

@@ -145,15 +145,19 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION exclusion_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_support'
+    LANGUAGE C STRICT;
+
 CREATE FUNCTION is_excluded(number nhs_number, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded'
-    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 CREATE FUNCTION is_excluded(number text, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_text'
-    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 CREATE FUNCTION is_excluded(number bigint, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_bigint'
-    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
 COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
 COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
@@ -169,6 +173,7 @@ COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
     'takes a patient off the exclusion list of the given registers; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
+COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
 COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
     'whether the patient is on the register''s exclusion list, as committed now; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(text, text) IS

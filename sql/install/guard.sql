@@ -56,7 +56,7 @@ CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, re
 
 CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
-    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10;
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
 CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
