@@ -77,6 +77,7 @@ CREATE VIEW guard_walk AS
 
 -- Columns that no guard names and that hold NHS numbers, by their name or by what
 -- the first rows hold: random numbers pass the check digit once in eleven times.
+-- Anybody's tables are read, hence with their owners' rights: see erasure_look.
 CREATE FUNCTION unguarded_columns() RETURNS TABLE (relation regclass, column_name name, numbers bigint, sampled bigint)
 LANGUAGE plpgsql
 SET lock_timeout = '2s'
@@ -86,9 +87,12 @@ AS $$
 #variable_conflict use_column
 DECLARE
     col record;
+    found text[];
 BEGIN
     FOR col IN
-        SELECT c.oid::regclass AS relation, a.attname AS column_name, a.attname ~* '(^|_)nhs_?(n|$)' AS named
+        SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner, a.attname AS column_name,
+               a.attname ~* '(^|_)nhs_?(n|$)' AS named,
+               ndrs_optout.erasure_base_type(a.atttypid) = 'numeric'::regtype AS is_numeric
             FROM pg_class c
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND NOT c.relispartition
@@ -103,10 +107,13 @@ BEGIN
         relation := col.relation;
         column_name := col.column_name;
         BEGIN
-            EXECUTE format('SELECT count(ndrs_optout.guard_number(v)), count(*)
-                                FROM (SELECT %1$I AS v FROM %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s', column_name, relation)
-                INTO numbers, sampled;
-        EXCEPTION WHEN lock_not_available OR fdw_error OR object_not_in_prerequisite_state THEN
+            found := ndrs_optout.erasure_look(col.owner, format(
+                'SELECT array_agg(v::text) FROM (SELECT %1$I AS v FROM %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s',
+                column_name, relation), NULL, NULL);
+            SELECT count(CASE WHEN col.is_numeric THEN ndrs_optout.guard_number(f.value::numeric)
+                              ELSE ndrs_optout.guard_number(f.value) END), count(*)
+                INTO numbers, sampled FROM unnest(found) AS f (value);
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege OR fdw_error OR object_not_in_prerequisite_state THEN
             numbers := NULL;
             sampled := NULL;
         END;

@@ -60,6 +60,16 @@ SELECT * FROM open_gap($$ CREATE TABLE mother (mother_nhs_no text, nhs_trust tex
 SELECT * FROM open_gap($$ CREATE TABLE extract (id bigint, reference varchar);
     INSERT INTO extract SELECT n, n FROM generate_series(9990000000, 9990000999) AS n WHERE nhs_number_or_null(n::text) IS NOT NULL;
     CREATE TABLE random (reference bigint); INSERT INTO random SELECT * FROM generate_series(9990000000, 9990000999) $$);
+SELECT * FROM open_gap($$ CREATE TABLE by_type (a numeric(12, 1), b char(12), c nhs_number, d float8, e int);
+    INSERT INTO by_type SELECT n, n, n::nhs_number, n, n - 9990000000 FROM generate_series(9990000000, 9990000999) AS n
+        WHERE nhs_number_or_null(n::text) IS NOT NULL $$);
+-- A table is read with its owner's rights, and one that the owner may not read is told.
+SELECT * FROM open_gap($$ CREATE TABLE theirs (nhs_number text); INSERT INTO theirs VALUES ('x');
+    CREATE FUNCTION who(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN IF current_user <> ''regress_somebody'' THEN RAISE ''run by another''; END IF; RETURN true; END';
+    GRANT USAGE, CREATE ON SCHEMA registry TO regress_somebody; ALTER TABLE theirs OWNER TO regress_somebody;
+    SET LOCAL ROLE regress_somebody; CREATE INDEX ON registry.theirs (nhs_number) WHERE registry.who('x'); RESET ROLE $$);
+SELECT * FROM open_gap($$ CREATE TABLE theirs (nhs_number text); ALTER TABLE theirs OWNER TO regress_somebody; REVOKE ALL ON theirs FROM regress_somebody $$);
 SELECT * FROM open_gap($$ CREATE VIEW reader AS SELECT p.id FROM patient p; CREATE MATERIALIZED VIEW counts AS SELECT count(*) FROM reader $$);
 SELECT * FROM open_gap('CREATE PUBLICATION regress_all FOR TABLE patient, visit');
 SELECT * FROM open_gap('CREATE PUBLICATION regress_inserts FOR TABLE tumour WITH (publish = ''insert'')');
