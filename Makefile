@@ -40,7 +40,7 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_list guard erasure optout_case audit guard_coverage sentry sweep privileges
+REGRESS = extension nhs_number encoding exclusion_list guard guard_paths erasure optout_case audit guard_coverage sentry sweep privileges
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing attach_while_opted_out audit_in_two_sessions
 ISOLATION_OPTS = --inputdir=test --outputdir=.
