@@ -80,6 +80,13 @@ INSERT INTO way (name, load) VALUES
     INSERT INTO staging SELECT i, replace(CASE i WHEN 1 THEN '{1}' ELSE '{2}' END, '000', '000' || repeat(' ', 100000)), 'n'
         FROM generate_series(1, 2) AS i;
     INSERT INTO guarded SELECT * FROM staging $$),
+('INSERT after RENAME and SET SCHEMA', $$
+    ALTER TABLE guarded RENAME TO renamed;
+    CREATE SCHEMA moved;
+    ALTER TABLE renamed SET SCHEMA moved;
+    INSERT INTO moved.renamed VALUES (1, '{1}', 'n'), (2, '{2}', 'n');
+    ALTER TABLE moved.renamed SET SCHEMA public;
+    ALTER TABLE renamed RENAME TO guarded $$),
 ('INSERT ... ON CONFLICT DO NOTHING', $$
     INSERT INTO guarded VALUES (1, '{1}', 'n'), (2, '{2}', 'n') ON CONFLICT DO NOTHING $$),
 ('TRUNCATE and INSERT again', $$

@@ -237,6 +237,12 @@ subtest 'a partition that is a foreign table' => sub {
 		ALTER TABLE parted_reject_far DISABLE TRIGGER ALL;
 		INSERT INTO parted_reject VALUES (4, '$X', 'note', 2)});
 	like(held('parted_reject_far', server => $elsewhere), qr/4X/, 'NOT COVERED: a foreign partition with its trigger disabled');
+	$registry->safe_psql('postgres', qq{
+		CREATE TABLE parent (id int, nhs text, note text, year int);
+		SELECT ndrs_optout.guard_table('parent', 'nhs', '{cancer}');
+		CREATE FOREIGN TABLE child () INHERITS (parent) SERVER elsewhere OPTIONS (table_name 'parted_skip_far');
+		INSERT INTO child VALUES (5, '$X', 'note', 2)});
+	like(held('parent'), qr/5X/, 'NOT COVERED: a foreign table that is an INHERITS child');
 	refused_with($registry, '42809', q{SELECT ndrs_optout.guard_table('parted_skip_far', 'nhs', '{rare_disease}')},
 		'a foreign table by itself cannot be guarded');
 };
