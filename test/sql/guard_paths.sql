@@ -554,8 +554,8 @@ INSERT INTO guarded_2024 VALUES (1, '9990000026', 2024);
 INSERT INTO guarded_2024 VALUES (2, '9990000018', 2024);
 \echo :SQLSTATE
 
--- NOT COVERED, each shown to be so.
--- A new table is not guarded.
+-- What the guard does not cover, each shown to be so.
+-- NOT COVERED: a new table.
 INSERT INTO staging VALUES (1, '9990000018');
 CREATE TABLE made_by_as AS SELECT * FROM staging;
 SELECT * INTO made_by_into FROM staging;
@@ -566,20 +566,20 @@ SELECT (SELECT count(*) FROM made_by_as) AS by_as, (SELECT count(*) FROM made_by
        (SELECT count(*) FROM made_like) AS "like", (SELECT count(*) FROM made_view) AS view;
 DROP TABLE made_by_as, made_by_into, made_like;
 DROP MATERIALIZED VIEW made_view;
--- Rows in a table that becomes a part, under a constraint that was added NOT VALID.
+-- NOT COVERED: rows in a table that becomes a part, under a constraint that was added NOT VALID.
 INSERT INTO stray VALUES (1, '9990000018', 2025);
 SELECT format('ALTER TABLE stray ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)) AS add_constraint
     FROM pg_constraint WHERE conrelid = 'guarded'::regclass AND conname LIKE 'ndrs_optout_guard_%' \gset
 :add_constraint;
 ALTER TABLE guarded ATTACH PARTITION stray FOR VALUES IN (2025);
 SELECT count(*) AS attached FROM guarded WHERE guard_matches(nhs, '{cancer}');
--- The owner of the table rewrites the column.
+-- NOT COVERED: the owner of the table rewrites the column.
 INSERT INTO plain VALUES (1, '9990000026');
 ALTER TABLE plain ALTER nhs TYPE text USING '9990000018';
 SELECT count(*) AS rewritten FROM plain WHERE guard_matches(nhs, '{cancer}');
 ALTER TABLE plain VALIDATE CONSTRAINT ndrs_optout_guard_2;
 \echo :SQLSTATE
--- A guard that was told to allow what it cannot read.
+-- NOT COVERED: what cannot be read, under a guard that was told to allow it.
 SELECT unguard_table('plain'), guard_table('plain', 'nhs', '{cancer}', on_unreadable => 'allow');
 INSERT INTO plain VALUES (2, E'999\u2013000\u20130018');
 
