@@ -371,8 +371,8 @@ SELECT w.place, w.name,
 RESET client_min_messages;
 SELECT name, others, reject, skip, redact, "constraint" FROM outcome ORDER BY place;
 
--- In words: X is in no table where X was not before; B came in on every way; only where X is kept out, A enters with
--- nothing of X, and everywhere else the error is ND001.
+-- In words, with no row to contradict: A and B enter on every way; X is nowhere but where X was before; each guard did
+-- what it was told, or the error is ND001.
 SELECT name FROM outcome WHERE NOT was_there AND concat(reject, skip, redact, "constraint") LIKE '%X%'
     OR others <> '1A 2B'
     OR reject NOT LIKE 'ND001%' OR "constraint" NOT LIKE 'ND001%'
@@ -448,7 +448,6 @@ SELECT guard_table('guarded', 'nhs', '{cancer}', 'skip');
 
 -- A prepared statement that has its generic plan
 PREPARE prepared (text) AS INSERT INTO guarded (nhs) VALUES ($1), ('9990000026') RETURNING person(nhs_number_or_null(nhs));
-\set QUIET on
 \o /dev/null
 EXECUTE prepared ('9990000042'); EXECUTE prepared ('9990000042'); EXECUTE prepared ('9990000042');
 EXECUTE prepared ('9990000042'); EXECUTE prepared ('9990000042'); EXECUTE prepared ('9990000042');
