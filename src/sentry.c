@@ -33,7 +33,6 @@ typedef struct Before
 {
 	TimestampTz statement;		/* of the client */
 	int			nest_level;		/* subtransaction in which the command runs */
-	bool		isnull;			/* there is no guard */
 	Datum		parts;
 	Oid			type;
 	struct Before *outer;
@@ -47,8 +46,7 @@ forget_innermost(void)
 	Before	   *entry = innermost;
 
 	innermost = entry->outer;
-	if (!entry->isnull)
-		pfree(DatumGetPointer(entry->parts));
+	pfree(DatumGetPointer(entry->parts));
 	pfree(entry);
 }
 
@@ -135,17 +133,18 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 		SPI_execute_with_args("SELECT ndrs_optout.sentry_detach_concurrently($1)", 1, types,
 							  values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not judge the command");
-	if (SPI_execute("SELECT ndrs_optout.sentry_before()", true, 1) != SPI_OK_SELECT ||
+	if (SPI_execute("SELECT ndrs_optout.sentry_parts()", true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not read the parts of the guards");
 	parts = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		elog(ERROR, "unexpected null for the parts of the guards");
 
 	outer = MemoryContextSwitchTo(TopMemoryContext);
 	entry = palloc(sizeof(Before));
 	entry->statement = statement;
 	entry->nest_level = GetCurrentTransactionNestLevel();
-	entry->isnull = isnull;
-	entry->parts = isnull ? (Datum) 0 : PointerGetDatum(PG_DETOAST_DATUM_COPY(parts));
+	entry->parts = PointerGetDatum(PG_DETOAST_DATUM_COPY(parts));
 	entry->type = SPI_gettypeid(SPI_tuptable->tupdesc, 1);
 	entry->outer = innermost;
 	innermost = entry;
@@ -187,7 +186,6 @@ ndrs_optout_sentry_end(PG_FUNCTION_ARGS)
 	EventTriggerData *trigdata = event_data(fcinfo);
 	Oid			types[2];
 	Datum		values[2];
-	char		nulls[2] = {' ', ' '};
 
 	/* Its beginning was not told: the command created the extension. */
 	if (innermost == NULL ||
@@ -196,15 +194,13 @@ ndrs_optout_sentry_end(PG_FUNCTION_ARGS)
 
 	types[0] = innermost->type;
 	types[1] = NAMEARRAYOID;
-	nulls[0] = innermost->isnull ? 'n' : ' ';
-	values[0] = innermost->isnull ? (Datum) 0 :
-		datumCopy(innermost->parts, false, -1);
+	values[0] = datumCopy(innermost->parts, false, -1);
 	values[1] = PointerGetDatum(retyped_columns(trigdata->parsetree));
 	forget_innermost();
 
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT ndrs_optout.sentry_judge($1, $2)", 2, types, values,
-							  nulls, false, 0) != SPI_OK_SELECT)
+							  NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not judge the command");
 	SPI_finish();
 

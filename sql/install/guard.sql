@@ -172,6 +172,14 @@ BEGIN
     -- and the count below is of all rows that are there already.
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
 
+    IF mechanism = 'constraint' AND EXISTS (
+        SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'f') THEN
+        PERFORM ndrs_optout.refuse('42809',
+            format('table %s has a partition or child that is a foreign table', target),
+            detail => 'The server does not check constraints of foreign tables.',
+            hint => 'Use mechanism "both".');
+    END IF;
+
     SELECT * INTO col FROM pg_attribute
         WHERE attrelid = target AND attname = nhs_number_column AND attnum > 0 AND NOT attisdropped;
     IF NOT FOUND THEN

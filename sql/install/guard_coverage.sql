@@ -4,9 +4,13 @@
 -- for a part that is in force.  Partitions have the trigger too; inheritance
 -- children only the backstop, which no server lets them be without.
 CREATE VIEW guard_part AS
+    WITH RECURSIVE below (target, relation) AS (
+        SELECT g.target, g.target FROM guard g
+        UNION
+        SELECT b.target, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation)
     SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect
         FROM guard g
-        CROSS JOIN LATERAL erasure_descendants(g.target) AS d
+        JOIN below d ON d.target = g.target
         JOIN pg_catalog.pg_class c ON c.oid = d.relation
         LEFT JOIN pg_catalog.pg_attribute a
             ON a.attrelid = d.relation AND a.attname = g.nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped
@@ -32,7 +36,7 @@ CREATE VIEW guard_part AS
                             SELECT FROM pg_catalog.pg_constraint k
                                 JOIN pg_catalog.pg_depend b ON b.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
                                     AND b.objid = k.oid AND b.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-                                    AND b.refobjid = ANY (guard_backstops())
+                                    AND b.refobjid = ANY ((SELECT guard_backstops())::oid[])
                                 WHERE k.conrelid = d.relation AND k.contype = 'c' AND a.attnum = ANY (k.conkey))
                             THEN 'missing'
                         WHEN c.relkind = 'f' THEN 'on a foreign table, which does not check it'
@@ -152,7 +156,7 @@ AS $$
            format('SELECT ndrs_optout.guard_table(%L, ...), or empty the table and drop the constraint', k.conrelid::regclass)
         FROM pg_constraint k
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_backstops())
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
         WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard_part p WHERE p.relation = k.conrelid)
 
     -- Where the erasure's walk does not come

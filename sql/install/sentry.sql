@@ -4,11 +4,15 @@
 -- before and after it (sentry.c keeps what was before).  So it does not matter by
 -- which command, or by whose cascade, a part was lost.
 
-CREATE FUNCTION sentry_before() RETURNS guard_part[]
-LANGUAGE sql STABLE
+-- PL/pgSQL keeps the plan.
+CREATE FUNCTION sentry_parts() RETURNS guard_part[]
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT array_agg(p::ndrs_optout.guard_part) FROM ndrs_optout.guard_part p
+BEGIN
+    RETURN ARRAY(SELECT p::ndrs_optout.guard_part FROM ndrs_optout.guard_part p
+                     ORDER BY p.target, p.nhs_number_column, p.relation, p.part);
+END
 $$;
 
 -- Does this transaction hold a lock on the table under which it can change it?
@@ -54,14 +58,19 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    after ndrs_optout.guard_part[] := ndrs_optout.sentry_parts();
     this record;
     found_rows bigint;
 BEGIN
+    IF before = after AND retyped = '{}' THEN
+        RETURN;
+    END IF;
+
     FOR this IN
         SELECT b.target, b.relation, b.nhs_number_column,
                string_agg(format('%s would be %s', b.part, coalesce(a.defect, 'lost')), ', its ' ORDER BY b.part) AS loss
             FROM unnest(before) AS b
-            LEFT JOIN ndrs_optout.guard_part a
+            LEFT JOIN unnest(after) AS a
                 ON a.target = b.target AND a.nhs_number_column = b.nhs_number_column
                     AND a.relation = b.relation AND a.part = b.part
             WHERE b.defect IS NULL AND (a.target IS NULL OR a.defect IS NOT NULL)
@@ -81,7 +90,7 @@ BEGIN
 
     FOR this IN
         SELECT DISTINCT p.relation, g.nhs_number_column, g.registers
-            FROM ndrs_optout.guard_part p
+            FROM unnest(after) AS p
             JOIN ndrs_optout.guard g ON g.target = p.target AND g.nhs_number_column = p.nhs_number_column
             JOIN pg_class c ON c.oid = p.relation AND c.relkind IN ('r', 'f')
             WHERE p.part = 'backstop' AND p.defect IS NULL
@@ -147,7 +156,7 @@ ALTER EVENT TRIGGER ndrs_optout_sentry_start ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_end ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_drop ENABLE ALWAYS;
 
-COMMENT ON FUNCTION sentry_before() IS 'the parts of all guards';
+COMMENT ON FUNCTION sentry_parts() IS 'the parts of all guards';
 COMMENT ON FUNCTION sentry_changed(regclass) IS 'whether this transaction holds a lock under which a table can be changed';
 COMMENT ON FUNCTION sentry_weakening(regclass, text) IS 'error ND050, unless ndrs_optout.allow_unguarded is on';
 COMMENT ON FUNCTION sentry_detach_concurrently(regclass) IS 'error ND050 when a partition of a guarded table is to be detached concurrently, unless ndrs_optout.allow_unguarded is on';

@@ -375,6 +375,8 @@ subtest 'numbers that are unreadable or missing' => sub {
 subtest 'the backstop alone' => sub {
 	write_file(rows("\t", $EXCLUDED));
 	$server->safe_psql('postgres', q{
+		SET client_min_messages = error;
+		SET ndrs_optout.allow_unguarded = on;
 		ALTER TABLE reject_text DISABLE TRIGGER ALL;
 		ALTER TABLE skip_text DISABLE TRIGGER ALL;
 		DELETE FROM skip_text WHERE id > 0;
@@ -395,7 +397,7 @@ subtest 'the backstop alone' => sub {
 
 	# COPY collects many rows when there is no trigger at all.
 	create_table('late', 'text', "on_match => 'reject'");
-	$server->safe_psql('postgres', 'DROP TRIGGER ndrs_optout_guard_2 ON late');
+	$server->safe_psql('postgres', 'SET client_min_messages = error; SET ndrs_optout.allow_unguarded = on; DROP TRIGGER ndrs_optout_guard_2 ON late');
 	my $before = contents('late');
 	my $messages = refused_silently('ND001', "\\copy late FROM '$file'", 'no trigger, COPY');
 	like($messages, qr/^CONTEXT:  COPY late, line 2$/m, 'no trigger: the line is told');
@@ -403,6 +405,8 @@ subtest 'the backstop alone' => sub {
 
 	# A row from before the exclusion
 	$server->safe_psql('postgres', qq{
+		SET client_min_messages = error;
+		SET ndrs_optout.allow_unguarded = on;
 		ALTER TABLE late DROP CONSTRAINT ndrs_optout_guard_2;
 		SELECT ndrs_optout.unguard_table('late');
 		INSERT INTO late VALUES (7, $values);
@@ -417,6 +421,8 @@ subtest 'the backstop alone' => sub {
 		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
 		GRANT INSERT ON parts, parts_1 TO loader;
 		SELECT ndrs_optout.guard_table('parts', 'nhs', '{cancer}');
+		SET client_min_messages = error;
+		SET ndrs_optout.allow_unguarded = on;
 		ALTER TABLE parts_1 DISABLE TRIGGER ALL;
 	});
 	refused_silently('ND001', "\\copy $_ FROM '$file'", "COPY into $_") foreach qw(parts parts_1);
