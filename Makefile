@@ -42,7 +42,12 @@ DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_list guard guard_paths erasure optout_case audit guard_coverage sentry sweep privileges
 REGRESS_OPTS = --inputdir=test
-ISOLATION = setup carry_out_in_flight carry_out_copy carry_out_twice exclude_while_writing attach_while_opted_out audit_in_two_sessions
+ISOLATION = setup \
+	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
+	long_copy_line_before_and_after prepared_transaction savepoint_rolled_back \
+	two_opt_outs opt_out_against_unguard readmit_against_insert \
+	insert_open_while_guarded rebuild_while_invalidated \
+	attach_while_opted_out audit_in_two_sessions
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
