@@ -11,7 +11,7 @@ CREATE TABLE tumour (tumour_id int PRIMARY KEY, patient_id int NOT NULL REFERENC
 CREATE TABLE regimen (regimen_id int PRIMARY KEY, tumour_id int NOT NULL REFERENCES tumour);
 CREATE TABLE rare_patient (patient_id int PRIMARY KEY, nhs_number bigint);
 CREATE TABLE rare_diagnosis (diagnosis_id int, patient_id int REFERENCES rare_patient);
-INSERT INTO patient VALUES (1, '999 000 0018', 'Ada'), (2, '9990000026', 'Ben'), (3, '9990000034', 'Cid'), (4, NULL, 'nobody');
+INSERT INTO patient VALUES (1, '999 000 0018', 'Ada Seeded'), (2, '9990000026', 'Ben Seeded'), (3, '9990000034', 'Cid Seeded'), (4, NULL, 'nobody');
 INSERT INTO tumour SELECT i, 1 + i % 3 FROM generate_series(1, 9) AS i;
 INSERT INTO regimen SELECT i, 1 + i % 9 FROM generate_series(1, 27) AS i;
 INSERT INTO rare_patient VALUES (1, 9990000018), (2, 9990000026);
@@ -52,7 +52,7 @@ SELECT is_empty(format('SELECT FROM registry.tumour t LEFT JOIN registry.patient
                 'no orphan is left');
 
 -- What comes in afterwards.
-SELECT lives_ok($$ INSERT INTO registry.patient VALUES (5, '9990000018', 'Ada'), (6, '9990000042', 'Dee') $$,
+SELECT lives_ok($$ INSERT INTO registry.patient VALUES (5, '9990000018', 'Ada Seeded'), (6, '9990000042', 'Dee Seeded') $$,
                 'a delivery with her and another patient is accepted');
 SELECT is(held() -> 'patient', '[2, 3, 4, 6]', 'without her');
 SELECT lives_ok($$ INSERT INTO registry.rare_patient VALUES (5, 9990000018) $$,

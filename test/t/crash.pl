@@ -47,11 +47,11 @@ sub carry_out_again
 sub gate_holds
 {
 	my ($number) = @_;
-	refused_with($server, 'ND001', "INSERT INTO patient VALUES (900, '$number', 'name')",
+	refused_with($server, 'ND001', "INSERT INTO patient VALUES (900, '$number', 'seeded name')",
 		'INSERT of the patient is refused');
 	refused_with($server, 'ND001', "COPY patient FROM STDIN;\n900\t$number\tname\n\\.\n",
 		'COPY of the patient is refused');
-	my ($status) = try_sql($server, "BEGIN; INSERT INTO patient VALUES (900, '$NEIGHBOUR', 'name'); ROLLBACK");
+	my ($status) = try_sql($server, "BEGIN; INSERT INTO patient VALUES (900, '$NEIGHBOUR', 'seeded name'); ROLLBACK");
 	is($status, 0, 'a row of another patient enters');
 	return;
 }
@@ -64,7 +64,7 @@ subtest 'killed while step 2 waits for a writer' => sub {
 	my $case_id = ready_case($server, $number);
 
 	my $writer = open_session($server);
-	run_in($writer, "BEGIN; INSERT INTO patient VALUES (3, '$number', 'name')");
+	run_in($writer, "BEGIN; INSERT INTO patient VALUES (3, '$number', 'seeded name')");
 	my $call = start_sql($server, "CALL ndrs_optout.carry_out($case_id, '$number')");
 	wait_until_waiting($server, 'CALL');
 
@@ -90,7 +90,7 @@ subtest 'killed in step 3, with a row that came in meanwhile' => sub {
 	my $case_id = ready_case($server, $number);
 
 	my $writer = open_session($server);
-	run_in($writer, "BEGIN; INSERT INTO patient VALUES (5, '$number', 'name')");
+	run_in($writer, "BEGIN; INSERT INTO patient VALUES (5, '$number', 'seeded name')");
 	my $call = start_sql($server, "CALL ndrs_optout.carry_out($case_id, '$number')");
 	wait_until_waiting($server, 'CALL');
 

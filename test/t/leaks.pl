@@ -20,9 +20,7 @@ use Test::More;
 my ($EXCLUDED, $PRESENT, $ALLOWED, $CONTROL) = @TEST_NUMBERS[ 0, 1, 2, 8 ];
 
 my $server = new_server('leaks', settings => q{
-log_statement = none
 log_error_verbosity = verbose
-log_min_messages = notice
 log_min_error_statement = error
 log_parameter_max_length = -1
 log_parameter_max_length_on_error = -1
@@ -50,7 +48,7 @@ my $full_width = join '', map { "\xEF\xBC" . chr(0x90 + $_) } split //, $EXCLUDE
 my %secrets = (
 	'NHS number' => number_pattern($EXCLUDED),
 	'mistyped NHS number' => number_pattern(substr($EXCLUDED, 0, 9)),
-	'name' => 'Quimble',
+	'name' => 'Seeded',
 	'postcode' => 'QX9\s*7ZZ',
 	'encoded NHS number' => $server->safe_psql('postgres',
 		"SELECT ndrs_optout.encode_nhs_number('$EXCLUDED')"));
@@ -152,7 +150,7 @@ sub rows
 	my ($separator, $number, $name, $postcode) = @_;
 	return join '', map { join($separator, @$_) . "\n" } (
 		[ 1, $ALLOWED, 'Anybody', 'BB2 2BB' ],
-		[ 2, $number, $name // 'Zebedee Quimble', $postcode // 'QX9 7ZZ' ],
+		[ 2, $number, $name // 'Zebedee Seeded', $postcode // 'QX9 7ZZ' ],
 		[ 3, $ALLOWED, 'Anyone', 'CC3 3CC' ]);
 }
 
@@ -240,20 +238,20 @@ foreach my $type (sort keys %types)
 	};
 }
 
-my $values = "'$EXCLUDED', 'Zebedee Quimble', 'QX9 7ZZ'";
+my $values = "'$EXCLUDED', 'Zebedee Seeded', 'QX9 7ZZ'";
 
 subtest 'single statements' => sub {
 	my %statements = (
 		'INSERT' => "INSERT INTO reject_text VALUES (7, $values)",
 		'INSERT of several rows' => "INSERT INTO reject_text VALUES (6, '$ALLOWED', '', ''), (7, $values)",
 		'INSERT into a column of type nhs_number' => "INSERT INTO reject_nhs_number VALUES (7, $values)",
-		'INSERT ... SELECT' => "INSERT INTO reject_bigint SELECT 7, $EXCLUDED, 'Zebedee Quimble', 'QX9 7ZZ'",
+		'INSERT ... SELECT' => "INSERT INTO reject_bigint SELECT 7, $EXCLUDED, 'Zebedee Seeded', 'QX9 7ZZ'",
 		'INSERT ... ON CONFLICT' =>
 		  "INSERT INTO reject_text VALUES (0, $values) ON CONFLICT (id) DO UPDATE SET nhs = excluded.nhs",
-		'UPDATE' => "UPDATE reject_char SET nhs = '$EXCLUDED', name = 'Zebedee Quimble' WHERE id = 0",
+		'UPDATE' => "UPDATE reject_char SET nhs = '$EXCLUDED', name = 'Zebedee Seeded' WHERE id = 0",
 		'UPDATE of a table that skips' =>
-		  "UPDATE skip_text SET nhs = '$EXCLUDED', name = 'Zebedee Quimble' WHERE id = 0",
-		'MERGE' => "MERGE INTO reject_numeric t USING (VALUES (0, $EXCLUDED, 'Zebedee Quimble')) AS s (id, nhs, name)
+		  "UPDATE skip_text SET nhs = '$EXCLUDED', name = 'Zebedee Seeded' WHERE id = 0",
+		'MERGE' => "MERGE INTO reject_numeric t USING (VALUES (0, $EXCLUDED, 'Zebedee Seeded')) AS s (id, nhs, name)
 			ON t.id = s.id WHEN MATCHED THEN UPDATE SET nhs = s.nhs, name = s.name",
 		'EXECUTE' => "PREPARE load (int, text, text, text) AS INSERT INTO reject_text VALUES (\$1, \$2, \$3, \$4);
 			EXECUTE load (7, $values)");
@@ -286,7 +284,7 @@ subtest 'bind parameters' => sub {
 	my (undef, $control_log) = $bind->('control', $CONTROL, 'Controlly', 'DD4');
 	is(found_in($control_log, %control_secrets), 'NHS number, name', 'a leak of parameters would be seen');
 
-	my ($messages, $log) = $bind->('reject_text', $EXCLUDED, 'Quimble', 'QX97ZZ');
+	my ($messages, $log) = $bind->('reject_text', $EXCLUDED, 'Seeded', 'QX97ZZ');
 	like($log, qr/ERROR:  ND001: row of an excluded patient/, 'the row is refused');
 	is(found_in($log, %secrets), '', 'the log says nothing of the parameters');
 	like($messages, qr/row of an excluded patient/, 'the client is told');
@@ -298,7 +296,7 @@ subtest 'from inside PL/pgSQL' => sub {
 		CREATE FUNCTION load_literal() RETURNS void LANGUAGE plpgsql AS \$\$
 			BEGIN INSERT INTO reject_text VALUES (7, $values); END \$\$;
 		CREATE FUNCTION load_dynamic(nhs text) RETURNS void LANGUAGE plpgsql AS \$\$
-			BEGIN EXECUTE format('INSERT INTO reject_text VALUES (7, %L, %L)', nhs, 'Zebedee Quimble'); END \$\$;
+			BEGIN EXECUTE format('INSERT INTO reject_text VALUES (7, %L, %L)', nhs, 'Zebedee Seeded'); END \$\$;
 		CREATE FUNCTION load_file(path text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \$\$
 			BEGIN EXECUTE format('COPY reject_text FROM %L', path); END \$\$;
 		CREATE FUNCTION load_and_tell() RETURNS text LANGUAGE plpgsql AS \$\$
@@ -346,17 +344,17 @@ subtest 'numbers that are unreadable or missing' => sub {
 			"$name: the message");
 		like($messages, qr/^DETAIL:  The (value|check digit) .*\.$/m, "$name: the detail says what is wrong");
 		like($messages, qr/^CONTEXT:  COPY reject_text, line 2$/m, "$name: the line is told");
-		refused_silently('ND002', "INSERT INTO reject_text VALUES (7, '$unreadable{$name}', 'Zebedee Quimble')",
+		refused_silently('ND002', "INSERT INTO reject_text VALUES (7, '$unreadable{$name}', 'Zebedee Seeded')",
 			"$name, INSERT");
 
 		# The type refuses it before the guard can.
 		$messages = refused_silently('22P02', "\\copy reject_nhs_number FROM '$file'", "$name, COPY into nhs_number");
 		like($messages, qr/^CONTEXT:  COPY reject_nhs_number, line 2$/m, "$name, COPY into nhs_number: the line is told");
 		refused_silently('22P02',
-			"INSERT INTO reject_nhs_number VALUES (7, '$unreadable{$name}', 'Zebedee Quimble')",
+			"INSERT INTO reject_nhs_number VALUES (7, '$unreadable{$name}', 'Zebedee Seeded')",
 			"$name, INSERT into nhs_number");
 	}
-	refused_silently('ND002', "INSERT INTO reject_$_ VALUES (7, $mistyped, 'Zebedee Quimble', 'QX9 7ZZ')",
+	refused_silently('ND002', "INSERT INTO reject_$_ VALUES (7, $mistyped, 'Zebedee Seeded', 'QX9 7ZZ')",
 		"wrong check digit, INSERT into $_") foreach qw(bigint numeric);
 
 	my %missing = ('NULL' => '\N', 'blanks' => '  ', 'placeholder' => '9999999999');
@@ -476,7 +474,7 @@ subtest 'calls of an officer that fail' => sub {
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
-	run_in($writer, "BEGIN; INSERT INTO patient VALUES (1, '$ALLOWED', 'name')");
+	run_in($writer, "BEGIN; INSERT INTO patient VALUES (1, '$ALLOWED', 'seeded name')");
 	refused_silently('55P03', "SET lock_timeout = '100ms'; CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')",
 		'carry_out, lock_timeout', user => $officer);
 

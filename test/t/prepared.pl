@@ -23,7 +23,7 @@ sub prepare_row
 	my ($name, $patient_id, $number) = @_;
 	$server->safe_psql('postgres', qq{
 		BEGIN;
-		INSERT INTO patient VALUES ($patient_id, '$number', 'name');
+		INSERT INTO patient VALUES ($patient_id, '$number', 'seeded name');
 		PREPARE TRANSACTION '$name';
 	});
 	return;
@@ -142,7 +142,7 @@ sub exclusion_arrives
 
 	my $loader = open_session($server);
 	my $analyst = open_session($server);
-	my $insert = "INSERT INTO patient VALUES (10, '$number', 'name')";
+	my $insert = "INSERT INTO patient VALUES (10, '$number', 'seeded name')";
 	my $look = "SELECT ndrs_optout.is_excluded('$number', 'cancer')";
 	run_in($analyst, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
 	my (undef, $before) = run_in($loader, "BEGIN; $insert; ROLLBACK");

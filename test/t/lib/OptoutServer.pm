@@ -52,6 +52,9 @@ sub write_key
 
 # A running server with a key file.  key: the digits, by default random ones;
 # settings: further lines of postgresql.conf; init: arguments of init().
+#
+# Its log is searched for patients when the whole run is over (test/leak): it says
+# much, but not every statement, as the test library would have it.
 sub new_server
 {
 	my ($name, %arguments) = @_;
@@ -65,6 +68,8 @@ sub new_server
 		    "ndrs_optout.key_file = '"
 		  . key_path($server) . "'\n"
 		  . "max_prepared_transactions = 5\n"
+		  . "log_statement = none\n"
+		  . "log_min_messages = debug1\n"
 		  . ($arguments{settings} // ''));
 	$server->start;
 	return $server;
@@ -146,7 +151,7 @@ sub hold_patient
 {
 	my ($server, $patient_id, $number) = @_;
 	$server->safe_psql('postgres', qq{
-		INSERT INTO patient VALUES ($patient_id, '$number', 'name');
+		INSERT INTO patient VALUES ($patient_id, '$number', 'seeded name');
 		INSERT INTO tumour (patient_id) VALUES ($patient_id), ($patient_id);
 	});
 	return;
@@ -182,12 +187,22 @@ sub case_state
 
 # ----------------------------------------------------------------- sessions
 
+# Into the test's own log, which is searched for patients as the server's is
+sub write_down
+{
+	my ($messages) = @_;
+	note($messages) if $messages;
+	return;
+}
+
 # Run SQL in a session of its own: (status, output, verbose messages)
 sub try_sql
 {
 	my ($server, $sql, %arguments) = @_;
 	my $database = delete $arguments{database} // 'postgres';
-	return $server->psql($database, "\\set VERBOSITY verbose\n$sql", %arguments);
+	my @result = $server->psql($database, "\\set VERBOSITY verbose\n$sql", %arguments);
+	write_down($result[2]);
+	return @result;
 }
 
 # The SQLSTATE of the first error in verbose messages, or an empty string
@@ -267,6 +282,7 @@ sub finish_sql
 {
 	my ($job) = @_;
 	$job->{run}->finish;
+	write_down($job->{messages});
 	return ($job->{run}->result(0), $job->{output}, $job->{messages});
 }
 
