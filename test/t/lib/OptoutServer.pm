@@ -69,7 +69,7 @@ sub new_server
 		  . key_path($server) . "'\n"
 		  . "max_prepared_transactions = 5\n"
 		  . "log_statement = none\n"
-		  . "log_min_messages = debug1\n"
+		  . "log_min_messages = info\n"
 		  . ($arguments{settings} // ''));
 	$server->start;
 	return $server;
