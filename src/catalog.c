@@ -124,7 +124,8 @@ ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager",
-						"forget_copies")));
+						"forget_copies"),
+				 ndrs_errhidevalues()));
 
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
 	ForceSyncCommit();

@@ -160,7 +160,9 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 	if (writers != NIL)
 		ereport(NOTICE,
 				(errmsg("waiting for transactions that began to write before the patient was excluded"),
-				 errdetail_internal("%s", describe_writers(writers, 0))));
+				 errdetail_internal("%s", describe_writers(writers, 0)),
+				 errhidestmt(true),
+				 errhidecontext(true)));
 	wait_for(writers);
 
 	PG_RETURN_VOID();

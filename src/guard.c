@@ -491,7 +491,8 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called by a BEFORE ROW trigger for INSERT or UPDATE",
-						"guard_row")));
+						"guard_row"),
+				 ndrs_errhidevalues()));
 
 	guard = fcinfo->flinfo->fn_extra;
 	if (guard == NULL)

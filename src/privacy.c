@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
+PG_FUNCTION_INFO_V1(ndrs_optout_tell);
 
 /*
  * To be called inside ereport(ERROR): hides the statement and drops the context
@@ -91,4 +92,25 @@ ndrs_optout_refuse(PG_FUNCTION_ARGS)
 			 hint ? errhint("%s", hint) : 0,
 			 ndrs_errhidevalues()));
 	PG_RETURN_VOID();			/* keep compiler quiet */
+}
+
+/*
+ * A notice or warning from one of our SQL functions, for the same reason.  The
+ * context callbacks stay, for the caller goes on; the log does without what
+ * they say.
+ */
+Datum
+ndrs_optout_tell(PG_FUNCTION_ARGS)
+{
+	bool		warning = PG_GETARG_BOOL(0);
+	char	   *message = text_argument(fcinfo, 1);
+	char	   *hint = text_argument(fcinfo, 2);
+
+	ereport(warning ? WARNING : NOTICE,
+			(errcode(warning ? ERRCODE_WARNING : ERRCODE_SUCCESSFUL_COMPLETION),
+			 errmsg_internal("%s", message ? message : ""),
+			 hint ? errhint("%s", hint) : 0,
+			 errhidestmt(true),
+			 errhidecontext(true)));
+	PG_RETURN_VOID();
 }

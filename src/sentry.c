@@ -85,7 +85,8 @@ event_data(FunctionCallInfo fcinfo)
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("the sentry must be called by an event trigger")));
+				 errmsg("the sentry must be called by an event trigger"),
+				 ndrs_errhidevalues()));
 	return (EventTriggerData *) fcinfo->context;
 }
 

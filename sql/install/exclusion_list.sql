@@ -137,8 +137,8 @@ BEGIN
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
             AND c.state NOT IN ('completed', 'withdrawn', 'refused');
     IF open_case IS NOT NULL THEN
-        RAISE NOTICE USING MESSAGE = format('case %s is open for the old number', open_case),
-            HINT = 'It goes on with the old number. Open another case for the new one.';
+        PERFORM ndrs_optout.tell(false, format('case %s is open for the old number', open_case),
+            'It goes on with the old number. Open another case for the new one.');
     END IF;
     PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
     RETURN followed;

@@ -202,6 +202,8 @@ BEGIN
             'the day on which the proof was received must be today or before');
     END IF;
 
+    -- To see the other proof, whoever has recorded it.
+    PERFORM ndrs_optout.require_read_committed();
     INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on)
         VALUES (case_id, proof, document, received_on)
         ON CONFLICT ON CONSTRAINT identity_evidence_pkey
@@ -301,7 +303,7 @@ DECLARE
     unguarded text;
 BEGIN
     IF this.state = 'carried_out' THEN
-        RAISE NOTICE USING MESSAGE = format('case %s was carried out already and is carried out again', case_id);
+        PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
     END IF;
     -- A register that cannot be searched must not be certified.
     SELECT code INTO unguarded FROM unnest(this.registers) AS code
@@ -479,7 +481,7 @@ COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
 COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
-    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023';
+    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023, 25000';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
 COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';

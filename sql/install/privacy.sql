@@ -7,5 +7,11 @@ CREATE FUNCTION refuse(sqlstate text, message text, detail text DEFAULT NULL, hi
     AS 'MODULE_PATHNAME', 'ndrs_optout_refuse'
     LANGUAGE C VOLATILE;
 
+CREATE FUNCTION tell(warning boolean, message text, hint text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_tell'
+    LANGUAGE C VOLATILE;
+
 COMMENT ON FUNCTION refuse(text, text, text, text) IS
     'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
+COMMENT ON FUNCTION tell(boolean, text, text) IS
+    'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';

@@ -84,8 +84,8 @@ BEGIN
         PERFORM ndrs_optout.sentry_weakening(this.relation, format('Its %s, for column "%s".', this.loss, this.nhs_number_column));
         PERFORM ndrs_optout.audit('guard weakened', jsonb_build_object('relation', this.relation,
             'column', this.nhs_number_column, 'loss', this.loss));
-        RAISE WARNING USING MESSAGE = format('the guard of table %s was weakened', this.relation),
-            HINT = 'SELECT * FROM ndrs_optout.guard_coverage();';
+        PERFORM ndrs_optout.tell(true, format('the guard of table %s was weakened', this.relation),
+            'SELECT * FROM ndrs_optout.guard_coverage();');
     END LOOP;
 
     FOR this IN

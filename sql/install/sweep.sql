@@ -76,7 +76,7 @@ BEGIN
             AND s.list_fingerprint = fingerprint
         ORDER BY s.sweep_id DESC LIMIT 1;
     IF FOUND THEN
-        RAISE NOTICE USING MESSAGE = format('resuming sweep %s', result.sweep_id);
+        PERFORM ndrs_optout.tell(false, format('resuming sweep %s', result.sweep_id));
     ELSE
         DELETE FROM ndrs_optout.sweep s
             WHERE s.target IS NOT DISTINCT FROM sweep_begin.target AND s.finished_at IS NULL;
@@ -148,10 +148,11 @@ BEGIN
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
             PERFORM ndrs_optout.audit('sweep finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
-            RAISE NOTICE USING MESSAGE = format('sweep %s: patients erased: %s, rows erased: %s', now.sweep_id, total.patients, total.rows_erased);
+            PERFORM ndrs_optout.tell(false, format('sweep %s: patients erased: %s, rows erased: %s',
+                now.sweep_id, total.patients, total.rows_erased));
             IF total.blocked > 0 THEN
-                RAISE WARNING USING MESSAGE = format('patients who could not be erased: %s', total.blocked),
-                    HINT = 'Find them with ndrs_optout.guard_matches(); ndrs_optout.erase() says what stands in the way.';
+                PERFORM ndrs_optout.tell(true, format('patients who could not be erased: %s', total.blocked),
+                    'Find them with ndrs_optout.guard_matches(); ndrs_optout.erase() says what stands in the way.');
             END IF;
             RETURN now;
         END IF;
@@ -200,8 +201,8 @@ BEGIN
 
     IF this.state = 'done' THEN
         this.finished_at := clock_timestamp();
-        RAISE NOTICE USING MESSAGE = format('%s: patients found: %s, rows erased: %s%s', now.relation, this.patients_found,
-            this.rows_erased, CASE WHEN this.rows_encoded > 0 THEN format(', rows encoded: %s', this.rows_encoded) END);
+        PERFORM ndrs_optout.tell(false, format('%s: patients found: %s, rows erased: %s%s', now.relation, this.patients_found,
+            this.rows_erased, CASE WHEN this.rows_encoded > 0 THEN format(', rows encoded: %s', this.rows_encoded) END));
         now.relation := NULL;
         now.patients := NULL;
     END IF;
