@@ -13,17 +13,32 @@ use Test::More;
 
 our @EXPORT = qw(
   $PATIENT $NEIGHBOUR @TEST_NUMBERS
-  random_key key_path write_key new_server install_extension create_registry
+  test_numbers random_key key_path write_key new_server install_extension create_registry
   hold_patient rows_of ready_case case_state reload_and_wait
   try_sql sqlstate refused_with open_session run_in close_session abandon
   start_sql finish_sql wait_until_waiting kill_server);
 
-# Only numbers of the 999 range, which is never issued to anybody.
-our @TEST_NUMBERS = qw(9990000018 9990000026 9990000034 9990000042 9990000050
-  9990000069 9990000077 9990000085 9990000093 9990000107 9990000115);
+our @TEST_NUMBERS = test_numbers(11);
 our ($PATIENT, $NEIGHBOUR) = @TEST_NUMBERS;
 
 $ENV{PGCLIENTENCODING} = 'UTF8';
+
+# The first so many valid numbers of the 999 range, which is never issued to
+# anybody: the tenth digit makes the sum, weighted 10 to 1, a multiple of 11.
+sub test_numbers
+{
+	my ($count) = @_;
+	my @numbers;
+
+	for (my $nine = 999000001; @numbers < $count; $nine++)
+	{
+		my ($sum, $weight) = (0, 10);
+		$sum += $_ * $weight-- foreach split //, $nine;
+		my $check = -$sum % 11;
+		push @numbers, "$nine$check" if $check < 10;
+	}
+	return @numbers;
+}
 
 # ----------------------------------------------------------- server and key
 
@@ -104,25 +119,49 @@ sub reload_and_wait
 	return;
 }
 
+# State and parent of a process, or nothing when there is none
+sub process_state
+{
+	my ($pid) = @_;
+	open my $stat, '<', "/proc/$pid/stat" or return;
+	return (<$stat> // '') =~ /\) (\S) (\d+) [^)]*$/;
+}
+
 # SIGKILL for the whole server, not for the postmaster alone: no process gets
 # the time to say or to write anything more.
 sub kill_server
 {
 	my ($server) = @_;
 	my ($postmaster) = slurp_file($server->data_dir . '/postmaster.pid') =~ /^(\d+)$/m;
-	my @pids = split /\n/,
-	  $server->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+	my @pids;
 
+	# Stopped first, so that it starts no process that would outlive it.
+	kill 'STOP', $postmaster;
+	wait_a_moment(sub { ((process_state($postmaster))[0] // '') eq 'T' })
+	  or die 'the postmaster does not stop';
+	foreach my $pid (map { m{(\d+)$} } glob '/proc/[0-9]*')
+	{
+		push @pids, $pid if ((process_state($pid))[1] // 0) == $postmaster;
+	}
 	$server->kill9;
 	kill 'KILL', @pids;
 
 	# While one of them is there, the next start is refused.
+	wait_a_moment(sub { !kill 0, $postmaster, @pids })
+	  or die 'processes of the server outlive SIGKILL';
+	return;
+}
+
+# Until it is so: false when it never was
+sub wait_a_moment
+{
+	my ($condition) = @_;
 	for (my $try = 0; $try < 10 * $PostgreSQL::Test::Utils::timeout_default; $try++)
 	{
-		return unless kill 0, $postmaster, @pids;
+		return 1 if $condition->();
 		select undef, undef, undef, 0.1;
 	}
-	die 'processes of the server outlive SIGKILL';
+	return 0;
 }
 
 # ----------------------------------------------------------------- registry
