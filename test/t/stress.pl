@@ -5,11 +5,11 @@
 # opt patients out and readmit them, and meanwhile sessions are cancelled and
 # killed, prepared transactions linger, and the whole server dies once.
 #
-# What must hold whenever a case was carried out, until the patient is readmitted:
-# no table that is clean (below) holds a row of the patient.  It is counted in plain
-# SQL, by the digits of the number and by ids that are made from the patient, so
-# that a child is recognised whose parent is gone.  The other way round, the rows
-# of bystanders, whom no officer touches, are all there in the end.
+# What must hold from the moment when a case was carried out until the patient is
+# readmitted: the registers' tables hold no row of the patient.  It is counted in
+# plain SQL, by the digits of the number and by ids that are made from the patient,
+# so that a child is recognised whose parent is gone.  The other way round, the
+# rows of bystanders, whom no officer touches, are all there in the end.
 #
 #   STRESS_SECONDS  how long (by default 40)
 #   STRESS_SEED     repeats what every worker does; not how they meet in time
@@ -18,11 +18,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use Digest::MD5 qw(md5);
-use IPC::Open3 qw(open3);
+use MortalSession;
 use OptoutServer;
 use POSIX qw(_exit WNOHANG);
 use PostgreSQL::Test::Utils;
+use StressedRegistry;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -33,473 +33,44 @@ my $OFFICERS = 3;
 my $AGAIN = "STRESS_SEED=$SEED STRESS_SECONDS=$SECONDS";
 note $AGAIN;
 
-# ------------------------------------------------------------------ patients
-
-# A patient is an index of this array.
-my @NUMBER = (undef, test_numbers(200));
-my $LAST_OWNED = 160;    # an officer's; those behind are bystanders
-my $PER_PATIENT = 1e9;    # ids of patient 7: 7000000000 and up
-my $HOT = 3;    # the first ids of a patient are those that loaders fight for
-
-sub name_of
-{
-	my ($patient) = @_;
-	return 'Zebedee' . (sprintf '%03d', $patient) =~ tr/0-9/a-j/r;
-}
-
-sub is_bystander { return $_[0] > $LAST_OWNED }
-
-# Nobody else makes the same id: the serial holds the worker.
-my ($worker_number, $serial) = (0, 0);
-
-sub new_id
-{
-	my ($patient, $ids) = @_;
-	$serial += $ids // 1;
-	return $patient * $PER_PATIENT + $worker_number * 1e7 + 1e3 + $serial - ($ids // 1);
-}
-
-# -------------------------------------------------------------------- chance
-
-sub pick { return $_[ rand @_ ] }
-sub chance { return rand() < $_[0] }
-
-# A redacted row is written anew, which the guard refuses while the baby is
-# excluded and not yet erased.  So that somebody's turn always comes, an owned
-# baby's mother has a higher number.
-sub mother_of
-{
-	my ($baby) = @_;
-	return is_bystander($baby) ? any_owned() : $baby + 1 + int rand($LAST_OWNED + 1 - $baby);
-}
-
-# What a worker does next depends on its seed and on how many steps it has
-# made, not on how these ended.
-sub seed_step
-{
-	my ($step) = @_;
-	srand unpack 'L', md5($SEED + $worker_number . "/$step");
-	return;
-}
-
-# Some patients are in everybody's way.
-sub any_owned { return 1 + int $LAST_OWNED * rand()**2 }
-sub any_patient { return chance(0.75) ? any_owned() : any_bystander() }
-sub any_bystander { return $LAST_OWNED + 1 + int rand($#NUMBER - $LAST_OWNED) }
-
-# ------------------------------------------------------------------ registry
-
-# registers: whose; type: of the NHS number, if there is one; rejects: a
-# statement fails for one excluded patient.
-my %TABLE = (
-	patient => { registers => ['cancer'], type => 'text', rejects => 1 },
-	visit => { registers => ['cancer'], type => 'bigint' },
-	consult => { registers => ['cancer'], type => 'ndrs_optout.nhs_number', rejects => 1 },
-	birth => { registers => ['cancer'], type => 'text', rejects => 1 },
-	pathology => { registers => ['rare_disease'], type => 'numeric', rejects => 1 },
-	specimen => { registers => [ 'cancer', 'rare_disease' ], type => 'varchar' },
-	tumour => { registers => ['cancer'], parent => 'patient' },
-	regimen => { registers => ['cancer'], parent => 'tumour' },
-	drug => { registers => ['cancer'], parent => 'regimen' },
-	letter => { registers => ['cancer'], parent => 'patient' });
-my @NUMBERED = grep { $TABLE{$_}{type} } sort keys %TABLE;
-my @CHILDREN = grep { $TABLE{$_}{parent} } sort keys %TABLE;
-my @YEARS = 2021 .. 2024;
-my $FULL_WIDTH = join '', map { "\xEF\xBC" . chr(0x90 + $_) } 0 .. 9;
-
-# The digits in a column, without help of the extension
-sub digits
-{
-	my ($column, $type) = @_;
-	return $type =~ /text|varchar/
-	  ? "regexp_replace(translate($column, '$FULL_WIDTH', '0123456789'), '[^0-9]', '', 'g')"
-	  : "lpad($column\:\:text, 10, '0')";
-}
-
-# Columns that can be compared so, with their types
-sub digit_columns
-{
-	my ($table) = @_;
-	my %columns;
-	$columns{nhs_number} = $TABLE{$table}{type} if ($TABLE{$table}{type} // 'ndrs') !~ /ndrs/;
-	$columns{mother_number} = 'text' if $table eq 'birth';
-	return %columns;
-}
-
-sub create_stressed_registry
-{
-	my ($server) = @_;
-	my $columns = 'nhs_number %s, year int, name text';
-	my $sql = join '', map { sprintf "CREATE TABLE $_ (id bigint PRIMARY KEY, $columns);\n", $TABLE{$_}{type} }
-	  grep { $_ ne 'visit' } @NUMBERED;
-
-	$sql .= sprintf "CREATE TABLE visit (id bigint, $columns, PRIMARY KEY (id, year)) PARTITION BY LIST (year);\n",
-	  $TABLE{visit}{type};
-	$sql .= "CREATE TABLE visit_$_ PARTITION OF visit FOR VALUES IN ($_);\n" foreach @YEARS[ 0 .. 2 ];
-	$sql .= q{
-		CREATE TABLE consult_archive (PRIMARY KEY (id)) INHERITS (consult);
-		ALTER TABLE birth ADD mother_number text, ADD mother_name text;
-		CREATE TABLE tumour (id bigint PRIMARY KEY, parent_id bigint NOT NULL REFERENCES patient);
-		CREATE TABLE regimen (id bigint PRIMARY KEY, parent_id bigint NOT NULL REFERENCES tumour);
-		CREATE TABLE drug (id bigint PRIMARY KEY, parent_id bigint REFERENCES regimen ON DELETE RESTRICT);
-		CREATE TABLE letter (id bigint PRIMARY KEY, parent_id bigint);
-		SELECT ndrs_optout.declare_reference('letter', '{parent_id}', 'patient', '{id}');
-
-		SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{cancer}');
-		SELECT ndrs_optout.guard_table('visit', 'nhs_number', '{cancer}', on_match => 'skip');
-		SELECT ndrs_optout.guard_table('consult', 'nhs_number', '{cancer}');
-		SELECT ndrs_optout.guard_table('birth', 'nhs_number', '{cancer}');
-		SELECT ndrs_optout.guard_table('birth', 'mother_number', '{cancer}', on_match => 'redact',
-			redact_columns => '{mother_name}');
-		SELECT ndrs_optout.guard_table('pathology', 'nhs_number', '{rare_disease}', mechanism => 'constraint');
-		SELECT ndrs_optout.guard_table('specimen', 'nhs_number', '{cancer,rare_disease}', on_match => 'skip');
-		CREATE TABLE visit_2024 PARTITION OF visit FOR VALUES IN (2024);
-	};
-	$sql .= "CREATE INDEX ON $_ (parent_id);\n" foreach @CHILDREN;
-	foreach my $table (@NUMBERED)
-	{
-		my %columns = digit_columns($table);
-		$sql .= "CREATE INDEX ON $table ((" . digits($_, $columns{$_}) . "));\n" foreach sort keys %columns;
-	}
-	$sql .= "CREATE INDEX ON $_ (nhs_number);\n" foreach qw(visit consult consult_archive pathology);
-	$sql .= "CREATE INDEX ON $_ (ndrs_optout.nhs_number_or_null(nhs_number));\n" foreach qw(patient birth specimen);
-	$sql .= q{
-		CREATE INDEX ON birth (ndrs_optout.nhs_number_or_null(mother_number));
-		CREATE INDEX ON birth (mother_name);
-
-		CREATE ROLE loader LOGIN;
-		GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO loader;
-		CREATE ROLE officer LOGIN IN ROLE pg_monitor;
-		GRANT SELECT ON ALL TABLES IN SCHEMA public TO officer;
-		GRANT USAGE ON SCHEMA ndrs_optout TO officer;
-		GRANT SELECT ON ndrs_optout.case_progress TO officer;
-		GRANT EXECUTE ON ROUTINE ndrs_optout.open_case, ndrs_optout.record_identity, ndrs_optout.carry_out,
-			ndrs_optout.case_exclude, ndrs_optout.case_certify, ndrs_optout.complete_case,
-			ndrs_optout.exclude, ndrs_optout.readmit, ndrs_optout.erase TO officer;
-		ALTER ROLE officer SET log_min_error_statement = panic;
-	};
-	$server->safe_psql('postgres', $sql);
-	return;
-}
-
-# ------------------------------------------------------------------ sessions
-
-my $server;
+my $server = new_server('stress', settings => q{
+max_prepared_transactions = 50
+deadlock_timeout = 200ms
+track_commit_timestamp = on
+log_statement = none
+log_line_prefix = '%e|%a|'
+});
 my $directory = PostgreSQL::Test::Utils::tempdir();
-my $deadline;    # of the workers
-my %tally;    # what a worker did, and with which end
-
-sub start_session
-{
-	my ($name, $role) = @_;
-	local $ENV{PGAPPNAME} = $name;
-
-	my $pid = open3(my $in, my $out, undef, $server->installed_command('psql'), '-XAtq', '-v', 'VERBOSITY=verbose',
-		'-d', $server->connstr('postgres') . " user=$role options='-c client_min_messages=warning'");
-	$in->autoflush(1);
-	return { name => $name, role => $role, pid => $pid, in => $in, out => $out, questions => 0 };
-}
-
-sub end_session
-{
-	my ($session) = @_;
-	my $pid = delete $session->{pid} // return;
-	close $session->{in};
-	close $session->{out};
-	waitpid $pid, 0;
-	return;
-}
-
-# The session, connected (again) if need be
-sub alive
-{
-	my ($session) = @_;
-	until ($session->{pid})
-	{
-		die "no connection\n" if time > $deadline + 60;
-		%$session = %{ start_session($session->{name}, $session->{role}) };
-		my ($state) = ask($session, 'SELECT 1');
-		sleep 0.1 if $state ne '';
-	}
-	return $session;
-}
-
-sub start_asking
-{
-	my ($session, $sql) = @_;
-	my $end = $sql =~ /^\\/ ? '' : ';';
-	$session->{questions}++;
-	print { $session->{in} } "$sql$end\n\\echo . $session->{questions}\n";
-	return;
-}
-
-# SQLSTATE ('' for success, 'lost' for a session that was ended), rows that begin with "= "
-sub answer
-{
-	my ($session) = @_;
-	my ($state, $fatal, $ended, @rows) = ('', '57P01', 1);
-
-	$session->{messages} = '';
-	while (defined(my $line = readline $session->{out}))
-	{
-		$ended = 0, last if $line eq ". $session->{questions}\n";
-		$session->{messages} .= $line;
-		push @rows, $1 if $line =~ /^= (.*)$/;
-		$state ||= $1 if $line =~ /^ERROR:  ([0-9A-Z]{5}):/;
-		$fatal = $1 if $line =~ /^(?:FATAL|PANIC):  ([0-9A-Z]{5}):/;
-	}
-	if ($ended)
-	{
-		end_session($session);
-		$state = $fatal =~ /^57P0/ ? 'lost' : $fatal;
-	}
-	$tally{$state}++ if $state;
-	return ($state, @rows);
-}
-
-sub ask
-{
-	my ($session, $sql) = @_;
-	return 'lost' unless $session->{pid};
-	start_asking($session, $sql);
-	return answer($session);
-}
-
-# What can happen to anybody: a conflict, a deadlock, a timeout, chaos
-my %FATE = map { $_ => 1 } qw(40001 40P01 55P03 57014 lost);
-
-# Any other SQLSTATE fails the test.
-sub check_state
-{
-	my ($session, $state, @allowed) = @_;
-	die "unexpected in $session->{name}: $session->{messages}\n"
-	  unless $state eq '' || $FATE{$state} || grep { $_ eq $state } @allowed;
-	return;
-}
-
-# Ask again and again, whatever its fate, until it succeeds or ends in one of
-# these states.
-sub insist
-{
-	my ($session, $sql, @allowed) = @_;
-	while (time < $deadline + 60)
-	{
-		my ($state, @rows) = ask(alive($session), $sql);
-		check_state($session, $state, @allowed);
-		return ($state, @rows) unless $FATE{$state};
-		sleep 0.05;
-	}
-	die "no success: $session->{messages}\n";
-}
+my $deadline;    # when workers begin nothing more
+my $worker = 0;    # which one this process is; 0: none
 
 # ------------------------------------------------------------------- loaders
 
-# What the transaction at hand wrote of bystanders: "table<tab>id"
-my @written;
 my $ledger;
 
-# The columns of a row, as COPY and VALUES take them
-sub row
-{
-	my ($table, $patient, %column) = @_;
-	my $id = $column{id} // new_id($patient);
-	my $number = $NUMBER[$patient];
-	my @row = ($id, written_form($TABLE{$table}{type}, $number), $column{year} // pick(@YEARS), name_of($patient));
-
-	if ($table eq 'birth')
-	{
-		my $mother = mother_of($patient);
-		push @row, written_form('text', $NUMBER[$mother]), name_of($mother);
-	}
-	push @written, "$table\t$id" if is_bystander($patient);
-	return \@row;
-}
-
-sub written_form
-{
-	my ($type, $number) = @_;
-	return $number if $type !~ /text|varchar/ || chance(0.5);
-	my $separator = pick(' ', '-', "\xC2\xA0");
-	return pick($number =~ s/^(...)(...)/$1$separator$2$separator/r,
-		$number =~ s/(\d)/substr $FULL_WIDTH, 3 * $1, 3/ger, " $number");
-}
-
-sub rows
-{
-	my ($table, $count, %column) = @_;
-	my $owned = $TABLE{$table}{rejects} ? int rand 3 : $count;
-	return map { row($table, $_ <= $owned ? any_patient() : any_bystander(), %column) } 1 .. $count;
-}
-
-# With a type for the number, when the table is not to give it
-sub values_of
-{
-	my ($type, @rows) = @_;
-	my $cast = $type ? "::$type" : '';
-	return 'VALUES ' . join ', ', map {
-		my ($id, $number, $year, @names) = @$_;
-		"($id, '$number'$cast, $year, " . join(', ', map { "'$_'" } @names) . ')'
-	} @rows;
-}
-
-sub range_of
-{
-	my ($patient, $column) = @_;
-	return sprintf '%s BETWEEN %d AND %d', $column // 'id', $patient * $PER_PATIENT, ($patient + 1) * $PER_PATIENT - 1;
-}
-
-# Into a partition or a child directly, or from the top: (table, columns of its rows)
-sub entrance
-{
-	my ($table) = @_;
-	my $year = pick(@YEARS);
-	return ("visit_$year", year => $year) if $table eq 'visit' && chance(0.4);
-	return ('consult_archive') if $table eq 'consult' && chance(0.4);
-	return ($table);
-}
-
-sub insert
-{
-	my $table = pick(@NUMBERED);
-	my ($into, %column) = entrance($table);
-	return "INSERT INTO $into " . values_of('', rows($table, pick(1, 1, 1 + rand 20), %column));
-}
-
-# Slowly, a row at a time
-sub insert_select
-{
-	my $table = pick(grep { $_ ne 'consult' } @NUMBERED);
-	my ($into, %column) = entrance($table);
-	return "INSERT INTO $into SELECT * FROM ("
-	  . values_of($TABLE{$table}{type}, rows($table, 1 + rand 30, %column))
-	  . ') AS v WHERE pg_sleep(0.003) IS NOT NULL';
-}
-
-sub write_batch
-{
-	my ($name, @rows) = @_;
-	my $path = "$directory/$name.$worker_number";
-	open my $file, '>', $path or die "open $path: $!";
-	print {$file} map { join("\t", @$_) . "\n" } @rows;
-	close $file or die "close $path: $!";
-	return $path;
-}
-
-sub copy
-{
-	my $table = pick(@NUMBERED);
-	my ($into, %column) = entrance($table);
-	my @rows = rows($table, chance(0.1) ? 1000 + rand 2000 : 5 + rand 100, %column);
-	my $second = write_batch('second', splice @rows, @rows / 2);
-	my $first = write_batch('first', @rows);
-	my $pause = pick(0, 0, 0.1, 0.3);
-	return "\\copy $into FROM PROGRAM 'cat $first; sleep $pause; cat $second'";
-}
-
-# Rows that others want as well
-sub hot_rows
-{
-	my ($table) = @_;
-	my %rows = map { $_ * $PER_PATIENT + int rand $HOT => $_ } map { any_patient() } 1 .. 1 + rand 3;
-	return map { row($table, $rows{$_}, id => $_) } sort keys %rows;
-}
-
-sub upsert
-{
-	my $table = pick(qw(patient specimen));
-	return "INSERT INTO $table " . values_of('', hot_rows($table))
-	  . ' ON CONFLICT (id) DO UPDATE SET nhs_number = excluded.nhs_number, name = excluded.name';
-}
-
-sub merge
-{
-	my $table = pick(qw(patient specimen pathology));
-	return "MERGE INTO $table AS t USING (" . values_of($TABLE{$table}{type}, hot_rows($table))
-	  . ') AS s (id, nhs_number, year, name) ON t.id = s.id'
-	  . ' WHEN MATCHED THEN UPDATE SET nhs_number = s.nhs_number, name = s.name'
-	  . ' WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.nhs_number, s.year, s.name)';
-}
-
-# A row turns out to be another patient's.  One that letters may refer to does not:
-# a reference that the schema does not know, the schema cannot keep.
-sub change_number
-{
-	my $table = pick(@NUMBERED);
-	my ($to, $from) = sort { $a <=> $b } any_owned(), any_owned();
-	my $hot = $table eq 'patient' ? 'AND id % 1000000000 < ' . $HOT : '';
-	return sprintf q{UPDATE %s SET id = %d, nhs_number = '%s', name = '%s'
-		WHERE id = (SELECT id FROM %s WHERE %s %s ORDER BY id DESC LIMIT 1)},
-	  $table, new_id($to), written_form($TABLE{$table}{type}, $NUMBER[$to]), name_of($to), $table, range_of($from), $hot;
-}
-
-sub change_mother
-{
-	my $baby = any_patient();
-	my $mother = mother_of($baby);
-	return sprintf q{UPDATE birth SET mother_number = '%s', mother_name = '%s' WHERE id IN
-		(SELECT id FROM birth WHERE %s ORDER BY id DESC LIMIT 2)},
-	  written_form('text', $NUMBER[$mother]), name_of($mother), range_of($baby);
-}
-
-# From partition to partition
-sub change_year
-{
-	return sprintf q{UPDATE visit SET year = 2021 + (year - 2020) %% 4 WHERE id IN
-		(SELECT id FROM visit WHERE %s ORDER BY id DESC LIMIT 3)}, range_of(any_patient());
-}
-
-# A patient with everything below.  Nothing but the transaction ties the letter to
-# its patient, so it may come first.
-sub family
-{
-	my $patient = any_patient();
-	my %id = map { $_ => new_id($patient) } 'patient', @CHILDREN;
-	my ($letter, @down) = map {
-		push @written, "$_\t$id{$_}" if is_bystander($patient);
-		"INSERT INTO $_ VALUES ($id{$_}, $id{ $TABLE{$_}{parent} })"
-	} qw(letter tumour regimen drug);
-	unshift @down, 'INSERT INTO patient ' . values_of('', row('patient', $patient, id => $id{patient}));
-	return chance(0.5) ? ($letter, @down) : (@down, $letter);
-}
-
-# Children of what is there.  The loader must see to it itself that a letter's
-# patient does not go meanwhile.
-sub children
-{
-	my $table = pick(@CHILDREN);
-	my $patient = any_patient();
-	return sprintf q{INSERT INTO %s SELECT %d + row_number() OVER (), id FROM
-		(SELECT id FROM %s WHERE %s AND id %% 1000000000 >= %d ORDER BY id DESC LIMIT 3 %s) AS p RETURNING '= %s' || E'\t' || id},
-	  $table, new_id($patient, 10), $TABLE{$table}{parent}, range_of($patient),
-	  $table eq 'letter' ? ($HOT, 'FOR KEY SHARE') : (0, ''), $table;
-}
-
-my @STATEMENTS = (
-	\&insert, \&insert, \&insert_select, \&copy, \&copy, \&upsert, \&merge,
-	\&change_number, \&change_mother, \&change_year, \&children, \&children);
-
 # ND001: excluded; 23503: the parent is gone; 23505: another loader has the id
-my @REFUSED = qw(ND001 23503 23505);
-
-sub write_something
+sub write_rows
 {
 	my ($session, @statements) = @_;
 	foreach my $statement (@statements)
 	{
 		my ($state, @rows) = ask($session, $statement);
-		check_state($session, $state, @REFUSED);
+		check_state($session, $state, qw(ND001 23503 23505));
 		return $state if $state ne '';
-		push @written, grep { /\t(\d+)/ && is_bystander(int $1 / $PER_PATIENT) } @rows;
+		push @WRITTEN, grep { /\t(\d+)/ && is_bystander(int $1 / $PER_PATIENT) } @rows;
 	}
 	return '';
 }
 
-# What was written is there ("c"), or may be ("u").
-sub note_written
+# After the end of a transaction that should commit: its rows are there ("c"), or
+# nobody knows ("u").
+sub note_rows
 {
-	my ($fate) = @_;
-	print {$ledger} "$fate\t$_\n" foreach @written;
-	$tally{committed}++ if $fate eq 'c';
+	my ($state) = @_;
+	return if $state ne '' && $state ne 'lost';
+	my $fate = $state eq '' ? 'c' : 'u';
+	print {$ledger} "$fate\t$_\n" foreach @WRITTEN;
+	$TALLY{committed}++ if $state eq '';
 	return;
 }
 
@@ -507,35 +78,34 @@ sub loader_step
 {
 	my ($session, $step) = @_;
 	alive($session);
-	@written = ();
+	@WRITTEN = ();
 
 	if (chance(0.2))
 	{
-		my $state = write_something($session, pick(@STATEMENTS)->());
-		note_written($state eq '' ? 'c' : 'u') if $state eq '' || $state eq 'lost';
+		note_rows(write_rows($session, any_statement($directory)));
 		return;
 	}
 
-	ask($session, 'BEGIN ISOLATION LEVEL ' . pick('READ COMMITTED', 'READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'));
+	my $isolation = pick('READ COMMITTED', 'READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
+	return roll_back($session) unless succeeds($session, "BEGIN ISOLATION LEVEL $isolation");
 	foreach (1 .. 1 + rand 4)
 	{
-		my $savepoint = chance(0.4);
-		my @before = @written;
-		ask($session, 'SAVEPOINT s') if $savepoint;
-		my $state = write_something($session, chance(0.2) ? family() : pick(@STATEMENTS)->());
-		return if $state eq 'lost';
+		my ($savepoint, $undo) = (chance(0.4), chance(0.3));
+		my @before = @WRITTEN;
+		return roll_back($session) if $savepoint && !succeeds($session, 'SAVEPOINT s');
+
+		my $state = write_rows($session, chance(0.2) ? family() : any_statement($directory));
 		if ($savepoint)
 		{
-			my $undo = $state ne '' || chance(0.3);
-			check_state($session, ask($session, $undo ? 'ROLLBACK TO s' : 'RELEASE s'));
-			@written = @before if $undo;
+			$undo = 1 if $state ne '';
+			return roll_back($session) unless succeeds($session, $undo ? 'ROLLBACK TO s' : 'RELEASE s');
+			@WRITTEN = @before if $undo;
 		}
 		elsif ($state ne '')
 		{
-			check_state($session, ask($session, 'ROLLBACK'));
-			return;
+			return roll_back($session);
 		}
-		sleep pick(0, 0, rand 0.05, rand 0.3);
+		sleep pick(0, 0, 0, rand 0.03, rand 0.2);
 	}
 	end_transaction($session, $step);
 	return;
@@ -545,36 +115,29 @@ sub loader_step
 sub end_transaction
 {
 	my ($session, $step) = @_;
-	my $how = pick(('COMMIT') x 7, 'ROLLBACK', 'PREPARE', 'PREPARE');
+	my $how = pick(('COMMIT') x 8, 'ROLLBACK', 'PREPARE');
 	my $commits = $how eq 'COMMIT' || $how eq 'PREPARE' && chance(0.6);
-	my $name = join '_', $worker_number, $step, $commits ? 'commit' : 'rollback';
+	my $name = join '_', $worker, $step, $commits ? 'commit' : 'rollback';
 
 	my ($state) = ask($session, $how eq 'PREPARE' ? "PREPARE TRANSACTION '$name'" : $how);
 	check_state($session, $state);
-	$tally{prepared}++ if $how eq 'PREPARE' && $state eq '';
-	note_written($state eq '' ? 'c' : 'u') if $commits && ($state eq '' || $state eq 'lost');
-	check_state($session, ask($session, 'ROLLBACK')) if $state ne '' && $state ne 'lost';
+	$TALLY{prepared}++ if $how eq 'PREPARE' && $state eq '';
+	note_rows($state) if $commits;
+	roll_back($session) if $state ne '';
 	return;
 }
 
 # ------------------------------------------------------------------ officers
 
-# Of each patient of this officer: registers => those that it is surely excluded
-# from; clean => tables that may hold no row of it; cases => those that are open.
+# Of each patient of this officer: registers => that it is surely excluded from;
+# clean => tables that may hold no row of it; cases => its open ones
 my %held;
 
-sub covers
+# Tables that serve one of these registers
+sub tables_of
 {
-	my ($some, @of) = @_;
-	my %these = map { $_ => 1 } @of;
-	return !grep { !$these{$_} } @$some;
-}
-
-sub touches
-{
-	my ($some, @of) = @_;
-	my %these = map { $_ => 1 } @of;
-	return grep { $these{$_} } @$some;
+	my %these = map { $_ => 1 } @_;
+	return grep { grep { $these{$_} } @{ $TABLE{$_}{registers} } } sort keys %TABLE;
 }
 
 # The recount
@@ -584,7 +147,7 @@ sub leftovers_sql
 	my %columns = digit_columns($table);
 	my $numbers = join ', ', map { "'$NUMBER[$_]'" } @patients;
 	my $names = join ', ', map { "'" . name_of($_) . "'" } @patients;
-	my @conditions = @patients == 1 ? range_of(@patients) : 'id / 1000000000 IN (' . join(', ', @patients) . ')';
+	my @conditions = @patients == 1 ? range_of(@patients) : "id / $PER_PATIENT IN (" . join(', ', @patients) . ')';
 
 	push @conditions, map { digits($_, $columns{$_}) . " IN ($numbers)" } sort keys %columns;
 	push @conditions, "mother_name IN ($names)" if $table eq 'birth';
@@ -599,7 +162,7 @@ sub recount
 	return unless @tables;
 	my (undef, @rows) = insist($session, join ' UNION ALL ', map { leftovers_sql($_, $patient) } @tables);
 	die join("\n", "rows of excluded patient $patient are there $when at " . gmtime . ':', @rows) . "\n" if @rows;
-	$tally{recounts}++;
+	$TALLY{recounts}++;
 	return;
 }
 
@@ -614,9 +177,9 @@ sub readmit
 {
 	my ($session, $patient, @registers) = @_;
 	delete $held{$patient}{registers}{$_} foreach @registers;
-	delete $held{$patient}{clean}{$_} foreach grep { touches($TABLE{$_}{registers}, @registers) } keys %TABLE;
+	delete $held{$patient}{clean}{$_} foreach tables_of(@registers);
 	insist($session, sprintf q{SELECT ndrs_optout.readmit('%s', '{%s}')}, $NUMBER[$patient], join ',', @registers);
-	$tally{readmitted}++;
+	$TALLY{readmitted}++;
 	return;
 }
 
@@ -655,14 +218,14 @@ sub carry_out
 		check_state($sessions[$_], $states[$_]) foreach 0 .. $#states;
 		$done = !grep { $_ ne '' } @states;
 	}
-	$tally{carried_out}++;
+	$TALLY{carried_out}++;
 
 	excluded_from($patient, split /,/, $registers);
-	foreach my $table (keys %TABLE)
+	foreach my $table (tables_of(split /,/, $registers))
 	{
-		my $of = $TABLE{$table}{registers};
-		$held{$patient}{clean}{$table} = 1
-		  if touches($of, split /,/, $registers) && covers($of, keys %{ $held{$patient}{registers} });
+		# What serves another register too is kept.
+		next if grep { !$held{$patient}{registers}{$_} } @{ $TABLE{$table}{registers} };
+		$held{$patient}{clean}{$table} = 1;
 	}
 	recount($sessions[0], $patient, "after carry_out of case $case");
 	return 1;
@@ -672,10 +235,10 @@ sub opt_out
 {
 	my ($session, $other, $patient, @registers) = @_;
 	my $case = case_for($session, $patient, @registers);
-	carry_out($case, $patient, $session, chance(0.2) ? $other : ()) or return;
+	my ($together, $too_late) = (chance(0.2), chance(0.1));
+	carry_out($case, $patient, $session, $together ? $other : ()) or return;
 
 	# Whoever is readmitted before the letter gets none, and the case stays open.
-	my $too_late = chance(0.1);
 	readmit($session, $patient, qw(cancer rare_disease)) if $too_late;
 	my ($state) = insist($session, "SELECT ndrs_optout.complete_case($case)", $too_late ? 'ND021' : ());
 	die "case $case was completed although its patient was readmitted\n" if $too_late && $state eq '';
@@ -689,11 +252,10 @@ sub exclude_under_a_copy
 	my ($session, $patient) = @_;
 	my $table = pick(qw(visit consult pathology));
 	my ($register) = @{ $TABLE{$table}{registers} };
-	my $copier = alive({ name => "copier_$worker_number", role => 'loader' });
-	my $go = "$directory/go.$worker_number";
-	my ($first, $second) = (
-		write_batch('first', map { row($table, any_bystander(), year => 2022) } 1 .. 1500),
-		write_batch('second', map { row($table, $patient, year => 2022) } 1 .. 3));
+	my $copier = alive(new_session($server, "copier_$worker", 'loader'));
+	my $go = "$directory/go.$worker";
+	my $first = write_batch("$directory/first.$worker", map { row($table, any_bystander(), year => 2) } 1 .. 1500);
+	my $second = write_batch("$directory/second.$worker", map { row($table, $patient, year => 2) } 1 .. 3);
 
 	unlink $go;
 	ask($copier, 'BEGIN');
@@ -712,10 +274,9 @@ sub exclude_under_a_copy
 
 	my ($state) = answer($copier);
 	check_state($copier, $state, 'ND001');
-	my (undef, @rows) = ask($copier, "SELECT '= ' || id FROM $table WHERE " . range_of($patient)
-		  . " AND id % 1000000000 / 10000000 = $worker_number") if $state eq '';
+	my (undef, @rows) = $state eq '' ? ask($copier, "SELECT '= ' || id FROM $table WHERE " . rows_written_here($patient)) : ();
 	die "a COPY into $table brought in patient $patient, who had been excluded: @rows\n" if @rows;
-	$tally{excluded_under_a_copy}++ if $state eq '' || $state eq 'ND001';
+	$TALLY{excluded_under_a_copy}++ if $state eq '' || $state eq 'ND001';
 	end_session($copier);
 	return;
 }
@@ -725,11 +286,11 @@ sub erase_by_itself
 {
 	my ($session, $patient, @registers) = @_;
 	my $registers = join ',', @registers;
-	ask(alive($session), 'BEGIN ISOLATION LEVEL ' . pick('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'));
+	my $isolation = pick('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
+	return roll_back($session) unless succeeds(alive($session), "BEGIN ISOLATION LEVEL $isolation");
 	my ($state) = ask($session, "SELECT FROM ndrs_optout.erase('$NUMBER[$patient]', '{$registers}')");
 	check_state($session, $state, 'ND030');
-	($state) = ask($session, pick('COMMIT', 'COMMIT', 'ROLLBACK'));
-	check_state($session, $state);
+	roll_back($session) unless succeeds($session, pick('COMMIT', 'COMMIT', 'ROLLBACK'));
 	return;
 }
 
@@ -766,7 +327,7 @@ sub finish_prepared
 		my $how = $name =~ /commit/ ? 'COMMIT' : 'ROLLBACK';
 		my ($state) = ask($session, "$how PREPARED '$name'");
 		check_state($session, $state, '42704', '55000');
-		$tally{finished}++ if $state eq '';
+		$TALLY{finished}++ if $state eq '';
 	}
 	return;
 }
@@ -775,7 +336,7 @@ sub chaos_step
 {
 	my ($session) = @_;
 	alive($session);
-	finish_prepared($session, 0.3);
+	finish_prepared($session, 0.5);
 	my $how = pick(('pg_terminate_backend', 'pg_cancel_backend'), (undef) x 8);
 	my $victim = chance(0.5) ? 'loader_' . int rand $LOADERS : 'officer_' . int rand $OFFICERS;
 	ask($session, "SELECT $how(pid) FROM pg_stat_activity WHERE application_name = '$victim'") if $how;
@@ -799,7 +360,7 @@ END
 sub start_worker
 {
 	my ($step) = @_;
-	$worker_number++;
+	$worker++;
 	my $pid = fork // die "fork: $!";
 	if ($pid)
 	{
@@ -807,19 +368,19 @@ sub start_worker
 		return;
 	}
 
-	open $ledger, '>', "$directory/ledger.$worker_number" or _exit(2);
+	open $ledger, '>', "$directory/ledger.$worker" or _exit(2);
 	my $steps = 0;
 	my $done = eval {
 		until (time > $deadline || -e "$directory/stop" || getppid != $parent)
 		{
-			seed_step($steps++);
+			begin_step($SEED, $worker, ++$steps);
 			$step->($steps);
 		}
 		1;
 	};
-	open my $report, '>', "$directory/report.$worker_number" or _exit(2);
-	print {$report} 'failed: ', "worker $worker_number, step $steps: $@" =~ s/\n(?=.)/ | /gr, "\n" unless $done;
-	print {$report} "tally: $tally{$_} $_\n" foreach keys %tally;
+	open my $report, '>', "$directory/report.$worker" or _exit(2);
+	print {$report} 'failed: ', "worker $worker, step $steps: $@" =~ s/\n(?=.)/ | /gr, "\n" unless $done;
+	print {$report} "tally: $TALLY{$_} $_\n" foreach keys %TALLY;
 	foreach my $patient (keys %held)
 	{
 		my @parts = map { join ',', keys %{ $held{$patient}{$_} // {} } } qw(registers clean cases);
@@ -853,30 +414,24 @@ sub shows_patient
 
 # ------------------------------------------------------------------ the test
 
-$server = new_server('stress', settings => q{
-max_prepared_transactions = 50
-deadlock_timeout = 200ms
-track_commit_timestamp = on
-log_statement = none
-log_line_prefix = '%e|%a|'
-});
 install_extension($server);
 create_stressed_registry($server);
 
 $SIG{PIPE} = 'IGNORE';    # a session may be lost
 $deadline = time + $SECONDS;
+give_up_at($deadline + 60);
 foreach my $number (0 .. $LOADERS - 1)
 {
-	my $session = { name => "loader_$number", role => 'loader' };
+	my $session = new_session($server, "loader_$number", 'loader');
 	start_worker(sub { loader_step($session, @_) });
 }
 foreach my $number (0 .. $OFFICERS - 1)
 {
-	my ($session, $other) = map { { name => $_, role => 'officer' } } "officer_$number", "officer_${number}_again";
+	my ($session, $other) = map { new_session($server, $_, 'officer') } "officer_$number", "other_officer_$number";
 	my @patients = grep { $_ % $OFFICERS == $number } 1 .. $LAST_OWNED;
 	start_worker(sub { officer_step($session, $other, @patients) });
 }
-$chaos = { name => 'chaos', role => $server->safe_psql('postgres', 'SELECT current_user') };
+$chaos = new_session($server, 'chaos', $server->safe_psql('postgres', 'SELECT current_user'));
 start_worker(sub { chaos_step($chaos) });
 
 wait_for_workers($deadline - $SECONDS / 2);
@@ -891,7 +446,7 @@ my @failed;
 foreach my $line (map { split /\n/, slurp_file($_) } glob "$directory/report.*")
 {
 	push @failed, $1 if $line =~ /^failed: (.*)/;
-	$tally{$2} += $1 if $line =~ /^tally: (\d+) (.*)/;
+	$TALLY{$2} += $1 if $line =~ /^tally: (\d+) (.*)/;
 	my ($patient, %these) = $line =~ /^held:(\d+):/ or next;
 	@these{qw(registers clean cases)} = (split /:/, $line, -1)[ 2 .. 4 ];
 	$held{$patient}{$_} = { map { $_ => 1 } split /,/, $these{$_} } foreach keys %these;
@@ -900,14 +455,15 @@ is(join("\n", @failed), '', "no worker met anything that may not be ($AGAIN)");
 
 # What was left in the middle comes to its end.
 $deadline = time + 120;
+give_up_at($deadline);
 finish_prepared(alive($chaos), 1);
-my $officer = alive({ name => 'last_officer', role => 'officer' });
+my $officer = new_session($server, 'last_officer', 'officer');
 my $ended = eval {
 	foreach my $patient (sort { $a <=> $b } keys %held)
 	{
-		my %this = %{ $held{$patient} };
-		case_for($officer, $patient, 'cancer') if $this{registers}{cancer} && !$this{clean}{birth};
-		carry_out($_, $patient, $officer) or die "case $_: $officer->{messages}\n" foreach sort keys %{ $this{cases} };
+		my $this = $held{$patient};
+		case_for($officer, $patient, 'cancer') if $this->{registers}{cancer} && !$this->{clean}{birth};
+		carry_out($_, $patient, $officer) or die "case $_: $officer->{messages}\n" foreach sort keys %{ $this->{cases} };
 	}
 	1;
 };
@@ -941,19 +497,19 @@ my (%shown, $state, $name);
 foreach my $line (split /\n/, slurp_file($server->logfile))
 {
 	($state, $name) = ($1, $2) if $line =~ /^(\w{5})\|([^|]*)\|/;
+	$shown{crash} //= $line if $line =~ /PANIC|TRAP|terminated by signal/;
 	next if $state !~ /^ND/ && ($name =~ /^(loader|copier)/ || $state eq '40P01');
 	$shown{$state} //= $line if shows_patient($line);
-	$shown{crash} //= $line if $line =~ /PANIC|TRAP|terminated by signal/;
 }
 is(join(' ', sort keys %shown), '22P02', "the log shows no patient but that of the control ($AGAIN)")
   or diag(explain \%shown);
 
-$tally{skipped} = $server->safe_psql('postgres', 'SELECT sum(rows_skipped) FROM ndrs_optout.guard_count');
-note "$_: $tally{$_}" foreach sort keys %tally;
+$TALLY{skipped} = $server->safe_psql('postgres', 'SELECT coalesce(sum(rows_skipped), 0) FROM ndrs_optout.guard_count');
+note "$_: $TALLY{$_}" foreach sort keys %TALLY;
 my %at_least = (
 	committed => 50, prepared => 2, finished => 2, carried_out => 10, recounts => 10, readmitted => 2,
 	excluded_under_a_copy => 1, ND001 => 20, skipped => 20, lost => 2);
-cmp_ok($tally{$_} // 0, '>=', $at_least{$_}, "enough was going on: $_ ($AGAIN)") foreach sort keys %at_least;
+cmp_ok($TALLY{$_} // 0, '>=', $at_least{$_}, "enough was going on: $_ ($AGAIN)") foreach sort keys %at_least;
 
 SKIP:
 {
