@@ -281,7 +281,8 @@ sub copy
 sub hot_rows
 {
 	my ($table) = @_;
-	my %rows = map { $_ * $PER_PATIENT + int rand $HOT => $_ } map { any_patient() } 1 .. 1 + rand 3;
+	my @patients = map { chance(0.8) ? 1 + int rand 8 : any_bystander() } 1 .. 1 + rand 4;
+	my %rows = map { $_ * $PER_PATIENT + int rand $HOT => $_ } @patients;
 	my @ids = sort keys %rows;
 	@ids = reverse @ids if chance(0.5);    # a deadlock needs two orders
 	return map { row($table, $rows{$_}, id => $_) } @ids;
