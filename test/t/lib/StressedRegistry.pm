@@ -281,7 +281,7 @@ sub copy
 sub hot_rows
 {
 	my ($table) = @_;
-	my @patients = map { chance(0.8) ? 1 + int rand 8 : any_bystander() } 1 .. 1 + rand 4;
+	my @patients = map { chance(0.4) ? any_owned() : $#NUMBER - int rand 4 } 1 .. 1 + rand 5;
 	my %rows = map { $_ * $PER_PATIENT + int rand $HOT => $_ } @patients;
 	my @ids = sort keys %rows;
 	@ids = reverse @ids if chance(0.5);    # a deadlock needs two orders
