@@ -216,16 +216,34 @@ run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
 /*
  * Change rows with the rights of their table's owner: triggers run as their
  * owner then, and not as the owner of the extension, who is a superuser as a
- * rule.  The parameter is the batches; returns counts, or nothing.
+ * rule.  The parameter of the command is the batches; returns counts, or nothing.
+ * Guards spare the tables given while it runs (guard.c).
  */
 Datum
 ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 {
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
 	Datum		values[] = {PG_GETARG_DATUM(2)};
-	bool		isnull;
-	Datum		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-								1, types, values, NULL, INT8ARRAYOID, &isnull);
+	ArrayType  *tables = PG_GETARG_ARRAYTYPE_P(3);
+	const Oid  *spared = (const Oid *) ARR_DATA_PTR(tables);
+	int			nspared = ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables));
+	bool		isnull = true;
+	Datum		result = (Datum) 0;
+
+	if (array_contains_nulls(tables))
+		elog(ERROR, "unexpected null among the tables of an erasure");
+
+	ndrs_guard_spare(&spared, &nspared);
+	PG_TRY();
+	{
+		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						1, types, values, NULL, INT8ARRAYOID, &isnull);
+	}
+	PG_FINALLY();
+	{
+		ndrs_guard_spare(&spared, &nspared);
+	}
+	PG_END_TRY();
 
 	if (isnull)
 		PG_RETURN_NULL();

@@ -113,6 +113,10 @@ typedef struct Tally
 
 static List *tallies = NIL;		/* in TopTransactionContext */
 
+/* Tables in which the erasure is changing rows */
+static const Oid *spared = NULL;
+static int	nspared = 0;
+
 /* Columns of table guard_tally */
 enum
 {
@@ -204,6 +208,40 @@ reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 			break;
 	}
 	elog(ERROR, "guard refused a row for no reason");
+}
+
+/*
+ * The erasure changes rows that stay: it redacts a number, or a foreign key sets
+ * its columns to NULL.  That brings nothing in, and must not fail because the
+ * row has another number, of somebody who is excluded and not yet erased, or one
+ * that cannot be read.  The trigger spares UPDATE only.  The backstop cannot tell
+ * it from an INSERT; but only triggers of the tables' owners run meanwhile.
+ */
+static bool
+is_spared(Oid relid)
+{
+	for (int i = 0; i < nspared; i++)
+	{
+		if (spared[i] == relid)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Spare these tables from now on; the caller puts the old ones back, also after
+ * an error.
+ */
+void
+ndrs_guard_spare(const Oid **relids, int *nrelids)
+{
+	const Oid  *old = spared;
+	int			nold = nspared;
+
+	spared = *relids;
+	nspared = *nrelids;
+	*relids = old;
+	*nrelids = nold;
 }
 
 static Tally *
@@ -474,8 +512,10 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	bool		updating;
+	bool		has_number;
 	Guard	   *guard;
 	GuardFinding finding;
+	GuardAction action;
 	NhsNumber	number;
 	NhsNumberForm form;
 	EncodedNhsNumber encoded;
@@ -503,16 +543,21 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	value = slot_getattr(updating ? trigdata->tg_newslot : trigdata->tg_trigslot,
 						 guard->attnum, &isnull);
 	finding = examine(guard, value, isnull, &number, &form);
+	action = guard->action[finding];
+	if (updating && action != GUARD_REDACT &&
+		is_spared(RelationGetRelid(trigdata->tg_relation)))
+		action = GUARD_ALLOW;
 
-	switch (guard->action[finding])
+	switch (action)
 	{
 		case GUARD_ALLOW:
-			if (finding == GUARD_NOT_EXCLUDED)
+			has_number = form == NHS_NUMBER_VALID && !nhs_number_is_placeholder(number);
+			if (has_number)
 				ndrs_encode(number, &encoded);
-			else if (!updating)
+			if (finding != GUARD_NOT_EXCLUDED && !updating)
 				count_row(guard->target, finding, GUARD_ALLOW);
 			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), false,
-						   finding == GUARD_NOT_EXCLUDED ? &encoded : NULL);
+						   has_number ? &encoded : NULL);
 			break;
 		case GUARD_REDACT:
 			count_row(guard->target, finding, GUARD_REDACT);
@@ -667,7 +712,7 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	 * A partition that was made after its parent was guarded has a validated
 	 * constraint, which pg_dump brings before the data and our tables.
 	 */
-	if (ndrs_before_restore())
+	if (ndrs_before_restore() || is_spared(relid))
 		PG_RETURN_BOOL(true);
 
 	guard = expression_guard(fcinfo, 2);

@@ -53,6 +53,7 @@ extern bool ndrs_excluded_from_all(ExclusionList **lists, int nlists,
 
 /* guard.c */
 extern void ndrs_guard_init(void);
+extern void ndrs_guard_spare(const Oid **relids, int *nrelids);
 
 /* sentry.c */
 extern void ndrs_sentry_init(void);

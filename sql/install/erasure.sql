@@ -172,7 +172,8 @@ AS $$
         ndrs_optout.erasure_walk(ndrs_optout.checked_patient(number), ndrs_optout.checked_registers(registers), false))
 $$;
 
-CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[]) RETURNS bigint[]
+CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[], spared regclass[] DEFAULT '{}')
+    RETURNS bigint[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_run'
     LANGUAGE C VOLATILE STRICT;
 
@@ -290,7 +291,8 @@ BEGIN
 
         -- The server's own message would name the key that is in the way.
         BEGIN
-            deleted := ndrs_optout.erasure_run(part.owner, part.command, batches);
+            deleted := ndrs_optout.erasure_run(part.owner, part.command, batches, ARRAY(
+                SELECT b.leaf FROM unnest(batches) AS b WHERE b.action = 'unlink' AND cardinality(b.row_ids) > 0));
         EXCEPTION WHEN integrity_constraint_violation OR triggered_data_change_violation THEN
             GET STACKED DIAGNOSTICS violated_table = TABLE_NAME, violated = CONSTRAINT_NAME;
             PERFORM ndrs_optout.refuse('ND030',
@@ -334,7 +336,7 @@ BEGIN
             'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
                  RETURNING 1) SELECT ARRAY[count(*)] FROM r',
             part.leaf, (SELECT string_agg(format('%I = NULL', c), ', ') FROM unnest(batch.redacted) AS c)),
-            part.batches);
+            part.batches, ARRAY[part.leaf]);
         IF redacted[1] <> part.row_count THEN
             PERFORM ndrs_optout.refuse('ND030',
                 format('rows of table %s were not redacted', part.leaf),
@@ -438,7 +440,7 @@ COMMENT ON FUNCTION erasure_walk(nhs_number, text[], boolean) IS 'finds, and loc
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role';
+COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables';
 COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
 COMMENT ON FUNCTION erasure_undefer(erasure_batch[]) IS 'defers no trigger of the tables that the batches change from here on';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';

@@ -117,7 +117,7 @@ BEGIN
         format('WITH u AS (UPDATE ONLY %s SET %I = NULL
                     WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b)) RETURNING 1)
                 SELECT ARRAY[count(*)] FROM u', this.relation, this_guard.encoded_column),
-        ARRAY[batch]);
+        ARRAY[batch], ARRAY[this.relation]);
     this.rows_encoded := this.rows_encoded + changed[1];
     this.blocks_encoded := next_block;
     RETURN this;

@@ -308,6 +308,38 @@ SELECT guard_table('chain', 'nhs', '{congenital_anomaly}');
 SELECT relation, path, row_count FROM erase('9990000069', '{congenital_anomaly}') WHERE row_count > 0;
 SELECT id FROM chain;
 
+-- A row that stays has another number, of a patient who is excluded and not yet erased, or
+-- one that cannot be read: what the erasure changes in it is not stopped, and
+-- anything else is.
+CREATE TABLE twin (id int PRIMARY KEY, nhs text, mother text, mother_name text, encoded encoded_nhs_number);
+INSERT INTO twin VALUES (1, '9990000018', '9990000026', 'x'), (2, 'unreadable', '9990000026', 'x'), (3, NULL, '9990000026', 'x');
+CREATE TABLE sibling (id int, twin_id int REFERENCES twin ON DELETE SET NULL, nhs text);
+INSERT INTO sibling VALUES (1, 1, '9990000034'), (2, 1, 'unreadable'), (3, 1, NULL);
+SELECT guard_table('twin', 'mother', '{congenital_anomaly}', 'redact', redact_columns => '{mother_name}'),
+       guard_table('twin', 'nhs', '{congenital_anomaly}', encoded_column => 'encoded', on_missing => 'reject'),
+       guard_table('sibling', 'nhs', '{congenital_anomaly}', on_missing => 'reject');
+SELECT exclude('9990000018', '{congenital_anomaly}'), exclude('9990000034', '{congenital_anomaly}');
+SELECT relation, action, row_count FROM erase('9990000026', '{congenital_anomaly}') WHERE row_count > 0;
+SELECT id, nhs, mother, mother_name, encoded IS NOT NULL AS encoded FROM twin ORDER BY id;
+SELECT relation, action, row_count FROM erase('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
+SELECT * FROM sibling ORDER BY id;
+UPDATE sibling SET id = 4 WHERE id = 1;
+\echo :SQLSTATE
+UPDATE twin SET id = 4 WHERE id = 2;
+\echo :SQLSTATE
+-- Not even while the erasure runs does a row come in.
+CREATE FUNCTION bring_in() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.twin (id, nhs) VALUES (9, '9990000034'); RETURN OLD; END $$;
+CREATE TRIGGER bring_in AFTER UPDATE ON twin FOR EACH ROW EXECUTE FUNCTION bring_in();
+UPDATE twin SET mother = '9990000042' WHERE id = 2;
+INSERT INTO twin VALUES (5, '9990000050', '9990000042', 'x');
+SELECT relation, action, row_count FROM erase('9990000042', '{congenital_anomaly}') WHERE row_count > 0;
+\echo :SQLSTATE
+SELECT unguard_table('twin'), unguard_table('sibling');
+DROP TABLE twin, sibling;
+DROP FUNCTION bring_in;
+SELECT readmit('9990000018', '{congenital_anomaly}'), readmit('9990000034', '{congenital_anomaly}');
+
 -- Mistakes.
 SELECT * FROM erase('9999999999', '{cancer}');
 \echo :SQLSTATE

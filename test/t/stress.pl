@@ -214,7 +214,6 @@ sub carry_out
 
 		# Each has its own way from the beginning to the end of the case.
 		my @states = map { (answer($_))[0] } @sessions;
-		return 0 if grep { $states[$_] eq 'ND001' && $sessions[$_]{messages} =~ /table "birth"/ } 0 .. $#states;
 		check_state($sessions[$_], $states[$_]) foreach 0 .. $#states;
 		$done = !grep { $_ ne '' } @states;
 	}
@@ -281,8 +280,7 @@ sub exclude_under_a_copy
 	return;
 }
 
-# ND001: a baby's turn comes first; ND030: a row came in between the deletion and
-# the recount
+# ND030: a row came in between the deletion and the recount
 sub erase_by_itself
 {
 	my ($session, $patient, @registers) = @_;
@@ -290,7 +288,7 @@ sub erase_by_itself
 	my $isolation = pick('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
 	return roll_back($session) unless succeeds(alive($session), "BEGIN ISOLATION LEVEL $isolation");
 	my ($state) = ask($session, "SELECT FROM ndrs_optout.erase('$NUMBER[$patient]', '{$registers}')");
-	check_state($session, $state, 'ND001', 'ND030');
+	check_state($session, $state, 'ND030');
 	roll_back($session) unless succeeds($session, pick('COMMIT', 'COMMIT', 'ROLLBACK'));
 	return;
 }

@@ -58,13 +58,10 @@ sub any_owned { return 1 + int $LAST_OWNED * rand()**2 }
 sub any_bystander { return $LAST_OWNED + 1 + int rand($#NUMBER - $LAST_OWNED) }
 sub any_patient { return chance(0.75) ? any_owned() : any_bystander() }
 
-# A row to be redacted is written anew, which the guard refuses as long as the baby
-# is excluded and not erased.  An owned baby's mother has a higher number, so that
-# there is always a patient whom no baby keeps from being erased.
+# Anybody's mother may be any patient whom an officer owns.
 sub mother_of
 {
-	my ($baby) = @_;
-	return is_bystander($baby) ? any_owned() : $baby + 1 + int rand($LAST_OWNED + 1 - $baby);
+	return any_owned();
 }
 
 sub name_of
@@ -190,7 +187,7 @@ sub row
 {
 	my ($table, $patient, %column) = @_;
 	my $id = $column{id} // new_id($patient);
-	my $mother = mother_of($patient);
+	my $mother = mother_of();
 	my @mother = $table eq 'birth' ? (written_form('text', $NUMBER[$mother]), name_of($mother)) : ();
 
 	push @WRITTEN, "$table\t$id" if is_bystander($patient);
@@ -319,7 +316,7 @@ sub change_number
 sub change_mother
 {
 	my $baby = any_patient();
-	my $mother = mother_of($baby);
+	my $mother = mother_of();
 	return sprintf q{UPDATE birth SET mother_number = '%s', mother_name = '%s' WHERE id IN
 		(SELECT id FROM birth WHERE %s ORDER BY id DESC LIMIT 2)},
 	  written_form('text', $NUMBER[$mother]), name_of($mother), range_of($baby);
