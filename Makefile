@@ -47,7 +47,8 @@ ISOLATION = setup \
 	long_copy_line_before_and_after prepared_transaction savepoint_rolled_back \
 	two_opt_outs opt_out_against_unguard readmit_against_insert \
 	insert_open_while_guarded rebuild_while_invalidated \
-	attach_while_opted_out audit_in_two_sessions
+	attach_while_opted_out audit_in_two_sessions \
+	drop_while_carried_out guard_changed_meanwhile
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -7,10 +7,13 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_namespace.h"
+#include "miscadmin.h"
 #include "nodes/nodes.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 
 /* Soft errors came with 16: before, an input function can only throw. */
@@ -69,6 +72,17 @@ ndrs_vxid_proc(VirtualTransactionId vxid)
 #else
 	proc = BackendIdGetProc(vxid.backendId);
 	return proc != NULL && proc->lxid == vxid.localTransactionId ? proc : NULL;
+#endif
+}
+
+/* 16 has one function for the owner of anything. */
+static inline bool
+ndrs_owns_schema(Oid schema)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(NamespaceRelationId, schema, GetUserId());
+#else
+	return pg_namespace_ownercheck(schema, GetUserId());
 #endif
 }
 

@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
@@ -168,19 +169,30 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Is a command being run with the rights of a table's owner?  Set by us alone. */
+#define SEARCHING_SETTING	"ndrs_optout.searching"
+
 /*
  * Run a command that returns one value with the rights of a role, in a
  * security-restricted operation, as the server's own maintenance commands do.
  * An error brings the old role back, as the (sub)transaction ends.
+ *
+ * It is parsed with our rights, since it may name functions of ours (in full: the
+ * path is the same for everybody, or it would be parsed again), and planned
+ * and run with the role's: the planner evaluates the predicates of indexes, which
+ * are whatever the owner of the table has made.
+ *
+ * "latest": with a snapshot of now instead of the transaction's.
  */
 static Datum
-run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
-	   const char *nulls, Oid result_type, bool *isnull)
+run_as(Oid role, const char *command, bool latest, int nargs, Oid *types,
+	   Datum *values, const char *nulls, Oid result_type, bool *isnull)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	Oid			saved_role;
 	int			saved_context;
 	int			nest_level;
+	SPIPlanPtr	plan;
 	Datum		result = (Datum) 0;
 
 	*isnull = true;
@@ -188,13 +200,24 @@ run_as(Oid role, const char *command, int nargs, Oid *types, Datum *values,
 		elog(ERROR, "role with OID %u does not exist", role);
 
 	GetUserIdAndSecContext(&saved_role, &saved_context);
-	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
 	nest_level = NewGUCNestLevel();
 
 	SPI_connect();
-	if (SPI_execute_with_args(command, nargs, types, values, nulls, false, 0) < 0)
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plan = SPI_prepare_cursor(command, nargs, types, CURSOR_OPT_PARALLEL_OK);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a command of the erasure");
+	(void) set_config_option(SEARCHING_SETTING, "on", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	if (latest)
+		PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_plan(plan, values, nulls, latest, 0) < 0)
 		elog(ERROR, "could not run a command of the erasure");
+	if (latest)
+		PopActiveSnapshot();
 	if (SPI_processed == 1 && SPI_tuptable != NULL)
 	{
 		if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)
@@ -236,7 +259,7 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	ndrs_guard_spare(&spared, &nspared);
 	PG_TRY();
 	{
-		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), false,
 						1, types, values, NULL, INT8ARRAYOID, &isnull);
 	}
 	PG_FINALLY();
@@ -273,6 +296,7 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 		nulls[i] = PG_ARGISNULL(2 + i) ? 'n' : ' ';
 	}
 	result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+					PG_NARGS() > 4 && PG_GETARG_BOOL(4),
 					2, types, values, nulls, TEXTARRAYOID, &isnull);
 
 	if (isnull)

@@ -23,34 +23,44 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/skey.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_admits);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_matches);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_misencoded);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_unreadable);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_is_backstop);
 
 typedef enum GuardAction
 {
@@ -127,6 +137,9 @@ enum
 	TALLY_ROWS,
 	TALLY_COLUMNS
 };
+
+/* Column of table guard */
+#define ANUM_GUARD_TARGET	1
 
 static GuardAction
 parse_action(const char *word)
@@ -411,6 +424,46 @@ guarded_column(Relation rel, const char *name)
 	return attnum;
 }
 
+/*
+ * The guarded table that a table is, or is a partition of.
+ *
+ * Everybody may make a trigger with our function, because the owner of a
+ * partitioned table does so with each partition.  On a table that is not guarded
+ * it would tell them who is on the list.
+ */
+static Oid
+find_guarded(Relation table, const char *trigger)
+{
+	List	   *relids = list_make1_oid(RelationGetRelid(table));
+	Relation	rel = table_open(ndrs_relation("guard", false), AccessShareLock);
+	ListCell   *lc;
+
+	if (table->rd_rel->relispartition)
+		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(table)));
+	foreach(lc, relids)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		bool		guarded;
+
+		ScanKeyInit(&key, ANUM_GUARD_TARGET, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(lfirst_oid(lc)));
+		scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+		guarded = HeapTupleIsValid(systable_getnext(scan));
+		systable_endscan(scan);
+		if (guarded)
+		{
+			table_close(rel, AccessShareLock);
+			return lfirst_oid(lc);
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("trigger \"%s\" belongs to a guard, and the table has none", trigger),
+			 errhint("Drop the trigger, or call ndrs_optout.guard_table()."),
+			 ndrs_errhidevalues()));
+}
+
 /* Arguments of the trigger; behind them, registers and then columns to redact */
 enum
 {
@@ -449,15 +502,12 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(Guard));
+	guard->target = find_guarded(rel, trigger->tgname);
 	guard->attnum = guarded_column(rel, args[TRIGGER_COLUMN]);
 	set_type(guard, TupleDescAttr(RelationGetDescr(rel), guard->attnum - 1)->atttypid);
 	guard->action[GUARD_EXCLUDED] = parse_action(args[TRIGGER_ON_MATCH]);
 	guard->action[GUARD_MISSING] = parse_action(args[TRIGGER_ON_MISSING]);
 	guard->action[GUARD_UNREADABLE] = parse_action(args[TRIGGER_ON_UNREADABLE]);
-
-	guard->target = RelationGetRelid(rel);
-	if (rel->rd_rel->relispartition)
-		guard->target = llast_oid(get_partition_ancestors(guard->target));
 
 	guard->nregisters = nregisters;
 	guard->registers = palloc(nregisters * sizeof(ExclusionList *));
@@ -672,19 +722,26 @@ is_part_of(Oid relid, Oid target)
 		list_member_oid(find_all_inheritors(target, NoLock, NULL), relid);
 }
 
+/* Is an encoded column what it must be for this number, or for none? */
+static bool
+agrees(const NhsNumber *number, const EncodedNhsNumber *encoded)
+{
+	EncodedNhsNumber expected;
+
+	if (number == NULL || encoded == NULL)
+		return number == NULL && encoded == NULL;
+	ndrs_encode(*number, &expected);
+	return encoded_nhs_number_compare(&expected, encoded) == 0;
+}
+
 /*
  * Whoever screens rows by their encoded column later trusts that it is the
  * number's: not what a loader wrote there, nor empty because a trigger was off.
  */
 static void
-check_encoded(NhsNumber *number, EncodedNhsNumber *encoded)
+check_encoded(const NhsNumber *number, const EncodedNhsNumber *encoded)
 {
-	EncodedNhsNumber expected;
-
-	if (number != NULL)
-		ndrs_encode(*number, &expected);
-	if ((number == NULL) != (encoded == NULL) ||
-		(number != NULL && encoded_nhs_number_compare(&expected, encoded) != 0))
+	if (!agrees(number, encoded))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION),
 				 errmsg("the encoded column does not agree with the NHS number of the row"),
@@ -737,16 +794,38 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Tables are searched with the rights of their owners, hence everybody may
+ * execute what that needs; but it answers only while we search, and the owner of
+ * the extension.
+ */
+static void
+check_searcher(FunctionCallInfo fcinfo)
+{
+	if (!ndrs_searching &&
+		!ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s",
+						get_func_name(fcinfo->flinfo->fn_oid)),
+				 ndrs_errhidevalues()));
+}
+
+/*
  * Whether this is the number of a patient who is excluded from all of the
  * registers, in any type that a guard can read.
  */
 Datum
 ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 {
-	Guard	   *guard = expression_guard(fcinfo, 0);
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
 	NhsNumber	number;
 	NhsNumberForm form;
 
+	if (guard == NULL)
+	{
+		check_searcher(fcinfo);
+		guard = expression_guard(fcinfo, 0);
+	}
 	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &number, &form) == GUARD_EXCLUDED);
 }
 
@@ -765,6 +844,21 @@ read_any(FunctionCallInfo fcinfo, NhsNumber *number)
 		fcinfo->flinfo->fn_extra = guard;
 	}
 	return guard->read(PG_GETARG_DATUM(0), number);
+}
+
+/* Does an encoded column hold something else than the number's encoding? */
+Datum
+ndrs_optout_guard_misencoded(PG_FUNCTION_ARGS)
+{
+	NhsNumber	number;
+	bool		has_number;
+
+	check_searcher(fcinfo);
+	ndrs_encoding_ready();
+	has_number = !PG_ARGISNULL(0) && read_any(fcinfo, &number) == NHS_NUMBER_VALID &&
+		!nhs_number_is_placeholder(number);
+	PG_RETURN_BOOL(!agrees(has_number ? &number : NULL,
+						   PG_ARGISNULL(1) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(1)));
 }
 
 /* The NHS number of a patient, or NULL */
@@ -793,4 +887,75 @@ Datum
 ndrs_optout_guard_reads(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(ndrs_number_reader(PG_GETARG_OID(0)) != NULL);
+}
+
+static bool
+is_column(Node *node, Oid relid, const char *name)
+{
+	node = strip_implicit_coercions(node);
+	return IsA(node, Var) && ((Var *) node)->varattno == get_attnum(relid, name);
+}
+
+static bool
+is_text(Node *node, text *value)
+{
+	Const	   *constant = (Const *) node;
+
+	return IsA(node, Const) && !constant->constisnull &&
+		strcmp(TextDatumGetCString(constant->constvalue), text_to_cstring(value)) == 0;
+}
+
+/*
+ * Is a CHECK constraint the backstop of a guard, and nothing but that?  Arguments:
+ * the constraint, and target, column, registers, on_missing, on_unreadable and
+ * encoded column of the guard.
+ */
+Datum
+ndrs_optout_guard_is_backstop(PG_FUNCTION_ARGS)
+{
+	bool		has_encoded = !PG_ARGISNULL(6);
+	HeapTuple	tuple;
+	Oid			relid;
+	Datum		expression;
+	bool		isnull;
+	Node	   *node;
+	List	   *args;
+	Const	   *target;
+	Const	   *registers;
+	bool		result;
+
+	for (int i = 0; i < 6; i++)
+	{
+		if (PG_ARGISNULL(i))
+			PG_RETURN_BOOL(false);
+	}
+	tuple = SearchSysCache1(CONSTROID, PG_GETARG_DATUM(0));
+	if (!HeapTupleIsValid(tuple))
+		PG_RETURN_BOOL(false);
+	relid = ((Form_pg_constraint) GETSTRUCT(tuple))->conrelid;
+	expression = SysCacheGetAttr(CONSTROID, tuple, Anum_pg_constraint_conbin, &isnull);
+	node = isnull ? NULL : stringToNode(TextDatumGetCString(expression));
+	ReleaseSysCache(tuple);
+
+	if (node == NULL || !IsA(node, FuncExpr) ||
+		get_func_namespace(((FuncExpr *) node)->funcid) != get_namespace_oid(NDRS_SCHEMA, true) ||
+		strcmp(get_func_name(((FuncExpr *) node)->funcid), "guard_admits") != 0)
+		PG_RETURN_BOOL(false);
+	args = ((FuncExpr *) node)->args;
+	if (list_length(args) != (has_encoded ? 7 : 6))
+		PG_RETURN_BOOL(false);
+
+	target = list_nth(args, 1);
+	registers = list_nth(args, 3);
+	result = IsA(linitial(args), Var) &&
+		((Var *) linitial(args))->varattno == TableOidAttributeNumber &&
+		IsA(target, Const) && DatumGetObjectId(target->constvalue) == PG_GETARG_OID(1) &&
+		is_column(list_nth(args, 2), relid, NameStr(*PG_GETARG_NAME(2))) &&
+		IsA(registers, Const) && !registers->constisnull &&
+		DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID,
+										  registers->constvalue, PG_GETARG_DATUM(3))) &&
+		is_text(list_nth(args, 4), PG_GETARG_TEXT_PP(4)) &&
+		is_text(list_nth(args, 5), PG_GETARG_TEXT_PP(5)) &&
+		(!has_encoded || is_column(list_nth(args, 6), relid, NameStr(*PG_GETARG_NAME(6))));
+	PG_RETURN_BOOL(result);
 }

@@ -25,6 +25,7 @@
 
 /* ndrs_optout.c */
 extern char *ndrs_key_file;
+extern bool ndrs_searching;
 
 /* privacy.c */
 extern int	ndrs_errhidevalues(void);

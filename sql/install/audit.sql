@@ -13,12 +13,15 @@ CREATE TABLE audit_segment (
 );
 SELECT pg_catalog.pg_extension_config_dump('audit_segment', '');
 
+-- There are no foreign keys between tables that are dumped, here and elsewhere: a
+-- parallel restore fills them in any order.
+--
 -- event_id, segment and link are NULL from the insertion to the end of the
 -- transaction: the chain has one end, which is taken only to commit.
 CREATE TABLE audit_event (
     entry_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id     bigint UNIQUE,
-    segment      date REFERENCES audit_segment,
+    segment      date,
     happened_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     event        text NOT NULL,
     detail       jsonb NOT NULL,
@@ -73,8 +76,9 @@ BEGIN
         UPDATE ndrs_optout.audit_segment s SET last_event_id = this.event_id, closing_link = this.link
             WHERE s.segment = this.segment;
     ELSE
-        INSERT INTO ndrs_optout.audit_segment (segment, first_event_id, opening_link, last_event_id, closing_link)
-            VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link);
+        INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id, closing_link)
+            VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link)
+            ON CONFLICT (segment) DO UPDATE SET last_event_id = s.last_event_id;  -- 40001
     END IF;
     UPDATE ndrs_optout.audit_event e SET event_id = this.event_id, segment = this.segment, link = this.link
         WHERE e.entry_id = this.entry_id;
@@ -107,8 +111,10 @@ ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only_truncate;
 
 -- A change shows as a wrong link, a removal as a gap or as a segment that ends
--- elsewhere, another order as both.
-CREATE FUNCTION verify_audit() RETURNS TABLE (event_id bigint, problem text)
+-- elsewhere, another order as both.  Whoever may write here and takes the trouble to
+-- compute all links anew is found out by a link that is known from elsewhere.
+CREATE FUNCTION verify_audit(known_event bigint DEFAULT NULL, known_link bytea DEFAULT NULL)
+RETURNS TABLE (event_id bigint, problem text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -141,7 +147,11 @@ BEGIN
         expected_link := part.closing_link;
     END LOOP;
     RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
-        WHERE e.segment IS NULL OR e.link IS NULL;
+        WHERE e.link IS NULL OR NOT EXISTS (SELECT FROM ndrs_optout.audit_segment s WHERE s.segment = e.segment);
+    IF known_link IS NOT NULL AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
+                                              WHERE e.event_id = known_event AND e.link = known_link) THEN
+        RETURN QUERY SELECT known_event, 'is not the event that it was';
+    END IF;
 END
 $$;
 
@@ -154,4 +164,4 @@ COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050';
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
-COMMENT ON FUNCTION verify_audit() IS 'one row for each place where the audit is not what was written; none when it is intact';
+COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew';

@@ -9,8 +9,7 @@
 -- a register that the patient did not opt out of, and its foreign key keeps the
 -- parent from going).
 -- source and keys: how the rows were looked for, and are again after deletion.
--- role: with whose rights: the owner's of the table, or ours where the condition
--- needs functions of ours, which is so of guarded tables only.
+-- role: with whose rights: those of the table's owner.
 -- redacted: the columns that become NULL.
 CREATE TYPE erasure_batch AS (
     registers     text[],
@@ -31,7 +30,7 @@ CREATE TYPE erasure_batch AS (
 -- like it.  Nothing found is a batch too: it says that the table was searched.
 CREATE FUNCTION erasure_step(INOUT batches erasure_batch[], like_this erasure_batch, number nhs_number, locking boolean)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
@@ -64,7 +63,7 @@ $$;
 -- parent waits for children in flight and stops new ones.
 CREATE FUNCTION erasure_walk(number nhs_number, registers text[], locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- A table that serves several registers is the patient's to erase only when
@@ -78,7 +77,8 @@ DECLARE
 BEGIN
     FOR step IN
         SELECT g.target, g.nhs_number_column, g.registers, c.condition, a.action, a.condition AS keeps,
-               CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END AS redacted
+               CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END AS redacted,
+               (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = g.target) AS owner
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS c (condition)
             CROSS JOIN LATERAL (
@@ -95,7 +95,7 @@ BEGIN
             ndrs_optout.erasure_missing_index(step.target, ARRAY[step.nhs_number_column],
                                               ndrs_optout.erasure_holds_text(step.target, step.nhs_number_column)),
             format('%s t WHERE %s AND %s', step.target, step.condition, step.keeps), NULL,
-            current_user::regrole, step.redacted);
+            step.owner, step.redacted);
         batches := ndrs_optout.erasure_step(batches, batch, number, locking);
     END LOOP;
 
@@ -105,7 +105,7 @@ BEGIN
         CONTINUE WHEN batches[i].action <> 'delete' OR cardinality(batches[i].row_ids) = 0;
         FOR step IN
             SELECT (w.way).child, (w.way).child_columns, a.action, ndrs_optout.erasure_source(w.way, a.condition) AS source,
-                   CASE a.condition WHEN 'true' THEN r.relowner::regrole ELSE current_user::regrole END AS role, w.keys
+                   r.relowner::regrole AS role, w.keys
                 -- OFFSET 0: the keys are read once for each way, not for each action.
                 FROM (SELECT e AS way,
                              ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
@@ -352,7 +352,7 @@ $$;
 -- row back or written a copy, or may not have unlinked one.
 CREATE FUNCTION erasure_recount(batches erasure_batch[], number nhs_number) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     step record;

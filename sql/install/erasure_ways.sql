@@ -93,7 +93,9 @@ $$;
 
 -- Runs a query for one array of texts with the rights of a role; $1 is the patient,
 -- $2 the keys.
-CREATE FUNCTION erasure_look(role regrole, command text, number nhs_number, keys text[]) RETURNS text[]
+-- latest: what is committed now, whatever the transaction's snapshot.
+CREATE FUNCTION erasure_look(role regrole, command text, number nhs_number, keys text[], latest boolean DEFAULT false)
+    RETURNS text[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_look'
     LANGUAGE C VOLATILE;
 
@@ -140,7 +142,7 @@ $$;
 CREATE FUNCTION declare_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
 RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     edge ndrs_optout.erasure_edge;
@@ -232,8 +234,8 @@ BEGIN
     END IF;
 
     RETURN format(CASE
-        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) = $1'
-        WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I = $1'
+        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) OPERATOR(ndrs_optout.=) $1'
+        WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I OPERATOR(ndrs_optout.=) $1'
         ELSE 't.%I = $1::bigint' END, nhs_number_column);
 END
 $$;
@@ -276,7 +278,7 @@ AS $$
                CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
                                      WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
                     WHEN r.in_scope THEN
-                        format('(ndrs_optout.guard_number(t.%1$I) <> $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
+                        format('(ndrs_optout.guard_number(t.%1$I) OPERATOR(ndrs_optout.<>) $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
                                r.nhs_number_column)
                     WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
                         THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
@@ -330,7 +332,7 @@ COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
-COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number, text[]) IS 'runs a query for one array of texts with the rights of a role';
+COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number, text[], boolean) IS 'runs a query for one array of texts with the rights of a role';
 COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS

@@ -14,7 +14,7 @@ SELECT pg_catalog.pg_extension_config_dump('register',
     'WHERE code NOT IN (''cancer'', ''rare_disease'', ''congenital_anomaly'')');
 
 CREATE TABLE exclusion (
-    register           text COLLATE "C" REFERENCES register (code),
+    register           text COLLATE "C",
     encoded_nhs_number encoded_nhs_number,
     excluded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (register, encoded_nhs_number)
@@ -34,6 +34,22 @@ CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exclusion
     FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies;
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies_truncate;
+
+-- No foreign key: a parallel restore fills the tables in any order.
+CREATE FUNCTION register_is_used() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM ndrs_optout.exclusion e WHERE e.register = OLD.code)
+        AND (TG_OP = 'DELETE' OR NEW.code <> OLD.code) THEN
+        PERFORM ndrs_optout.refuse('23503', format('patients are excluded from register "%s"', OLD.code),
+            hint => 'Readmit them first.');
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END
+$$;
+CREATE TRIGGER is_used BEFORE UPDATE OR DELETE ON register FOR EACH ROW EXECUTE FUNCTION register_is_used();
 
 -- The list of registers as it should have been given: known, distinct, sorted.
 CREATE FUNCTION checked_registers(registers text[]) RETURNS text[]
@@ -165,6 +181,8 @@ COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion lis
 COMMENT ON TRIGGER forget_copies_truncate ON register IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies ON exclusion IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies_truncate ON exclusion IS 'backends read the exclusion list again';
+COMMENT ON FUNCTION register_is_used() IS 'trigger function: error 23503 when a register goes that patients are excluded from';
+COMMENT ON TRIGGER is_used ON register IS 'a register that patients are excluded from stays';
 COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
 COMMENT ON FUNCTION checked_patient(nhs_number) IS 'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
 COMMENT ON FUNCTION exclude(nhs_number, text[]) IS

@@ -58,6 +58,10 @@ CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolea
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
+CREATE FUNCTION guard_misencoded(value anyelement, encoded encoded_nhs_number) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_misencoded'
+    LANGUAGE C STABLE PARALLEL SAFE COST 10;
+
 CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -211,6 +215,15 @@ BEGIN
     END IF;
 
     PERFORM ndrs_optout.guard_check_column(target, encoded_column, '{ndrs_optout.encoded_nhs_number}', true);
+    IF encoded_column IS NOT NULL AND EXISTS (
+        SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation
+            WHERE d.relation <> target AND NOT c.relispartition) THEN
+        PERFORM ndrs_optout.refuse('42809',
+            format('table %s has inheritance children, where nothing would fill encoded_column', target));
+    END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target AND g.encoded_column = guard_table.encoded_column) THEN
+        PERFORM ndrs_optout.refuse('42710', format('column "%s" of table %s is filled by another guard', encoded_column, target));
+    END IF;
     PERFORM ndrs_optout.guard_check_column(target, birth_date_column, '{date,timestamp}', false);
 
     -- By number: a column's name may take all of a name's length.
@@ -256,6 +269,11 @@ BEGIN
     RETURN already;
 END
 $$;
+
+CREATE FUNCTION guard_is_backstop(backstop oid, target regclass, column_name name, registers text[],
+    on_missing text, on_unreadable text, encoded_column name) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_backstop'
+    LANGUAGE C STABLE;
 
 -- What a backstop calls.
 CREATE FUNCTION guard_backstops() RETURNS oid[]
@@ -313,10 +331,13 @@ COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, 
     'backstop of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
 COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
 COMMENT ON FUNCTION guard_check_column(regclass, name, regtype[], boolean) IS 'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
+COMMENT ON FUNCTION guard_is_backstop(oid, regclass, name, text[], text, text, name) IS 'whether a CHECK constraint is the backstop of a guard, and nothing but that';
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
-    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors 42501 (for others than the extension''s owner, unless it searches), ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number) IS
+    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none; errors 42501 (for others than the extension''s owner, unless it searches), ND010, ND011';
 COMMENT ON FUNCTION guard_unreadable(anyelement) IS
     'whether this is neither an NHS number nor empty';
 COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';

@@ -37,10 +37,25 @@ CREATE VIEW guard_part AS
                                 JOIN pg_catalog.pg_depend b ON b.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
                                     AND b.objid = k.oid AND b.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                                     AND b.refobjid = ANY ((SELECT guard_backstops())::oid[])
-                                WHERE k.conrelid = d.relation AND k.contype = 'c' AND a.attnum = ANY (k.conkey))
+                                WHERE k.conrelid = d.relation AND k.contype = 'c' AND a.attnum = ANY (k.conkey)
+                                    AND guard_is_backstop(k.oid, g.target, g.nhs_number_column, g.registers,
+                                                          g.on_missing, g.on_unreadable, g.encoded_column))
                             THEN 'missing'
                         WHEN c.relkind = 'f' THEN 'on a foreign table, which does not check it'
-                   END) AS p;
+                   END
+            UNION ALL
+            SELECT 'columns', 'not all there'
+                WHERE d.relation = g.target AND EXISTS (
+                    SELECT FROM pg_catalog.unnest(g.redact_columns || g.encoded_column || g.birth_date_column) AS named (n)
+                        WHERE named.n IS NOT NULL AND NOT EXISTS (
+                            SELECT FROM pg_catalog.pg_attribute o
+                                WHERE o.attrelid = g.target AND o.attname = named.n AND NOT o.attisdropped
+                                    AND (named.n = ANY (g.redact_columns)
+                                         OR o.atttypid = CASE named.n WHEN g.encoded_column THEN 'encoded_nhs_number'::pg_catalog.regtype
+                                                              ELSE o.atttypid END
+                                             AND (named.n IS DISTINCT FROM g.birth_date_column OR o.atttypid IN
+                                                  ('pg_catalog.date'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype)))))
+            ) AS p;
 
 -- Gaps that somebody has looked at and found to be none.
 CREATE TABLE accepted_gap (
@@ -48,9 +63,9 @@ CREATE TABLE accepted_gap (
     relation    regclass,
     object      text,
     reason      text NOT NULL,
+    severity    text NOT NULL,
     accepted_by name NOT NULL DEFAULT session_user,
-    accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    PRIMARY KEY (gap, relation, object)
+    accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 
@@ -59,16 +74,25 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
+DECLARE
+    severity text;
 BEGIN
     IF coalesce(btrim(reason), '') = '' THEN
         PERFORM ndrs_optout.refuse('22004', 'accepting a gap needs a reason');
     END IF;
-    IF NOT EXISTS (SELECT FROM ndrs_optout.guard_coverage() AS c
-                   WHERE c.gap = accept_gap.gap AND c.relation = accept_gap.relation AND c.object = accept_gap.object) THEN
+    SELECT c.severity INTO severity FROM ndrs_optout.guard_coverage() AS c
+        WHERE c.gap = accept_gap.gap AND c.relation IS NOT DISTINCT FROM accept_gap.relation
+            AND c.object IS NOT DISTINCT FROM accept_gap.object;
+    IF NOT FOUND THEN
         PERFORM ndrs_optout.refuse('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
-    INSERT INTO ndrs_optout.accepted_gap (gap, relation, object, reason) VALUES (gap, relation, object, reason);
+    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off') THEN
+        PERFORM ndrs_optout.refuse('22023', 'this gap is to be closed, not accepted',
+            hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
+    END IF;
+    INSERT INTO ndrs_optout.accepted_gap (gap, relation, object, reason, severity)
+        VALUES (gap, relation, object, reason, severity);
     PERFORM ndrs_optout.audit('gap accepted',
         jsonb_build_object('gap', gap, 'relation', relation, 'object', object, 'reason', reason));
 END
@@ -81,7 +105,8 @@ CREATE VIEW guard_walk AS
 
 -- Columns that no guard names and that hold NHS numbers, by their name or by what
 -- the first rows hold: random numbers pass the check digit once in eleven times.
--- Anybody's tables are read, hence with their owners' rights: see erasure_look.
+-- Anybody's tables are read, hence each by itself and with its owner's rights: see
+-- erasure_look.  Of a partitioned table three partitions are.
 CREATE FUNCTION unguarded_columns() RETURNS TABLE (relation regclass, column_name name, numbers bigint, sampled bigint)
 LANGUAGE plpgsql
 SET lock_timeout = '2s'
@@ -91,15 +116,16 @@ AS $$
 #variable_conflict use_column
 DECLARE
     col record;
+    leaf record;
     found text[];
 BEGIN
     FOR col IN
-        SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner, a.attname AS column_name,
-               a.attname ~* '(^|_)nhs_?(n|$)' AS named,
+        SELECT c.oid::regclass AS relation, a.attname AS column_name,
+               a.attname ~* 'nhs[ _-]*(n|id|$)' AS named,
                ndrs_optout.erasure_base_type(a.atttypid) = 'numeric'::regtype AS is_numeric
             FROM pg_class c
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-            WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND NOT c.relispartition
+            WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
                 AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'ndrs_optout'::regnamespace,
                                            'information_schema'::regnamespace)
                 AND ndrs_optout.guard_reads(a.atttypid)
@@ -111,13 +137,20 @@ BEGIN
         relation := col.relation;
         column_name := col.column_name;
         BEGIN
-            found := ndrs_optout.erasure_look(col.owner, format(
-                'SELECT array_agg(v::text) FROM (SELECT %1$I AS v FROM %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s',
-                column_name, relation), NULL, NULL);
+            found := ARRAY[]::text[];
+            FOR leaf IN
+                SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner
+                    FROM ndrs_optout.erasure_descendants(relation) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'r'
+                    ORDER BY c.oid LIMIT 3
+            LOOP
+                found := found || ndrs_optout.erasure_look(leaf.owner, format(
+                    'SELECT array_agg(v::text) FROM (SELECT %1$I AS v FROM ONLY %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s',
+                    column_name, leaf.relation), NULL, NULL);
+            END LOOP;
             SELECT count(CASE WHEN col.is_numeric THEN ndrs_optout.guard_number(f.value::numeric)
                               ELSE ndrs_optout.guard_number(f.value) END), count(*)
                 INTO numbers, sampled FROM unnest(found) AS f (value);
-        EXCEPTION WHEN lock_not_available OR insufficient_privilege OR fdw_error OR object_not_in_prerequisite_state THEN
+        EXCEPTION WHEN OTHERS THEN  -- it may be anybody's code that fails
             numbers := NULL;
             sampled := NULL;
         END;
@@ -266,14 +299,15 @@ AS $$
     SELECT * FROM ndrs_optout.guard_gaps() AS g
         WHERE NOT EXISTS (SELECT FROM ndrs_optout.accepted_gap a
                           WHERE a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation
-                              AND a.object IS NOT DISTINCT FROM g.object)
+                              AND a.object IS NOT DISTINCT FROM g.object
+                              AND array_position('{high,medium,low}', a.severity) <= array_position('{high,medium,low}', g.severity))
         ORDER BY array_position('{high,medium,low}', g.severity), g.relation::text, g.gap, g.object
 $$;
 
 COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
 COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
-    'leaves a gap out of guard_coverage() from now on, for a reason that goes into the audit; errors 22004 (no reason), 42704 (no such gap)';
+    'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired), 42704 (no such gap)';
 COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
 COMMENT ON FUNCTION unguarded_columns() IS 'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do; NULL where the table could not be read';
 COMMENT ON FUNCTION guard_gaps() IS 'every gap, accepted or not';

@@ -31,7 +31,7 @@ SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('nd
 
 -- That a proof was seen; destroyed at completion.
 CREATE TABLE identity_evidence (
-    case_id     bigint REFERENCES optout_case,
+    case_id     bigint,
     proof       text CHECK (proof IN ('identity', 'address')),
     document    text NOT NULL,
     received_on date NOT NULL,
@@ -43,7 +43,7 @@ SELECT pg_catalog.pg_extension_config_dump('identity_evidence', '');
 
 -- What the erasures of a case did, as they returned it.
 CREATE TABLE case_erasure (
-    case_id   bigint REFERENCES optout_case,
+    case_id   bigint NOT NULL,
     erased_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     registers text[] NOT NULL,
     relation  text NOT NULL,
@@ -57,7 +57,7 @@ SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
 -- What was guarded when the patient of a case was excluded, until the case is
 -- carried out: it must still be when it is certified.
 CREATE TABLE case_guard (
-    case_id           bigint REFERENCES optout_case,
+    case_id           bigint,
     target            regclass,
     nhs_number_column name,
     registers         text[],
@@ -239,10 +239,12 @@ $$;
 -- date of birth, it must be the case's in every row with the number.
 CREATE FUNCTION case_check_identity(this optout_case, number nhs_number) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET datestyle = 'ISO, YMD'
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     step record;
+    counts text[];
     held bigint;
     others bigint;
 BEGIN
@@ -255,9 +257,14 @@ BEGIN
             WHERE g.registers && this.registers AND g.birth_date_column IS NOT NULL
             ORDER BY g.target::text, g.nhs_number_column
     LOOP
-        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE t.%I::date <> $2) FROM %s t WHERE %s',
-                       step.birth_date_column, step.target, step.condition)
-            INTO held, others USING number, this.date_of_birth;
+        PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, '{date,timestamp}', false);
+        counts := ndrs_optout.erasure_look(
+            (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
+            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t WHERE %s',
+                   step.birth_date_column, step.target, step.condition),
+            number, ARRAY[this.date_of_birth::text]);
+        held := counts[1];
+        others := counts[2];
         IF others > 0 THEN
             PERFORM ndrs_optout.refuse('ND031',
                 format('table %s holds another date of birth for the patient of case %s', step.target, this.case_id),
@@ -290,6 +297,43 @@ AS $$
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
 $$;
 
+-- A register that cannot be searched must not be certified.
+CREATE FUNCTION case_check_guards(this optout_case) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unguarded text;
+BEGIN
+    SELECT code INTO unguarded FROM unnest(this.registers) AS code
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
+            detail => 'Nothing would be erased from it, and nothing stopped.',
+            hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
+    END IF;
+END
+$$;
+
+-- Tables that were guarded when the patient was excluded and are gone: somebody
+-- has to say that nothing of them lives on under another name.
+CREATE FUNCTION accept_dropped_tables(case_id bigint) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{excluded}');
+    accepted integer;
+BEGIN
+    DELETE FROM ndrs_optout.case_guard k
+        WHERE k.case_id = this.case_id AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = k.target);
+    GET DIAGNOSTICS accepted = ROW_COUNT;
+    PERFORM ndrs_optout.audit('dropped tables accepted', jsonb_build_object('case', this.case_id, 'columns', accepted));
+    RETURN accepted;
+END
+$$;
+
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
 -- the patient's rows are the way to rows in flight that refer to them.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
@@ -300,19 +344,11 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
-    unguarded text;
 BEGIN
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
     END IF;
-    -- A register that cannot be searched must not be certified.
-    SELECT code INTO unguarded FROM unnest(this.registers) AS code
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
-            detail => 'Nothing would be erased from it, and nothing stopped.',
-            hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
-    END IF;
+    PERFORM ndrs_optout.case_check_guards(this);
     PERFORM ndrs_optout.case_check_identity(this, number);
     PERFORM ndrs_optout.exclude(number, this.registers);
     INSERT INTO ndrs_optout.case_guard (case_id, target, nhs_number_column, registers)
@@ -355,7 +391,7 @@ AS $$
 DECLARE
     written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
     lost record;
-    tables regclass[] := ARRAY[]::regclass[];
+    tables regclass[];
     waited regclass[];
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
 BEGIN
@@ -367,7 +403,7 @@ BEGIN
     -- Nobody guards, unguards or declares a reference meanwhile.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
     SELECT k.target, k.nhs_number_column INTO lost
-        FROM ndrs_optout.case_guard k JOIN pg_class r ON r.oid = k.target
+        FROM ndrs_optout.case_guard k
         WHERE k.case_id = case_certify.case_id
             AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
                             WHERE g.target = k.target AND g.nhs_number_column = k.nhs_number_column
@@ -377,7 +413,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('ND021',
             format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
                    lost.nhs_number_column, lost.target, case_id),
-            hint => 'Guard it again for the same registers, and call ndrs_optout.carry_out() again.');
+            hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the table was dropped, and what it held is nowhere else, call ndrs_optout.accept_dropped_tables(%s) first.', case_id));
     END IF;
     IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
         PERFORM ndrs_optout.refuse('ND021',
@@ -385,6 +421,7 @@ BEGIN
             hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
     END IF;
 
+    PERFORM ndrs_optout.case_check_guards(this);
     -- Whoever was waited for may have brought more tables under the guards.
     LOOP
         waited := tables;
@@ -485,6 +522,8 @@ COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
 COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';
+COMMENT ON FUNCTION case_check_guards(optout_case) IS 'error ND020 when no table is guarded for a register of the case';
+COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';

@@ -9,7 +9,20 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
 -- What carry_out() asks for first, since it runs as its caller:
 GRANT EXECUTE ON FUNCTION begin_carry_out() TO PUBLIC;
 -- The backstop of a guard:
-GRANT EXECUTE ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    guard_admits(oid, regclass, anyelement, text[], text, text),
+    guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number)
+    TO PUBLIC;
+-- The trigger of a guard, which the owner of a table makes anew with each partition;
+-- it works on guarded tables only.
+GRANT EXECUTE ON FUNCTION guard_row() TO PUBLIC;
+-- What the erasure, the sweep and the sentry search with, with the rights of a
+-- table's owner; they answer nobody else.
+GRANT EXECUTE ON FUNCTION
+    guard_matches(anyelement, text[]),
+    guard_misencoded(anyelement, encoded_nhs_number)
+    TO PUBLIC;
+GRANT EXECUTE ON FUNCTION guard_number(anyelement), guard_unreadable(anyelement) TO PUBLIC;
 -- and what an index on a column, or a column of type nhs_number, calls.  These
 -- know no key and no list.
 GRANT EXECUTE ON FUNCTION

@@ -1,39 +1,41 @@
 -- sweep: removes what guards would not let in, from tables that hold it already:
 -- for guarding late, for restores, for nights.
 
--- A sweep goes from leaf to leaf and commits often.  One that was interrupted is
--- resumed, unless the exclusion list has changed since: leaves that were done would
--- have to be done again.
+-- A sweep goes from leaf to leaf and commits often.  One that was interrupted less
+-- than a day ago is resumed, unless the exclusion list or a guard has changed since:
+-- leaves that were done would have to be done again.
 CREATE TABLE sweep (
-    sweep_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    target           regclass,  -- NULL: all guarded tables
-    list_fingerprint text NOT NULL,
-    started_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    finished_at      timestamptz
+    sweep_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    target      regclass,  -- NULL: all guarded tables
+    fingerprint text NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at timestamptz
 );
 
 -- not dumped: what a restored database holds has to be looked through anew.
 
 CREATE TABLE sweep_leaf (
     sweep_id          bigint REFERENCES sweep ON DELETE CASCADE,
+    target            regclass,
     relation          regclass,
     nhs_number_column name,
     state             text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'erasing', 'encoding', 'done')),
     patients_found    bigint NOT NULL DEFAULT 0,
     patients_erased   bigint NOT NULL DEFAULT 0,
-    patients_blocked  bigint NOT NULL DEFAULT 0,
+    patients_left     bigint NOT NULL DEFAULT 0,
     rows_erased       bigint NOT NULL DEFAULT 0,
     rows_encoded      bigint NOT NULL DEFAULT 0,
     blocks_encoded    bigint NOT NULL DEFAULT 0,
+    blocks_left       bigint NOT NULL DEFAULT 0,
     started_at        timestamptz,
     finished_at       timestamptz,
-    PRIMARY KEY (sweep_id, relation, nhs_number_column)
+    PRIMARY KEY (sweep_id, target, relation, nhs_number_column)
 );
 -- not dumped: like sweep.
 
 CREATE VIEW sweep_progress AS
     SELECT l.sweep_id, l.relation, l.nhs_number_column, l.state,
-           l.patients_found, l.patients_erased, l.patients_blocked, l.rows_erased, l.rows_encoded,
+           l.patients_found, l.patients_erased, l.patients_left, l.rows_erased, l.rows_encoded, l.blocks_left,
            l.started_at, l.finished_at
         FROM sweep_leaf l
         WHERE l.sweep_id = (SELECT pg_catalog.max(s.sweep_id) FROM sweep s)
@@ -43,19 +45,29 @@ CREATE VIEW sweep_progress AS
 -- kept nowhere else.
 CREATE TYPE sweep_state AS (
     sweep_id          bigint,
+    target            regclass,
     relation          regclass,
     nhs_number_column name,
     patients          nhs_number[],
     more              boolean
 );
 
--- The same for equal lists, in whatever order.
-CREATE FUNCTION exclusion_fingerprint() RETURNS text
+-- The same for equal lists and guards, in whatever order.
+CREATE FUNCTION sweep_fingerprint() RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT count(*) || ' ' || coalesce(sum(hashtextextended(e.register || e.encoded_nhs_number::text, 0)::numeric), 0)
-        FROM ndrs_optout.exclusion e
+    SELECT format('%s %s', (SELECT coalesce(sum(hashtextextended(e.register || e.encoded_nhs_number::text, 0)::numeric), 0)
+                                FROM ndrs_optout.exclusion e),
+                  (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
+$$;
+
+-- One sweep at a time; held by the session, since a sweep is many transactions.
+CREATE FUNCTION sweep_lock() RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT hashtextextended('ndrs_optout.sweep', 0)
 $$;
 
 CREATE FUNCTION sweep_begin(target regclass) RETURNS sweep_state
@@ -63,7 +75,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    fingerprint text := ndrs_optout.exclusion_fingerprint();
+    current_fingerprint text := ndrs_optout.sweep_fingerprint();
     result ndrs_optout.sweep_state;
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL) THEN
@@ -71,20 +83,28 @@ BEGIN
             CASE WHEN target IS NULL THEN 'no table is guarded' ELSE format('table %s is not guarded', target) END,
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
+    -- A sweep of this session that failed holds it still.
+    PERFORM pg_advisory_unlock(ndrs_optout.sweep_lock()) FROM pg_locks l
+        WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory'
+            AND l.classid::bigint << 32 | l.objid::bigint = ndrs_optout.sweep_lock();
+    IF NOT pg_try_advisory_lock(ndrs_optout.sweep_lock()) THEN
+        PERFORM ndrs_optout.refuse('55006', 'another sweep is running',
+            hint => 'View ndrs_optout.sweep_progress shows how far it is.');
+    END IF;
     SELECT s.sweep_id INTO result.sweep_id FROM ndrs_optout.sweep s
         WHERE s.target IS NOT DISTINCT FROM sweep_begin.target AND s.finished_at IS NULL
-            AND s.list_fingerprint = fingerprint
+            AND s.fingerprint = current_fingerprint AND s.started_at > now() - interval '1 day'
         ORDER BY s.sweep_id DESC LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.tell(false, format('resuming sweep %s', result.sweep_id));
     ELSE
         DELETE FROM ndrs_optout.sweep s
             WHERE s.target IS NOT DISTINCT FROM sweep_begin.target AND s.finished_at IS NULL;
-        INSERT INTO ndrs_optout.sweep (target, list_fingerprint) VALUES (target, fingerprint)
+        INSERT INTO ndrs_optout.sweep (target, fingerprint) VALUES (target, current_fingerprint)
             RETURNING sweep_id INTO result.sweep_id;
     END IF;
-    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, relation, nhs_number_column)
-        SELECT result.sweep_id, p.relation, p.nhs_number_column
+    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column)
+        SELECT result.sweep_id, p.target, p.relation, p.nhs_number_column
             FROM ndrs_optout.guard_part p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r'
             WHERE p.part = 'backstop' AND (p.target = sweep_begin.target OR sweep_begin.target IS NULL)
         ON CONFLICT DO NOTHING;
@@ -98,22 +118,23 @@ $$;
 -- of the table's owner.
 CREATE FUNCTION sweep_encode(this sweep_leaf, this_guard guard) RETURNS sweep_leaf
 LANGUAGE plpgsql
-SET search_path = pg_catalog, ndrs_optout, pg_temp
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     next_block bigint := this.blocks_encoded + 1000;
+    owner regrole := (SELECT r.relowner FROM pg_class r WHERE r.oid = this.relation);
     batch ndrs_optout.erasure_batch;
     changed bigint[];
 BEGIN
     batch.leaf := this.relation;
-    EXECUTE format('SELECT coalesce(array_agg(t.ctid), ''{}'') FROM ONLY %1$s t
-                        WHERE t.ctid >= $1 AND t.ctid < $2 AND NOT coalesce(ndrs_optout.guard_matches(t.%2$I, $3), false)
-                            AND t.%3$I IS DISTINCT FROM ndrs_optout.encode_nhs_number(ndrs_optout.guard_number(t.%2$I))',
-                   this.relation, this.nhs_number_column, this_guard.encoded_column)
-        INTO batch.row_ids
-        USING format('(%s,0)', this.blocks_encoded)::tid, format('(%s,0)', next_block)::tid, this_guard.registers;
+    batch.row_ids := ndrs_optout.erasure_look(owner, format(
+        'SELECT array_agg(t.ctid::text) FROM ONLY %1$s t
+             WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)'' AND ndrs_optout.guard_matches(t.%2$I, $2) IS NOT TRUE
+                 AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I)',
+        this.relation, this.nhs_number_column, this_guard.encoded_column, this.blocks_encoded, next_block),
+        NULL, this_guard.registers)::tid[];
     changed := ndrs_optout.erasure_run(
-        (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = this.relation),
+        owner,
         format('WITH u AS (UPDATE ONLY %s SET %I = NULL
                     WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b)) RETURNING 1)
                 SELECT ARRAY[count(*)] FROM u', this.relation, this_guard.encoded_column),
@@ -128,6 +149,7 @@ $$;
 -- patients found in it, or fill some of its encoded column.
 CREATE FUNCTION sweep_step(now sweep_state) RETURNS sweep_state
 LANGUAGE plpgsql SECURITY DEFINER
+SET row_security = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -135,66 +157,87 @@ DECLARE
     this ndrs_optout.sweep_leaf;
     this_guard ndrs_optout.guard;
     patient ndrs_optout.nhs_number;
+    registers text[];
     erased bigint;
     total record;
 BEGIN
     IF now.relation IS NULL THEN
         SELECT * INTO this FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id AND l.state <> 'done'
-            ORDER BY l.state = 'waiting' DESC, l.relation::text, l.nhs_number_column LIMIT 1;
+            ORDER BY l.state = 'waiting' DESC, l.relation::text, l.nhs_number_column, l.target LIMIT 1;
         IF NOT FOUND THEN
             now.more := false;
             SELECT count(*) AS leaves, sum(l.patients_erased) AS patients, sum(l.rows_erased) AS rows_erased,
-                   sum(l.patients_blocked) AS blocked
+                   sum(l.patients_left) AS patients_left, sum(l.blocks_left) AS blocks_left
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
             PERFORM ndrs_optout.audit('sweep finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
             PERFORM ndrs_optout.tell(false, format('sweep %s: patients erased: %s, rows erased: %s',
                 now.sweep_id, total.patients, total.rows_erased));
-            IF total.blocked > 0 THEN
-                PERFORM ndrs_optout.tell(true, format('patients who could not be erased: %s', total.blocked),
-                    'Find them with ndrs_optout.guard_matches(); ndrs_optout.erase() says what stands in the way.');
+            IF total.patients_left > 0 OR total.blocks_left > 0 THEN
+                PERFORM ndrs_optout.tell(true, format('patients not erased: %s, blocks not encoded: %s',
+                        total.patients_left, total.blocks_left),
+                    'Patients with an open case are left to it. For others ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
             END IF;
+            PERFORM pg_advisory_unlock(ndrs_optout.sweep_lock());
             RETURN now;
         END IF;
+        now.target := this.target;
         now.relation := this.relation;
         now.nhs_number_column := this.nhs_number_column;
     ELSE
         SELECT * INTO STRICT this FROM ndrs_optout.sweep_leaf l
-            WHERE l.sweep_id = now.sweep_id AND l.relation = now.relation AND l.nhs_number_column = now.nhs_number_column;
+            WHERE l.sweep_id = now.sweep_id AND l.target = now.target AND l.relation = now.relation
+                AND l.nhs_number_column = now.nhs_number_column;
     END IF;
 
     SELECT g.* INTO this_guard FROM ndrs_optout.guard_part p
         JOIN ndrs_optout.guard g ON g.target = p.target AND g.nhs_number_column = p.nhs_number_column
-        WHERE p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column AND p.part = 'backstop';
+        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column AND p.part = 'backstop';
     IF NOT FOUND THEN  -- dropped, detached or unguarded since
         this.state := 'done';
     ELSIF now.patients IS NULL THEN
-        -- A statement of its own, run to its end, so that the server can share it
-        -- among workers.
-        EXECUTE format('SELECT coalesce(array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)), ''{}'') FROM ONLY %2$s t
-                            WHERE ndrs_optout.guard_matches(t.%1$I, $1)', now.nhs_number_column, now.relation)
-            INTO now.patients USING this_guard.registers;
+        -- A statement that the server can share among workers
+        now.patients := coalesce(ndrs_optout.erasure_look(
+            (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = now.relation),
+            format('SELECT array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)::text) FROM ONLY %2$s t
+                        WHERE ndrs_optout.guard_matches(t.%1$I, $2)', now.nhs_number_column, now.relation),
+            NULL, this_guard.registers)::ndrs_optout.nhs_number[], '{}');
         this.state := 'erasing';
         this.started_at := coalesce(this.started_at, clock_timestamp());
         this.patients_found := this.patients_erased + cardinality(now.patients);
-        this.patients_blocked := 0;
+        this.patients_left := 0;
     ELSIF cardinality(now.patients) > 0 THEN
         FOREACH patient IN ARRAY now.patients[:batch_size] LOOP
+            -- A case looks at more than the list, such as whose number it is.
+            IF EXISTS (SELECT FROM ndrs_optout.optout_case c
+                       WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(patient)
+                           AND c.state IN ('excluded', 'carried_out')) THEN
+                this.patients_left := this.patients_left + 1;
+                CONTINUE;
+            END IF;
+            -- Readmitted meanwhile?
+            registers := ARRAY(SELECT r.code FROM ndrs_optout.register r WHERE ndrs_optout.is_excluded(patient, r.code));
+            CONTINUE WHEN cardinality(registers) = 0;
+            -- Whatever keeps one patient's rows must not keep the others'.
             BEGIN
                 SELECT coalesce(sum(e.row_count) FILTER (WHERE e.action IN ('deleted', 'redacted')), 0) INTO erased
-                    FROM ndrs_optout.erase(patient, ARRAY(
-                        SELECT r.code FROM ndrs_optout.register r WHERE ndrs_optout.is_excluded(patient, r.code))) AS e;
+                    FROM ndrs_optout.erase(patient, registers) AS e;
                 this.patients_erased := this.patients_erased + 1;
                 this.rows_erased := this.rows_erased + erased;
-            EXCEPTION WHEN SQLSTATE 'ND030' THEN
-                this.patients_blocked := this.patients_blocked + 1;
+            EXCEPTION WHEN OTHERS THEN
+                this.patients_left := this.patients_left + 1;
             END;
         END LOOP;
         now.patients := now.patients[batch_size + 1:];
     ELSIF this_guard.encoded_column IS NOT NULL
         AND this.blocks_encoded < pg_relation_size(this.relation) / current_setting('block_size')::bigint THEN
         this.state := 'encoding';
-        this := ndrs_optout.sweep_encode(this, this_guard);
+        BEGIN
+            this := ndrs_optout.sweep_encode(this, this_guard);
+        EXCEPTION WHEN OTHERS THEN
+            this.blocks_encoded := this.blocks_encoded + 1000;
+            this.blocks_left := this.blocks_left + 1000;
+        END;
     ELSE
         this.state := 'done';
     END IF;
@@ -208,9 +251,10 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.sweep_leaf l
         SET state = this.state, patients_found = this.patients_found, patients_erased = this.patients_erased,
-            patients_blocked = this.patients_blocked, rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
-            blocks_encoded = this.blocks_encoded, started_at = this.started_at, finished_at = this.finished_at
-        WHERE l.sweep_id = this.sweep_id AND l.relation = this.relation AND l.nhs_number_column = this.nhs_number_column;
+            patients_left = this.patients_left, rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
+            blocks_encoded = this.blocks_encoded, blocks_left = this.blocks_left, started_at = this.started_at, finished_at = this.finished_at
+        WHERE l.sweep_id = this.sweep_id AND l.target = this.target AND l.relation = this.relation
+            AND l.nhs_number_column = this.nhs_number_column;
     RETURN now;
 END
 $$;
@@ -236,9 +280,10 @@ COMMENT ON TABLE sweep IS 'sweeps of guarded tables, finished or not';
 COMMENT ON TABLE sweep_leaf IS 'what a sweep found and did, per guarded column and table that holds rows';
 COMMENT ON VIEW sweep_progress IS 'the latest sweep: state and counts of each table that holds rows';
 COMMENT ON TYPE sweep_state IS 'what a sweep knows between its transactions';
-COMMENT ON FUNCTION exclusion_fingerprint() IS 'a text that differs when the exclusion list does';
-COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; error 42704 (not guarded)';
+COMMENT ON FUNCTION sweep_fingerprint() IS 'a text that differs when the exclusion list or a guard does';
+COMMENT ON FUNCTION sweep_lock() IS 'key of the advisory lock that a sweep holds';
+COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is running)';
 COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column in the next blocks of a table';
 COMMENT ON FUNCTION sweep_step(sweep_state) IS 'one transaction of a sweep';
 COMMENT ON PROCEDURE sweep(regclass) IS
-    'looks through a guarded table, or all of them, and erases every patient found there who is excluded; fills encoded columns that are not filled. Commits often and can be repeated after an interruption; a patient whose rows cannot all be erased (ND030) is left and counted. View sweep_progress shows how far it is and, afterwards, what it did. Not inside a transaction block (error 2D000); errors 42704 (not guarded), 55000 (damaged guard)';
+    'looks through a guarded table, or all of them, and erases every patient found there who is excluded; fills encoded columns that are not filled. Commits often and can be repeated after an interruption; a patient whose rows cannot all be erased, or who has a case under way, is left and counted. View sweep_progress shows how far it is and, afterwards, what it did. Not inside a transaction block (error 2D000); errors 42704 (not guarded), 55000 (damaged guard), 55006 (another sweep is running)';

@@ -92,8 +92,35 @@ SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbe
 SELECT severity, gap, relation, object FROM guard_coverage();
 SELECT gap, relation, object, reason FROM accepted_gap;
 SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+-- Not when it turns out to be worse than it was.
+INSERT INTO contact VALUES ('9990000026');
+SELECT severity, gap, relation, object FROM guard_coverage();
 DROP TABLE contact;
 SELECT count(*) FROM accepted_gap;
+-- Nor a part of a guard, which can be repaired.
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
+SELECT accept_gap('guard''s trigger not ALWAYS', 'patient', 'nhs', 'tonight only');
+\echo :SQLSTATE
+ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
+-- A gap without an object
+CREATE MATERIALIZED VIEW copy AS TABLE patient;
+SELECT gap, relation, object FROM guard_coverage();
+SELECT accept_gap('materialized view', 'copy', NULL, 'refreshed after each opt-out');
+SELECT gap, relation, object FROM guard_coverage();
+-- Code of somebody's that fails, in an index, hides nothing else.
+CREATE TABLE failing (nhs_number text);
+INSERT INTO failing VALUES ('9990000026');
+CREATE FUNCTION fail(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''seeded failure''; END';
+CREATE FUNCTION fail_immutably(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN registry.fail(1); END';
+CREATE TABLE also_open (nhs_number text);
+ALTER FUNCTION fail(int) RENAME TO fail_not;
+CREATE FUNCTION fail(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE INDEX ON failing (nhs_number) WHERE fail_immutably(1);
+DROP FUNCTION fail(int);
+ALTER FUNCTION fail_not(int) RENAME TO fail;
+SELECT gap, relation, object FROM guard_coverage() ORDER BY relation::text;
+DROP TABLE failing, also_open;
 
 SELECT unguard_table('patient'), unguard_table('visit');
 SET client_min_messages = warning;

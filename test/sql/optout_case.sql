@@ -215,6 +215,28 @@ SELECT confirm_identity(101);
 \echo :SQLSTATE
 SELECT event, detail FROM audit_event WHERE event LIKE 'identity%' ORDER BY event_id DESC LIMIT 1;
 
+-- A table that was guarded at the exclusion and is gone: nothing is certified before somebody
+-- says that it lives on nowhere.
+CREATE TABLE swapped (id int, nhs_number text);
+SELECT guard_table('swapped', 'nhs_number', '{rare_disease}');
+INSERT INTO swapped VALUES (1, '9990000093');
+SELECT open_case('9990000093', '{rare_disease}') AS swapped_id \gset
+SELECT record_identity(:swapped_id, 'identity', 'passport'), record_identity(:swapped_id, 'address', 'utility_bill');
+SELECT case_exclude(:swapped_id, '9990000093');
+CREATE TABLE swapped_new AS TABLE swapped;
+DROP TABLE swapped;
+ALTER TABLE swapped_new RENAME TO swapped;
+\set VERBOSITY sqlstate
+CALL carry_out(:swapped_id, '9990000093');
+CALL carry_out(:swapped_id, '9990000093');
+\set VERBOSITY default
+SELECT guard_table('swapped', 'nhs_number', '{rare_disease}');
+SELECT accept_dropped_tables(:swapped_id);
+CALL carry_out(:swapped_id, '9990000093');
+SELECT state, (SELECT count(*) FROM swapped) AS held FROM optout_case WHERE case_id = :swapped_id;
+SELECT accept_dropped_tables(:swapped_id);
+\echo :SQLSTATE
+
 -- Mistakes.
 SELECT open_case('9999999999', '{cancer}');
 SELECT open_case(NULL, '{cancer}');
@@ -253,4 +275,4 @@ SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_l
 SELECT unguard_table(target) FROM guard;
 DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
-DROP TABLE tumour, relative, patient, rare_patient, baby, shared_number;
+DROP TABLE tumour, relative, patient, rare_patient, baby, shared_number, swapped;

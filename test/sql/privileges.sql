@@ -67,6 +67,13 @@ GRANT SELECT ON ndrs_optout.case_progress TO regress_officer;
 GRANT EXECUTE ON ROUTINE open_case, record_identity, erasure_preview, carry_out, case_exclude, case_certify,
     complete_case TO regress_officer;
 SET ROLE regress_officer;
+-- What everybody may execute answers nobody who asks: only while a table is searched.
+SELECT guard_matches('9990000018'::text, '{cancer}');
+\echo :SQLSTATE
+SELECT guard_misencoded('9990000018'::text, '00000000000000000000000000000000');
+\echo :SQLSTATE
+SET ndrs_optout.searching = on;
+\echo :SQLSTATE
 SELECT open_case('9990000077', '{cancer}') AS case_id \gset
 SELECT next_action FROM case_progress;
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');

@@ -146,6 +146,81 @@ ALTER TABLE patient ADD COLUMN at timestamptz DEFAULT clock_timestamp();
 ALTER TABLE patient ALTER COLUMN id TYPE bigint;
 SELECT readmit('9990000026', '{cancer}');
 
+-- The predicate of somebody's index is not evaluated with the rights of a superuser, but
+-- with its owner's, when a table comes under a guard.
+CREATE FUNCTION who_am_i() RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE NOTICE 'as a superuser: %', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user); RETURN true; END $$;
+CREATE FUNCTION who(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN public.who_am_i(); END';
+CREATE TABLE registrars_visit (LIKE visit INCLUDING CONSTRAINTS);
+INSERT INTO registrars_visit VALUES (NULL, 2030);
+ALTER TABLE registrars_visit OWNER TO regress_registrar;
+GRANT USAGE ON SCHEMA public TO regress_registrar;
+SET ROLE regress_registrar;
+CREATE INDEX ON registrars_visit (year) WHERE who(1);
+RESET ROLE;
+SET client_min_messages = warning;
+ANALYZE registrars_visit;
+RESET client_min_messages;
+-- (The first is the server's own, for whoever attaches.)
+ALTER TABLE visit ATTACH PARTITION registrars_visit FOR VALUES IN (2030);
+DROP TABLE registrars_visit;
+DROP FUNCTION who, who_am_i;
+
+-- What hangs below a table that comes under a guard is looked through as well.
+CREATE TABLE mid (LIKE patient INCLUDING CONSTRAINTS);
+CREATE TABLE leaf () INHERITS (mid);
+ALTER TABLE mid DROP CONSTRAINT ndrs_optout_guard_2;
+INSERT INTO leaf (id, nhs) VALUES (9, 9990000018);
+ALTER TABLE mid ADD CONSTRAINT ndrs_optout_guard_2 CHECK (guard_admits(tableoid, 'patient'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE mid INHERIT patient;
+DROP TABLE mid CASCADE;
+
+-- Other spellings, and a part that becomes weaker than it was.
+ALTER VIEW patient RENAME COLUMN nhs TO number;
+ALTER MATERIALIZED VIEW patient RENAME COLUMN nhs TO number;
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
+RESET ndrs_optout.allow_unguarded;
+DROP TRIGGER ndrs_optout_guard_2 ON patient;
+ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
+-- A constraint that looks like the backstop and is none
+ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (nhs IS NOT NULL OR guard_admits(tableoid, 'by_domain'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (guard_admits(tableoid, 'by_domain'::regclass, nhs, '{rare_disease}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (guard_admits(tableoid, 'by_domain'::regclass, nhs, '{cancer}', 'allow', 'allow')) NOT VALID;
+ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (guard_admits(tableoid, 'by_domain'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+
+-- The other columns that a guard names
+CREATE TABLE named (nhs text, encoded encoded_nhs_number, born date, mother text);
+SELECT guard_table('named', 'nhs', '{cancer}', 'redact', redact_columns => '{mother}', encoded_column => 'encoded', birth_date_column => 'born');
+ALTER TABLE named ALTER born TYPE text;
+ALTER TABLE named DROP COLUMN mother;
+ALTER TABLE named RENAME encoded TO other;
+ALTER TABLE named ALTER encoded TYPE encoded_nhs_number USING encode_nhs_number('9990000026');
+ALTER TABLE named ALTER mother TYPE varchar;
+SELECT unguard_table('named');
+DROP TABLE named;
+
+-- A partition that its owner makes, who is no superuser
+CREATE TABLE theirs (nhs text, year int) PARTITION BY LIST (year);
+SELECT guard_table('theirs', 'nhs', '{cancer}');
+ALTER TABLE theirs OWNER TO regress_registrar;
+SET ROLE regress_registrar;
+CREATE TABLE theirs_1 PARTITION OF theirs FOR VALUES IN (1);
+INSERT INTO theirs VALUES ('9990000026', 1);
+INSERT INTO theirs VALUES ('9990000018', 1);
+\echo :SQLSTATE
+RESET ROLE;
+-- The trigger's function works on guarded tables only.
+CREATE TABLE unguarded (nhs text);
+CREATE TRIGGER probe BEFORE INSERT ON unguarded FOR EACH ROW EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'cancer');
+INSERT INTO unguarded VALUES ('9990000018');
+\echo :SQLSTATE
+DROP TABLE theirs, unguarded;
+
 -- Unguarding is the way out, and leaves nothing behind that stops anything.
 SELECT unguard_table('visit');
 ALTER TABLE visit DETACH PARTITION visit_2025;

@@ -100,7 +100,8 @@ my %content = (
 	map({ ("table $_" => "SELECT t FROM $_ t ORDER BY t::text") }
 		qw(patient tumour sample referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
 		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
-		  optout_case identity_evidence case_erasure)),
+		  optout_case identity_evidence case_erasure audit_event audit_segment)),
+	'the audit' => "SELECT count(*), (SELECT count(*) FROM ndrs_optout.verify_audit()) FROM ndrs_optout.audit_event WHERE link IS NOT NULL",
 	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
 	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
@@ -166,6 +167,10 @@ my %formats = (
 	'custom' => [
 		[ 'pg_dump', '-Fc', '-f', "$directory/new.dump", 'registry' ],
 		sub { [ 'pg_restore', '--exit-on-error', '-d', $_[0], "$directory/new.dump" ] } ],
+	# Tables are filled in any order, side by side.
+	'parallel' => [
+		[ 'pg_dump', '-Fc', '-f', "$directory/new.dump", 'registry' ],
+		sub { [ 'pg_restore', '-j4', '--exit-on-error', '-d', $_[0], "$directory/new.dump" ] } ],
 	'plain' => [
 		[ 'pg_dump', '-f', "$directory/new.sql", 'registry' ],
 		sub { [ qw(psql -Xq -v ON_ERROR_STOP=1 -o /dev/null -d), $_[0], '-f', "$directory/new.sql" ] } ]);
