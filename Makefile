@@ -14,6 +14,7 @@ OBJS = \
 	src/nhs_number_type.o \
 	src/encoding.o \
 	src/exclusion_set_core.o \
+	src/exclusion_set.o \
 	src/exclusion_list.o \
 	src/guard.o \
 	src/sentry.o \
@@ -26,6 +27,7 @@ PIECES = $(addprefix sql/install/, \
 	audit.sql \
 	nhs_number.sql \
 	encoding.sql \
+	exclusion_set.sql \
 	exclusion_list.sql \
 	guard.sql \
 	erasure_ways.sql \
@@ -40,7 +42,8 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_list guard guard_paths erasure optout_case audit guard_coverage sentry sweep privileges
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case audit \
+	guard_coverage sentry sweep privileges
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
@@ -54,9 +57,12 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 UNIT_TESTS = nhs_number_test exclusion_set_test
+FUZZ_TESTS = exclusion_set_fuzz
+FUZZ_SECONDS = 10
 
 SHLIB_LINK = -lcrypto -Wl,--version-script=$(srcdir)/src/exports.map
-EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS))
+EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS)) \
+	$(addprefix test/fuzz/, $(FUZZ_TESTS)) test/bench/exclusion_set_bench
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -81,6 +87,26 @@ $(addprefix test/unit/, $(UNIT_TESTS)): test/unit/tap.h $(wildcard src/*.h)
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined \
 		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) -o $@
 
+# Hostile bytes, for a bounded time; what breaks a program is left in test/fuzz.
+.PHONY: fuzz
+fuzz: $(addprefix test/fuzz/, $(FUZZ_TESTS))
+	for program in $^; do \
+		$$program -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=$$program. \
+			-verbosity=0 -print_final_stats=1 || exit; \
+	done
+
+test/fuzz/exclusion_set_fuzz: test/fuzz/exclusion_set_fuzz.c src/exclusion_set_core.c
+$(addprefix test/fuzz/, $(FUZZ_TESTS)): $(wildcard src/*.h)
+	clang -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) -o $@
+
+.PHONY: bench
+bench: test/bench/exclusion_set_bench
+	$<
+
+test/bench/exclusion_set_bench: test/bench/exclusion_set_bench.c src/exclusion_set_core.c $(wildcard src/*.h)
+	$(CC) -std=gnu99 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Isrc $(filter %.c, $^) -o $@
+
 .PHONY: help
 help:
 	@echo 'demo/run            everything from nothing: an opt-out in front of your eyes'
@@ -89,4 +115,6 @@ help:
 	@echo 'make install        install into that server'
 	@echo 'make installcheck   tests against a running server, where the extension is installed'
 	@echo 'make unit           tests that need no server'
+	@echo 'make fuzz           hostile bytes, for FUZZ_SECONDS (by default 10)'
+	@echo 'make bench          what look-ups in an exclusion set cost'
 	@echo 'make clean          remove what was built'

@@ -81,7 +81,7 @@ build_packages() {
 test_packages() {
 	local version
 	version=$(packaged_version)
-	echo clang libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pg-bsd-indent
+	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pg-bsd-indent
 	if [ -n "$version" ]; then
 		echo "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
 	fi

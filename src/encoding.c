@@ -113,8 +113,8 @@ check_key_file(int fd)
  * The server's own hex_decode() names the digit that it does not like, which
  * must not happen to a key.
  */
-static bool
-decode_hex(const char *digits, size_t size, uint8 *bytes)
+bool
+ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes)
 {
 	for (size_t i = 0; i < 2 * size; i++)
 	{
@@ -161,7 +161,7 @@ read_key_file(uint8 *key)
 		length--;
 	if (length > 2 * KEY_SIZE && content[length - 1] == '\r')
 		length--;
-	ok = length == 2 * KEY_SIZE && decode_hex(content, KEY_SIZE, key);
+	ok = length == 2 * KEY_SIZE && ndrs_decode_hex(content, KEY_SIZE, key);
 	OPENSSL_cleanse(content, sizeof(content));
 	if (!ok)
 		key_missing("The key file does not hold 64 hexadecimal digits and nothing else.");
@@ -316,13 +316,16 @@ void
 ndrs_encoding_ready(void)
 {
 	uint64		generation = ndrs_generation();
+	ErrorContextCallback hider;
 
 	if (outer_state != NULL && loaded_at == PgReloadTime &&
 		agreed_generation == generation)
 		return;
 
+	ndrs_begin_hiding(&hider);
 	load_key();
 	check_recorded_key();
+	ndrs_end_hiding(&hider);
 	agreed_generation = generation;
 }
 
@@ -374,7 +377,7 @@ ndrs_optout_encoded_nhs_number_in(PG_FUNCTION_ARGS)
 	EncodedNhsNumber *result = palloc(sizeof(EncodedNhsNumber));
 
 	if (strlen(text) != 2 * ENCODED_NHS_NUMBER_SIZE ||
-		!decode_hex(text, ENCODED_NHS_NUMBER_SIZE, result->bytes))
+		!ndrs_decode_hex(text, ENCODED_NHS_NUMBER_SIZE, result->bytes))
 		ereturn(fcinfo->context, (Datum) 0,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("invalid encoded NHS number"),

@@ -2,8 +2,8 @@
  * exclusion_list.c
  *		What a backend keeps of the exclusion list, and why it can be trusted.
  *
- * The truth is table exclusion.  A backend keeps one sorted set of encoded
- * numbers per register, built at the first look-up and good for one generation
+ * The truth is table exclusion.  A backend keeps one exclusion set per register
+ * (exclusion_set.h), built at the first look-up and good for one generation
  * (catalog.c).  A look-up must see every exclusion that was committed, and
  * announced, before it began; three things make that so.
  *
@@ -46,6 +46,7 @@
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded);
+PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_encoded);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 
 /* Columns of tables register and exclusion */
@@ -56,20 +57,21 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 struct ExclusionList
 {
 	char		code[NAMEDATALEN];	/* hash key: must be first */
-	uint64		generation;		/* 0: not built yet */
-	MemoryContext context;		/* holds the members */
-	EncodedNhsNumber *members;
-	size_t		count;
+	uint64		generation;		/* 0: there is no set */
+	ExclusionSet set;
+	MemoryContext context;		/* holds the set */
 };
 
 /* By register code; entries stay where they are and are never removed. */
 static HTAB *lists = NULL;
 
 /*
- * Scan one of our tables for the rows of a register, through its primary key.
+ * Scan one of our tables for the rows of a register, through its primary key
+ * or from one end to the other.
  */
 static SysScanDesc
-begin_register_scan(Relation rel, AttrNumber column, const char *code)
+begin_register_scan(Relation rel, AttrNumber column, const char *code,
+					bool by_key)
 {
 	ScanKeyData key;
 	Oid			index;
@@ -81,7 +83,7 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code)
 	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(code));
-	return systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
+	return systable_beginscan(rel, index, by_key && OidIsValid(index), NULL, 1, &key);
 }
 
 /*
@@ -92,7 +94,7 @@ static void
 check_register(const char *code)
 {
 	Relation	rel = table_open(ndrs_relation("register", false), AccessShareLock);
-	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code);
+	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code, true);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
 	systable_endscan(scan);
@@ -111,26 +113,26 @@ rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
 	uint64		generation = ndrs_generation();
-	MemoryContext context;
-	MemoryContext outer;
+	ExclusionSetBuilder builder;
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	EncodedNhsNumber *members;
-	size_t		count = 0;
-	size_t		capacity = 64;
+	struct varlena *set;
 
 	check_register(list->code);
 
-	/* A child of the caller's context until it is complete */
-	context = AllocSetContextCreate(CurrentMemoryContext,
-									"ndrs_optout exclusion list",
-									ALLOCSET_DEFAULT_SIZES);
-	members = MemoryContextAlloc(context, capacity * sizeof(EncodedNhsNumber));
+	/*
+	 * The old set makes room before the new one is there: it is of no use to
+	 * anybody, also if an error comes now.
+	 */
+	list->generation = 0;
+	MemoryContextReset(list->context);
+	ndrs_set_begin(&builder, list->context, 0);
 
+	/* Row for row, the way by the key costs twice as much as a whole scan. */
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
-	outer = MemoryContextSwitchTo(context);
-	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code);
+	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code,
+							   list->set.count < rel->rd_rel->reltuples / 2);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
@@ -138,27 +140,13 @@ rebuild(ExclusionList *list)
 										 RelationGetDescr(rel), &isnull);
 
 		CHECK_FOR_INTERRUPTS();
-		if (count == capacity)
-		{
-			capacity *= 2;
-			members = repalloc_huge(members, capacity * sizeof(EncodedNhsNumber));
-		}
-		memcpy(&members[count++], DatumGetPointer(value),
-			   sizeof(EncodedNhsNumber));
+		ndrs_set_add(&builder, (EncodedNhsNumber *) DatumGetPointer(value), 1);
 	}
 	systable_endscan(scan);
-	MemoryContextSwitchTo(outer);
 	table_close(rel, AccessShareLock);
 
-	count = exclusion_set_build(members, count);
-
-	/* Publish; nothing below can fail. */
-	MemoryContextSetParent(context, TopMemoryContext);
-	if (list->context != NULL)
-		MemoryContextDelete(list->context);
-	list->context = context;
-	list->members = members;
-	list->count = count;
+	set = ndrs_set_end(&builder);
+	exclusion_set_open(&list->set, set, VARSIZE(set));
 	list->generation = generation;
 }
 
@@ -190,11 +178,47 @@ ndrs_exclusion_list(const char *code)
 	if (!found)
 	{
 		list->generation = 0;
+		list->set.count = 0;
 		list->context = NULL;
-		list->members = NULL;
-		list->count = 0;
 	}
+	if (list->context == NULL)
+		list->context = AllocSetContextCreate(TopMemoryContext,
+											  "ndrs_optout exclusion list",
+											  ALLOCSET_SMALL_SIZES);
 	return list;
+}
+
+/*
+ * Make sure of the key and of these lists.  Without the key there is no answer,
+ * not even about a placeholder.
+ */
+static void
+make_current(ExclusionList **wanted, int nwanted)
+{
+	AcceptInvalidationMessages();
+	ndrs_encoding_ready();
+	for (int i = 0; i < nwanted; i++)
+	{
+		if (wanted[i]->generation != ndrs_generation())
+		{
+			ErrorContextCallback hider;
+
+			ndrs_begin_hiding(&hider);
+			rebuild(wanted[i]);
+			ndrs_end_hiding(&hider);
+		}
+	}
+}
+
+static bool
+is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
+{
+	for (int i = 0; i < nwanted; i++)
+	{
+		if (!exclusion_set_contains(&wanted[i]->set, encoded))
+			return false;
+	}
+	return nwanted > 0;
 }
 
 /*
@@ -207,30 +231,16 @@ ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
 {
 	EncodedNhsNumber encoded;
 
-	AcceptInvalidationMessages();
-
-	/* Also for a placeholder: without the key there is no answer. */
-	ndrs_encoding_ready();
+	make_current(wanted, nwanted);
 	if (nhs_number_is_placeholder(number))
 		return false;
-
-	for (int i = 0; i < nwanted; i++)
-	{
-		if (wanted[i]->generation != ndrs_generation())
-			rebuild(wanted[i]);
-	}
-
 	ndrs_encode(number, &encoded);
-	for (int i = 0; i < nwanted; i++)
-	{
-		if (!exclusion_set_contains(wanted[i]->members, wanted[i]->count, &encoded))
-			return false;
-	}
-	return nwanted > 0;
+	return is_in_all(wanted, nwanted, &encoded);
 }
 
-static bool
-is_excluded(FunctionCallInfo fcinfo, NhsNumber number)
+/* The list of the register that the second argument names */
+static ExclusionList *
+list_argument(FunctionCallInfo fcinfo)
 {
 	ExclusionList *list = fcinfo->flinfo->fn_extra;
 	text	   *code = PG_GETARG_TEXT_PP(1);
@@ -242,7 +252,27 @@ is_excluded(FunctionCallInfo fcinfo, NhsNumber number)
 		list = ndrs_exclusion_list(text_to_cstring(code));
 		fcinfo->flinfo->fn_extra = list;
 	}
+	return list;
+}
+
+static bool
+is_excluded(FunctionCallInfo fcinfo, NhsNumber number)
+{
+	ExclusionList *list = list_argument(fcinfo);
+
 	return ndrs_excluded_from_all(&list, 1, number);
+}
+
+/*
+ * For a column that a guard fills: no HMAC.
+ */
+Datum
+ndrs_optout_is_excluded_encoded(PG_FUNCTION_ARGS)
+{
+	ExclusionList *list = list_argument(fcinfo);
+
+	make_current(&list, 1);
+	PG_RETURN_BOOL(is_in_all(&list, 1, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
 Datum

@@ -30,6 +30,8 @@ extern bool ndrs_searching;
 /* privacy.c */
 extern int	ndrs_errhidevalues(void);
 extern int	ndrs_errhidevalues_unless_soft(Node *escontext);
+extern void ndrs_begin_hiding(ErrorContextCallback *hider);
+extern void ndrs_end_hiding(ErrorContextCallback *hider);
 
 /* nhs_number_type.c */
 typedef NhsNumberForm (*NhsNumberReader) (Datum value, NhsNumber *number);
@@ -45,6 +47,21 @@ extern Oid	ndrs_type(const char *name);
 extern bool ndrs_before_restore(void);
 extern void ndrs_encoding_ready(void);
 extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
+extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
+
+/* exclusion_set.c */
+typedef struct ExclusionSetBuilder
+{
+	char	   *base;			/* the set to be, its members in place */
+	size_t		count;
+	size_t		capacity;
+} ExclusionSetBuilder;
+
+extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
+						   size_t expected);
+extern void ndrs_set_add(ExclusionSetBuilder *builder,
+						 const EncodedNhsNumber *members, size_t count);
+extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;

@@ -19,24 +19,23 @@
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 PG_FUNCTION_INFO_V1(ndrs_optout_tell);
 
-/*
- * To be called inside ereport(ERROR): hides the statement and drops the context
- * callbacks.  Dropping is safe because an ERROR never returns and whoever
- * catches it puts the stack back (PG_TRY and the main loop alike); for the same
- * reason this must not be used below ERROR.
- *
- * Two things are still told, because people need them and they hold no values:
- * a COPY's line number, and a replication worker's own outermost context, with
- * the LSN that ALTER SUBSCRIPTION ... SKIP asks for.
- */
-int
-ndrs_errhidevalues(void)
+static void hiding_callback(void *arg);
+
+/* The callback behind this one, also where one of ours stands before it */
+static ErrorContextCallback *
+behind(ErrorContextCallback *c)
 {
-	ErrorContextCallback *outermost = NULL;
+	return c->callback == hiding_callback ? c->arg : c->previous;
+}
 
-	errhidestmt(true);
-
-	for (ErrorContextCallback *c = error_context_stack; c != NULL; c = c->previous)
+/*
+ * What may be told of the context: a COPY's line number, which people need and
+ * which holds no value.
+ */
+static void
+tell_lines(ErrorContextCallback *stack)
+{
+	for (ErrorContextCallback *c = stack; c != NULL; c = behind(c))
 	{
 		if (c->callback == CopyFromErrorCallback)
 		{
@@ -45,11 +44,63 @@ ndrs_errhidevalues(void)
 			errcontext("COPY %s, line %llu", cstate->cur_relname,
 					   (unsigned long long) cstate->cur_lineno);
 		}
-		else if (c->previous == NULL && IsLogicalWorker())
-			outermost = c;
 	}
-	error_context_stack = outermost;
+}
+
+/*
+ * A replication worker's own outermost callback tells the LSN that ALTER
+ * SUBSCRIPTION ... SKIP asks for, and no values.
+ */
+static ErrorContextCallback *
+harmless_callback(ErrorContextCallback *stack)
+{
+	if (stack == NULL || !IsLogicalWorker())
+		return NULL;
+	while (behind(stack) != NULL)
+		stack = behind(stack);
+	return stack->callback == CopyFromErrorCallback ? NULL : stack;
+}
+
+/*
+ * To be called inside ereport(ERROR): hides the statement and drops the context
+ * callbacks.  Dropping is safe because an ERROR never returns and whoever
+ * catches it puts the stack back (PG_TRY and the main loop alike); for the same
+ * reason this must not be used below ERROR.
+ */
+int
+ndrs_errhidevalues(void)
+{
+	errhidestmt(true);
+	tell_lines(error_context_stack);
+	error_context_stack = harmless_callback(error_context_stack);
 	return 0;
+}
+
+static void
+hiding_callback(void *arg)
+{
+	errhidestmt(true);
+	tell_lines((ErrorContextCallback *) arg);
+}
+
+/*
+ * The same for whatever the server itself says in a while, such as that a lock was
+ * not to be had: in place of the callbacks there is one of ours until the end is
+ * told, or an error puts the stack back.
+ */
+void
+ndrs_begin_hiding(ErrorContextCallback *hider)
+{
+	hider->callback = hiding_callback;
+	hider->arg = error_context_stack;
+	hider->previous = harmless_callback(error_context_stack);
+	error_context_stack = hider;
+}
+
+void
+ndrs_end_hiding(ErrorContextCallback *hider)
+{
+	error_context_stack = hider->arg;
 }
 
 /*

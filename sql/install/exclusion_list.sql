@@ -175,6 +175,51 @@ CREATE FUNCTION is_excluded(number bigint, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_bigint'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
+CREATE FUNCTION is_excluded(encoded encoded_nhs_number, register text) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_encoded'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT exclusion_support;
+
+-- The list of a register, to carry it to another database or past a restore.
+CREATE FUNCTION exclusion_list(register text) RETURNS exclusion_set
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER COST 10000
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.checked_registers(ARRAY[exclusion_list.register]);
+    RETURN (SELECT ndrs_optout.exclusion_set_agg(e.encoded_nhs_number)
+            FROM ndrs_optout.exclusion e WHERE e.register = exclusion_list.register);
+END
+$$;
+
+CREATE FUNCTION import_exclusion_list(register text, set exclusion_set) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    added bigint;
+BEGIN
+    PERFORM ndrs_optout.checked_registers(ARRAY[import_exclusion_list.register]);
+    IF set IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004',
+            'an exclusion set is needed');
+    END IF;
+    -- The ten placeholders, as nobody but the holder of the key can know them.
+    IF EXISTS (SELECT FROM generate_series(0, 9) AS digit
+               WHERE ndrs_optout.encode_nhs_number(repeat(digit::text, 10)::ndrs_optout.nhs_number)
+                   OPERATOR(ndrs_optout.<@) set) THEN
+        PERFORM ndrs_optout.refuse('ND004',
+            'a placeholder is not a patient''s NHS number',
+            detail => 'The exclusion set holds a number of ten equal digits, which stands for a missing number in many patients'' records.');
+    END IF;
+    INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
+        SELECT import_exclusion_list.register, member FROM ndrs_optout.unnest(set) AS member
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS added = ROW_COUNT;
+    RETURN added;
+END
+$$;
+
 COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
 COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
 COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion list again';
@@ -198,3 +243,9 @@ COMMENT ON FUNCTION is_excluded(text, text) IS
     'whether the patient is on the register''s exclusion list, as committed now; NULL when the text is not an NHS number; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(bigint, text) IS
     'whether the patient is on the register''s exclusion list, as committed now; NULL when the integer is not an NHS number; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION is_excluded(encoded_nhs_number, text) IS
+    'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed now: needs no HMAC; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION exclusion_list(text) IS
+    'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once instead of for each row; errors 22023, 42704';
+COMMENT ON FUNCTION import_exclusion_list(text, exclusion_set) IS
+    'puts the members of a set, encoded with this database''s key, on the exclusion list of a register, and returns how many were not on it; errors 22004, 22023, 42704, ND004 (a placeholder is among them), ND010, ND011';

@@ -60,6 +60,15 @@ ask('registry', qq{
 	CREATE TABLE "Feed"."Both Registers" ("NHS No" char(10));
 	SELECT ndrs_optout.guard_table('"Feed"."Both Registers"', 'NHS No', '{local,cancer}', 'skip', 'skip', 'skip');
 
+	-- Sets of encoded numbers, in a row and out of line; their index and constraint too
+	CREATE TABLE cohort (
+		cohort_id int PRIMARY KEY,
+		members ndrs_optout.exclusion_set NOT NULL DEFAULT '{}' CHECK (ndrs_optout.cardinality(members) <> 3));
+	CREATE INDEX ON cohort (ndrs_optout.cardinality(members));
+	INSERT INTO cohort SELECT n, ndrs_optout.exclusion_set_agg(md5(i::text)::ndrs_optout.encoded_nhs_number)
+		FROM unnest(ARRAY[1, 10, 10000]) AS n, generate_series(1, n) AS i GROUP BY n;
+	INSERT INTO cohort (cohort_id) VALUES (0);
+
 	INSERT INTO patient VALUES (1, '$excluded', 'A'), (2, '$allowed', 'B'), (3, '$leaving', 'C');
 	INSERT INTO tumour SELECT 10 * patient_id + n, patient_id FROM patient, generate_series(1, 2) AS n;
 	INSERT INTO sample SELECT tumour_id, 'tube' FROM tumour;
@@ -98,10 +107,15 @@ ask('registry', qq{
 # What must be the same on the other side
 my %content = (
 	map({ ("table $_" => "SELECT t FROM $_ t ORDER BY t::text") }
-		qw(patient tumour sample referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
+		qw(patient tumour sample cohort referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
 		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
 		  optout_case identity_evidence case_erasure audit_event audit_segment)),
 	'the audit' => "SELECT count(*), (SELECT count(*) FROM ndrs_optout.verify_audit()) FROM ndrs_optout.audit_event WHERE link IS NOT NULL",
+	'what is in a set' => q{
+		SELECT cohort_id, pg_column_size(members), ndrs_optout.cardinality(members),
+			count(*) FILTER (WHERE md5(i::text)::ndrs_optout.encoded_nhs_number OPERATOR(ndrs_optout.<@) members)
+			FROM cohort, generate_series(1, 20000) AS i GROUP BY cohort_id ORDER BY cohort_id},
+	'the exclusion list as a set' => "SELECT ndrs_optout.exclusion_list('cancer')",
 	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
 	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',

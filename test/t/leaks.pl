@@ -451,6 +451,28 @@ subtest 'the wrong key, or none' => sub {
 	close_session($session);
 };
 
+# The server's own error, in the middle of our look-up, has the context and the
+# statement of whoever looks something up.
+subtest 'a look-up that has to wait, and gives up' => sub {
+	my $holder = open_session($server);
+	write_file(rows("\t", $EXCLUDED));
+
+	foreach my $list (qw(encoding_key exclusion))
+	{
+		run_in($holder, "BEGIN; LOCK TABLE ndrs_optout.$list");
+		foreach my $table (qw(reject_text skip_text))
+		{
+			my $messages = refused_silently('55P03', "SET lock_timeout = '100ms';\n\\copy $table FROM '$file'",
+				"$list is locked, COPY into $table");
+			like($messages, qr/^CONTEXT:  COPY $table, line 1$/m, "$list, $table: the line is told");
+			refused_silently('55P03', "SET lock_timeout = '100ms'; INSERT INTO $table VALUES (7, $values)",
+				"$list is locked, INSERT into $table");
+		}
+		run_in($holder, 'ROLLBACK');
+	}
+	close_session($holder);
+};
+
 # Officers name the patient in their calls.  A call that fails must not leave the
 # number in the log as its statement.
 subtest 'calls of an officer that fail' => sub {
