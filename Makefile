@@ -34,6 +34,7 @@ PIECES = $(addprefix sql/install/, \
 	erasure.sql \
 	guard_coverage.sql \
 	optout_case.sql \
+	carry_out.sql \
 	letter.sql \
 	sweep.sql \
 	sentry.sql \

@@ -27,7 +27,7 @@ BEGIN
                                CROSS JOIN LATERAL ndrs_optout.erasure_descendants(t.relation) AS d
                                WHERE d.relation = g.target);
         IF targets IS NULL THEN
-            RETURN '{}';
+            RETURN ARRAY[]::ndrs_optout.guard_part[];
         END IF;
     END IF;
     RETURN ARRAY(SELECT p::ndrs_optout.guard_part FROM ndrs_optout.guard_part p

@@ -319,9 +319,8 @@ subtest 'the setting is the administrator\'s' => sub {
 	my $sqlstate = answer("CREATE FUNCTION other_key() RETURNS text LANGUAGE plpgsql
 		SET ndrs_optout.key_file = '$other_path'
 		AS \$\$ BEGIN RETURN ndrs_optout.encode_nhs_number('$nobody'); END \$\$;");
-	is($sqlstate, '', 'a function with the setting can be made');
-	my ($output) = answer('SELECT other_key()', extra_params => [ '-U', 'officer' ]);
-	is($output, $encoded, 'in it, the key is the real one');
+	# The sentry loads the library when a function is made.
+	is($sqlstate, '55P02', 'so is a function with the setting');
 
 	# What a session starts with
 	{

@@ -38,8 +38,11 @@ max_prepared_transactions = 50
 deadlock_timeout = 200ms
 track_commit_timestamp = on
 log_statement = none
+log_min_error_statement = panic
+log_error_verbosity = terse
 log_line_prefix = '%e|%a|'
 });
+# The server's own errors, in the loaders' statements, would show these; leaks.pl looks at ours.
 my $directory = PostgreSQL::Test::Utils::tempdir();
 my $deadline;    # when workers begin nothing more
 my $worker = 0;    # which one this process is; 0: none
@@ -489,15 +492,13 @@ is( $server->safe_psql('postgres', join '',
 			EXCEPT SELECT 'unknown', relation, id FROM ledger) LIMIT 5;}),
 	'', "every row of a bystander is there, and no other ($AGAIN)");
 
-# An error of the server's own may show the statement of a loader, a deadlock that
-# of its other side.  Nothing else may show anything.
-$server->psql('postgres', "SELECT 'control $NUMBER[1]'::int");
+# Nothing may show anything, but a control that proves that the search finds it.
+$server->psql('postgres', "SELECT 'control 9990000093'::int");
 my ($state, $name, %shown) = ('', '');
 foreach my $line (split /\n/, slurp_file($server->logfile))
 {
 	($state, $name) = ($1, $2) if $line =~ /^(\w{5})\|([^|]*)\|/;
 	$shown{crash} //= $line if $line =~ /PANIC|TRAP|terminated by signal/;
-	next if $state !~ /^ND/ && ($name =~ /^(loader|copier)/ || $state eq '40P01');
 	$shown{$state} //= $line if shows_patient($line);
 }
 is(join(' ', sort keys %shown), '22P02', "the log shows no patient but that of the control ($AGAIN)")

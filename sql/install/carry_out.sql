@@ -1,0 +1,311 @@
+-- carry_out: an opt-out in the registry, from the exclusion to the certainty that
+-- nothing is left.
+
+-- What the erasures of a case did, as they returned it.
+CREATE TABLE case_erasure (
+    case_id   bigint NOT NULL,
+    erased_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    registers text[] NOT NULL,
+    relation  text NOT NULL,
+    path      text NOT NULL,
+    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
+    row_count bigint NOT NULL
+);
+CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
+SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
+
+-- What was guarded when the patient of a case was excluded, until the case is
+-- carried out: it must still be when it is certified.
+CREATE TABLE case_guard (
+    case_id           bigint,
+    target            regclass,
+    nhs_number_column name,
+    registers         text[],
+    PRIMARY KEY (case_id, target, nhs_number_column, registers)
+);
+SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
+
+CREATE FUNCTION begin_carry_out() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_begin_carry_out'
+    LANGUAGE C VOLATILE;
+
+-- The case of carry_out: locked, and the patient's.
+CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number) RETURNS optout_case
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded,carried_out}');
+BEGIN
+    IF result.encoded_nhs_number OPERATOR(ndrs_optout.<>)
+        ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
+        PERFORM ndrs_optout.refuse('ND031',
+            format('the NHS number is not that of case %s', case_id));
+    END IF;
+    RETURN result;
+END
+$$;
+
+-- Two people can share a number by mistake.  Where a guard names a column with the
+-- date of birth, it must be the case's in every row with the number.
+CREATE FUNCTION case_check_identity(this optout_case, number nhs_number) RETURNS void
+LANGUAGE plpgsql
+SET datestyle = 'ISO, YMD'
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    step record;
+    counts text[];
+    held bigint;
+    others bigint;
+BEGIN
+    IF this.date_of_birth IS NULL OR this.identity_confirmed THEN
+        RETURN;
+    END IF;
+    FOR step IN
+        SELECT g.target, g.birth_date_column, ndrs_optout.erasure_condition(g.target, g.nhs_number_column) AS condition
+            FROM ndrs_optout.guard g
+            WHERE g.registers && this.registers AND g.birth_date_column IS NOT NULL
+            ORDER BY g.target::text, g.nhs_number_column
+    LOOP
+        PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, '{date,timestamp}', false);
+        counts := ndrs_optout.erasure_look(
+            (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
+            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t WHERE %s',
+                   step.birth_date_column, step.target, step.condition),
+            number, ARRAY[this.date_of_birth::text]);
+        held := counts[1]::bigint;
+        others := counts[2]::bigint;
+        IF others > 0 THEN
+            PERFORM ndrs_optout.refuse('ND031',
+                format('table %s holds another date of birth for the patient of case %s', step.target, this.case_id),
+                detail => format('%s of %s rows with the NHS number do not agree with the case.', others, held),
+                hint => format('Two people may share the number by mistake. If all rows are this patient''s, SELECT ndrs_optout.confirm_identity(%s).', this.case_id));
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded}');
+BEGIN
+    UPDATE ndrs_optout.optout_case c SET identity_confirmed = true WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
+END
+$$;
+
+CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, path, action, row_count)
+        SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.path, e.action, e.row_count
+            FROM ndrs_optout.erase(number, record_erasure.registers) AS e
+$$;
+
+-- A register that cannot be searched must not be certified.
+CREATE FUNCTION case_check_guards(this optout_case) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unguarded text;
+BEGIN
+    SELECT code INTO unguarded FROM unnest(this.registers) AS code
+        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
+            detail => 'Nothing would be erased from it, and nothing stopped.',
+            hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
+    END IF;
+END
+$$;
+
+-- Tables that were guarded when the patient was excluded and are gone: somebody
+-- has to say that nothing of them lives on under another name.
+CREATE FUNCTION accept_dropped_tables(case_id bigint) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{excluded}');
+    accepted integer;
+BEGIN
+    DELETE FROM ndrs_optout.case_guard k
+        WHERE k.case_id = this.case_id AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = k.target);
+    GET DIAGNOSTICS accepted = ROW_COUNT;
+    PERFORM ndrs_optout.audit('dropped tables accepted', jsonb_build_object('case', this.case_id, 'columns', accepted));
+    RETURN accepted;
+END
+$$;
+
+-- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
+-- the patient's rows are the way to rows in flight that refer to them.
+CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+BEGIN
+    IF this.state = 'carried_out' THEN
+        PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
+    END IF;
+    PERFORM ndrs_optout.case_check_guards(this);
+    PERFORM ndrs_optout.case_check_identity(this, number);
+    PERFORM ndrs_optout.exclude(number, this.registers);
+    INSERT INTO ndrs_optout.case_guard (case_id, target, nhs_number_column, registers)
+        SELECT case_exclude.case_id, g.target, g.nhs_number_column, g.registers
+            FROM ndrs_optout.guard g WHERE g.registers && this.registers
+        ON CONFLICT DO NOTHING;
+    UPDATE ndrs_optout.optout_case c
+        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
+        WHERE c.case_id = case_exclude.case_id;
+END
+$$;
+
+-- Whether the patient of a case is on the list of each of its registers.  Locks
+-- the rows, so that nobody readmits the patient before the transaction ends.
+CREATE FUNCTION case_is_excluded(this optout_case) RETURNS boolean
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH listed AS (
+        SELECT e.register FROM ndrs_optout.exclusion e
+            WHERE e.register = ANY (this.registers)
+                AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) this.encoded_nhs_number
+            FOR KEY SHARE)
+    SELECT count(*) = cardinality(this.registers) FROM listed
+$$;
+
+-- Step 2 of carry_out: when nobody is left who may have passed the guard before
+-- the exclusion, erase, count again and certify.
+--
+-- Anybody who may call carry_out may call this by itself, so it makes sure of
+-- what its claim rests on: the exclusion was committed by a transaction before
+-- this one, for this one has written nothing; it stays, for its rows are locked;
+-- and each statement here sees what was committed before it.
+CREATE FUNCTION case_certify(case_id bigint, number nhs_number) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
+    lost record;
+    tables regclass[];
+    waited regclass[];
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+BEGIN
+    -- By another officer, since this call's first step.
+    IF this.state = 'carried_out' THEN
+        RETURN;
+    END IF;
+    PERFORM ndrs_optout.require_read_committed();
+    -- Nobody guards, unguards or declares a reference meanwhile.
+    LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
+    SELECT k.target, k.nhs_number_column INTO lost
+        FROM ndrs_optout.case_guard k
+        WHERE k.case_id = case_certify.case_id
+            AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
+                            WHERE g.target = k.target AND g.nhs_number_column = k.nhs_number_column
+                                AND g.registers = k.registers)
+        LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND021',
+            format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
+                   lost.nhs_number_column, lost.target, case_id),
+            hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the table was dropped, and what it held is nowhere else, call ndrs_optout.accept_dropped_tables(%s) first.', case_id));
+    END IF;
+    IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
+        PERFORM ndrs_optout.refuse('ND021',
+            format('the exclusion of case %s is not committed', case_id),
+            hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
+    END IF;
+
+    PERFORM ndrs_optout.case_check_guards(this);
+    -- Whoever was waited for may have brought more tables under the guards.
+    LOOP
+        waited := tables;
+        tables := ndrs_optout.erasure_tables(this.registers);
+        EXIT WHEN tables <@ waited;
+        PERFORM ndrs_optout.wait_for_writers(tables);
+    END LOOP;
+    PERFORM ndrs_optout.case_check_identity(this, number);
+    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
+    UPDATE ndrs_optout.optout_case c
+        SET state = 'carried_out', carried_out_at = clock_timestamp()
+        WHERE c.case_id = case_certify.case_id;
+    DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+-- A procedure that commits can neither pin its search_path nor be SECURITY
+-- DEFINER, so it does nothing but call those that are.  The first COMMIT ends
+-- the statement's own transaction, whose isolation level can no longer be set.
+CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM ndrs_optout.begin_carry_out();
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+    PERFORM ndrs_optout.case_exclude(case_id, number);
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+    PERFORM ndrs_optout.case_certify(case_id, number);
+    COMMIT;
+END
+$$;
+
+CREATE FUNCTION complete_case(case_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{carried_out,completed}');
+    destroyed integer;
+BEGIN
+    IF this.state = 'carried_out' THEN
+        IF NOT ndrs_optout.case_is_excluded(this) THEN
+            PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
+                hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
+        END IF;
+        DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = complete_case.case_id;
+        GET DIAGNOSTICS destroyed = ROW_COUNT;
+        UPDATE ndrs_optout.optout_case c
+            SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL
+            WHERE c.case_id = complete_case.case_id;
+        PERFORM ndrs_optout.commit_durably();
+    END IF;
+    RETURN ndrs_optout.completion_letter(case_id);
+END
+$$;
+
+COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
+COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
+COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block; hides the call from pg_stat_activity';
+COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
+COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
+COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';
+COMMENT ON FUNCTION case_check_guards(optout_case) IS 'error ND020 when no table is guarded for a register of the case';
+COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
+COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
+COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
+COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, ND031, 25000, 55P03';
+COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
+COMMENT ON FUNCTION complete_case(bigint) IS
+    'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
