@@ -63,7 +63,7 @@ FUZZ_SECONDS = 10
 
 SHLIB_LINK = -lcrypto -Wl,--version-script=$(srcdir)/src/exports.map
 EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS)) \
-	$(addprefix test/fuzz/, $(FUZZ_TESTS)) test/bench/exclusion_set_bench
+	$(addprefix test/fuzz/, $(FUZZ_TESTS)) test/benchmarks/exclusion_set_bench
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -102,10 +102,10 @@ $(addprefix test/fuzz/, $(FUZZ_TESTS)): $(wildcard src/*.h)
 		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) -o $@
 
 .PHONY: bench
-bench: test/bench/exclusion_set_bench
+bench: test/benchmarks/exclusion_set_bench
 	$<
 
-test/bench/exclusion_set_bench: test/bench/exclusion_set_bench.c src/exclusion_set_core.c $(wildcard src/*.h)
+test/benchmarks/exclusion_set_bench: test/benchmarks/exclusion_set_bench.c src/exclusion_set_core.c $(wildcard src/*.h)
 	$(CC) -std=gnu99 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Isrc $(filter %.c, $^) -o $@
 
 .PHONY: help
