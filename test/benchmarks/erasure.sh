@@ -1,0 +1,124 @@
+# shellcheck shell=bash disable=SC2154
+#
+# erasure: everything of one patient, and of many, in a tree of five tables: nine
+# drug rows a patient, three levels below the tumour.
+#
+# Each is rolled back, so all of them meet the same rows.
+
+# erasure_schema NAME ACTION INDEXES: patients with their rows, and the foreign keys.
+erasure_schema() {
+	local name=$1 action=$2 indexes=$3
+	in_bench "
+		CREATE SCHEMA $name;
+		SET search_path = $name;
+		CREATE TABLE patient AS
+		    SELECT row_number() OVER () AS patient_id, n AS nhs_number, date '1950-01-01' AS birth_date
+		        FROM bench.patients($erasure_patients) AS n;
+		CREATE TABLE tumour AS
+		    SELECT patient_id AS tumour_id, patient_id, 'C50' AS site, date '2020-01-01' AS diagnosed FROM patient;
+		CREATE TABLE regimen AS
+		    SELECT tumour_id AS regimen_id, tumour_id, 'FEC' AS name, date '2020-02-01' AS started FROM tumour;
+		CREATE TABLE cycle AS
+		    SELECT regimen_id * 3 + i AS cycle_id, regimen_id, i AS number FROM regimen, generate_series(0, 2) AS i;
+		CREATE TABLE drug AS
+		    SELECT cycle_id * 3 + i AS drug_id, cycle_id, 'cyclophosphamide' AS drug_group, 100.0 AS dose
+		        FROM cycle, generate_series(0, 2) AS i;
+		ALTER TABLE patient ADD PRIMARY KEY (patient_id);
+		CREATE INDEX ON patient (nhs_number);
+		ALTER TABLE tumour ADD PRIMARY KEY (tumour_id), ADD FOREIGN KEY (patient_id) REFERENCES patient $action;
+		ALTER TABLE regimen ADD PRIMARY KEY (regimen_id), ADD FOREIGN KEY (tumour_id) REFERENCES tumour $action;
+		ALTER TABLE cycle ADD PRIMARY KEY (cycle_id), ADD FOREIGN KEY (regimen_id) REFERENCES regimen $action;
+		ALTER TABLE drug ADD PRIMARY KEY (drug_id), ADD FOREIGN KEY (cycle_id) REFERENCES cycle $action;" || return
+	if [ "$indexes" = yes ]; then
+		in_bench "SET search_path = $name; CREATE INDEX ON tumour (patient_id); CREATE INDEX ON regimen (tumour_id);
+		          CREATE INDEX ON cycle (regimen_id); CREATE INDEX ON drug (cycle_id)" || return
+	fi
+	in_bench "VACUUM ANALYZE $name.patient, $name.tumour, $name.regimen, $name.cycle, $name.drug"
+}
+
+# erasure_by_hand SCHEMA CONDITION: from the bottom up.
+erasure_by_hand() {
+	echo "DELETE FROM drug USING cycle, regimen, tumour, patient WHERE drug.cycle_id = cycle.cycle_id
+	          AND cycle.regimen_id = regimen.regimen_id AND regimen.tumour_id = tumour.tumour_id
+	          AND tumour.patient_id = patient.patient_id AND patient.nhs_number $1;
+	      DELETE FROM cycle USING regimen, tumour, patient WHERE cycle.regimen_id = regimen.regimen_id
+	          AND regimen.tumour_id = tumour.tumour_id AND tumour.patient_id = patient.patient_id AND patient.nhs_number $1;
+	      DELETE FROM regimen USING tumour, patient WHERE regimen.tumour_id = tumour.tumour_id
+	          AND tumour.patient_id = patient.patient_id AND patient.nhs_number $1;
+	      DELETE FROM tumour USING patient WHERE tumour.patient_id = patient.patient_id AND patient.nhs_number $1;
+	      DELETE FROM patient WHERE patient.nhs_number $1;"
+}
+
+erasure_labels=(
+	"DELETEs by hand"
+	"ON DELETE CASCADE"
+	"erase()"
+)
+
+# erasure LAYOUT/HOW-MANY/LABEL.  One patient: ten in turn, by a statement for each
+# (one, where there are no indexes).  Many: one statement, but for erase(), which
+# knows of one patient only and looks into the lists of all registers, which the
+# session has built before.
+erasure() {
+	local layout=${1%%/*} many=${1#*/} label=${1##*/} schema patients statement='' lists i
+	many=${many%%/*}
+	schema=erasure_$layout
+	[ "$label" != "ON DELETE CASCADE" ] || schema=cascade_$layout
+	patients=$many
+	if [ "$many" = 1 ]; then
+		[ "$layout" = bare ] || patients=10
+		for ((i = 0; i < patients; i++)); do
+			statement+="$(erasure_statement "$label" "$layout" "= ${erasure_numbers[i]}" "${erasure_numbers[i]}")"
+		done
+	else
+		statement=$(erasure_statement "$label" "$layout" "IN (SELECT number FROM bench.victim)" "")
+	fi
+	lists="SELECT count(*) FROM ndrs_optout.register r WHERE ndrs_optout.is_excluded(9990000018, r.code);"
+	[ "$label" = "erase()" ] || lists=
+	timed "erasure $layout $many" "$label" "$patients" "SET search_path = $schema; $lists BEGIN;" "\\o /dev/null
+		$statement" "\\o
+		SELECT count(*) FROM drug;" "$((9 * (erasure_patients - patients)))"
+}
+
+erasure_statement() {
+	case $1 in
+		"DELETEs by hand") erasure_by_hand "$3" ;;
+		"ON DELETE CASCADE") echo "DELETE FROM patient WHERE nhs_number $3;" ;;
+		"erase()")
+			if [ -n "$4" ]; then
+				echo "SELECT count(*) FROM ndrs_optout.erase('$4', '{erasure_$2}');"
+			else
+				echo "SELECT count(*) FROM bench.victim v, ndrs_optout.erase(v.number::ndrs_optout.nhs_number, '{erasure_$2}');"
+			fi
+			;;
+	esac
+}
+
+stage_erasure() {
+	local layout label indexes cases=()
+	for layout in indexed bare; do
+		[ "$layout" = bare ] && indexes=no || indexes=yes
+		erasure_schema "erasure_$layout" "" "$indexes" || return
+		erasure_schema "cascade_$layout" "ON DELETE CASCADE" "$indexes" || return
+		in_bench "INSERT INTO ndrs_optout.register VALUES ('erasure_$layout', 'erasure_$layout');
+		          SELECT ndrs_optout.guard_table('erasure_$layout.patient', 'nhs_number', '{erasure_$layout}')" >/dev/null || return
+	done
+	in_bench "CREATE TABLE bench.victim AS
+	              SELECT nhs_number AS number FROM erasure_indexed.patient ORDER BY hashint8(patient_id) LIMIT $erasure_many;
+	          ANALYZE bench.victim" || return
+	mapfile -t erasure_numbers < <(in_bench "SELECT number FROM bench.victim LIMIT 10")
+	for label in "${erasure_labels[@]}"; do
+		cases+=("indexed/1/$label" "indexed/$erasure_many/$label" "bare/1/$label")
+	done
+	interleaved erasure "${cases[@]}"
+}
+
+table_erasure() {
+	print_table "Erasure: ms per patient, rolled back; $((9 * erasure_patients)) drug rows, $((3 * erasure_patients)) cycles, $erasure_patients of the others" "
+		SELECT CASE WHEN stage LIKE '%indexed%' THEN 'with indexes' ELSE 'without indexes' END
+		           || CASE WHEN stage LIKE '% 1' THEN ', one patient' ELSE ', $erasure_many patients' END AS erasure,
+		       label AS by, bench.shown(wall_ns / 1e6) AS wall, bench.shown(cpu_ns / 1e6) AS \"CPU\", spread,
+		       bench.shown(cpu_ns / bench.cpu_ns(stage, 'DELETEs by hand')) AS \"times by hand\"
+		    FROM bench.median WHERE stage LIKE 'erasure %' ORDER BY stage LIKE '%bare%', stage NOT LIKE '% 1', position" || return
+	say "Only erase() locks what it finds, compares how many rows went with how many were found, looks again with a new snapshot, and finds the tables by itself. It takes one patient at a time: many are a loop."
+}

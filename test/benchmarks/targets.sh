@@ -1,0 +1,70 @@
+# shellcheck shell=bash disable=SC2154
+#
+# targets: what the project set out to reach, beside what was measured.  A line for
+# each that this run can tell; no time fails a run.
+
+table_targets() {
+	print_table "Targets" "
+		WITH target (what, measured, bound, unit) AS (VALUES
+		    ('encoding of a bigint, added to the column alone', bench.cpu_ns('encoding', 'encode_nhs_number() of bigint')
+		         - bench.cpu_ns('encoding', 'column alone'), '<= 160', 'ns'),
+		    ('encoding, times cheaper than pgcrypto hmac()',
+		         (bench.cpu_ns('encoding', 'pgcrypto hmac() of bigint') - bench.cpu_ns('encoding', 'column alone'))
+		         / (bench.cpu_ns('encoding', 'encode_nhs_number() of bigint') - bench.cpu_ns('encoding', 'column alone')), '>= 5', 'x'),
+		    ('membership, list of $list, miss: times a no-op (exclusion_set @> of encoded column)',
+		         (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'exclusion_set @> of encoded column')
+		         / (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'no-op C function'), '<= 3', 'x'),
+		    ('membership, list of $list, miss: times cheaper than an index probe (exclusion_set @> of encoded column)',
+		         (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'EXISTS, index probe')
+		         / (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'exclusion_set @> of encoded column'), '>= 5', 'x'),
+		    ('membership, list of $large_list, miss: added to a no-op (exclusion_set @> of encoded column)',
+		         (SELECT s.ns FROM bench.slope($large_list, 1) s WHERE s.label = 'exclusion_set @> of encoded column')
+		         - (SELECT s.ns FROM bench.slope($large_list, 1) s WHERE s.label = 'no-op C function'), '<= 25', 'ns'),
+		    ('membership, list of $large_list: bytes per member of an exclusion_set', $(size_target "$large_list"), '<= 21', 'bytes'),
+		    ('COPY, guard with trigger, bare table: times an empty C trigger',
+		         bench.cpu_ns('guard bare', 'guard, both, reject') / bench.cpu_ns('guard bare', 'empty C trigger'), '<= 1.25', 'x'),
+		    ('COPY, guard with trigger, indexes: times an empty C trigger',
+		         bench.cpu_ns('guard keyed', 'guard, both, reject') / bench.cpu_ns('guard keyed', 'empty C trigger'), '<= 1.10', 'x'),
+		    ('COPY, guard with trigger, bare table: added cost, times cheaper than PL/pgSQL with pgcrypto',
+		         (bench.cpu_ns('guard bare', 'PL/pgSQL trigger, pgcrypto hmac') - bench.cpu_ns('guard bare', 'nothing'))
+		         / (bench.cpu_ns('guard bare', 'guard, both, reject') - bench.cpu_ns('guard bare', 'nothing')), '>= 5', 'x'),
+		    ('COPY, constraint, bare table: times nothing',
+		         bench.cpu_ns('guard bare', 'guard, constraint') / bench.cpu_ns('guard bare', 'nothing'), '<= 1.40', 'x'),
+		    ('COPY, constraint, indexes: times nothing',
+		         bench.cpu_ns('guard keyed', 'guard, constraint') / bench.cpu_ns('guard keyed', 'nothing'), '<= 1.15', 'x'),
+		    ('COPY during ten opt-outs a second: throughput of that without (wall)',
+		         bench.wall_ns('churn', 'guard, both, alone') / bench.wall_ns('churn', 'guard, both, during opt-outs'), '>= 0.8', 'x'),
+		    ('looking through rows, list of $large_list, raw number (wall)',
+		         bench.wall_ns('sweep $large_list 0', 'count(*) WHERE is_excluded() of bigint'), '<= 210', 'ns'),
+		    ('the same, two workers: times as fast (wall)',
+		         bench.wall_ns('sweep $large_list 0', 'count(*) WHERE is_excluded() of bigint')
+		         / bench.wall_ns('sweep $large_list 2', 'count(*) WHERE is_excluded() of bigint'), '>= 1.7', 'x'),
+		    ('sweep: times count(*) WHERE is_excluded()', bench.cpu_ns('sweep $list 0', 'CALL sweep()')
+		         / bench.cpu_ns('sweep $list 0', 'count(*) WHERE is_excluded() of bigint'), '<= 1.5', 'x'),
+		    ('erasure of one patient, indexes: times DELETEs by hand', bench.cpu_ns('erasure indexed 1', 'erase()')
+		         / bench.cpu_ns('erasure indexed 1', 'DELETEs by hand'), '<= 1.5', 'x'),
+		    ('erasure of $erasure_many patients, indexes: times DELETEs by hand', bench.cpu_ns('erasure indexed $erasure_many', 'erase()')
+		         / bench.cpu_ns('erasure indexed $erasure_many', 'DELETEs by hand'), '<= 1.3', 'x'),
+		    ('memory of a backend, list of $list', $(memory_target "$list"), '<= 3', 'MB'),
+		    ('memory of a backend, list of $large_list', $(memory_target "$large_list"), '<= 80', 'MB'))
+		SELECT what, bound || ' ' || unit AS target, bench.shown(measured) || ' ' || unit AS measured,
+		       CASE WHEN CASE WHEN bound LIKE '<=%' THEN measured <= substr(bound, 4)::float8
+		                      ELSE measured >= substr(bound, 4)::float8 END THEN 'yes' ELSE 'no' END AS met
+		    FROM target WHERE measured IS NOT NULL"
+}
+
+size_target() {
+	if [ "${has_set:-f}" = t ]; then
+		echo "(SELECT pg_column_size(members) / size::float8 FROM peer.sets WHERE size = $1)"
+	else
+		echo "NULL::float8"
+	fi
+}
+
+memory_target() {
+	if [[ " ${stages[*]} " == *" memory "* ]]; then
+		echo "(SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY contexts) / 1e6 FROM bench.memory_run WHERE list = $1)"
+	else
+		echo "NULL::float8"
+	fi
+}
