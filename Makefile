@@ -33,18 +33,25 @@ PIECES = $(addprefix sql/install/, \
 	erasure_ways.sql \
 	erasure.sql \
 	guard_coverage.sql \
+	policy.sql \
 	optout_case.sql \
+	correspondence.sql \
 	carry_out.sql \
 	letter.sql \
+	certificate.sql \
+	subject_access.sql \
 	sweep.sql \
 	sentry.sql \
+	retention.sql \
+	access.sql \
+	health.sql \
 	privileges.sql)
 
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case audit \
-	guard_coverage sentry sweep privileges
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
+	guard_coverage sentry sweep retention privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
@@ -52,7 +59,8 @@ ISOLATION = setup \
 	two_opt_outs opt_out_against_unguard readmit_against_insert \
 	insert_open_while_guarded rebuild_while_invalidated \
 	attach_while_opted_out audit_in_two_sessions \
-	drop_while_carried_out guard_changed_meanwhile
+	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
+	subject_access_while_changing
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

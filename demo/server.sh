@@ -83,7 +83,7 @@ test_packages() {
 	version=$(packaged_version)
 	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pg-bsd-indent
 	if [ -n "$version" ]; then
-		echo "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
+		echo "postgresql-$version-cron" "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
 	fi
 }
 

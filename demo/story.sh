@@ -175,19 +175,18 @@ the_guards() {
 		ALTER TABLE cancer.av_patient DISABLE TRIGGER ALL;
 	SQL
 
-	tell "The officer gets the functions that work a case and not one table; the loader" \
+	tell "The officer gets what works a case and not one table of patients; the loader" \
 		"gets the cancer tables and nothing of the extension's."
-	show postgres -q <<-'SQL'
+	show postgres -q -o /dev/null <<-'SQL'
 		CREATE ROLE officer LOGIN;
-		GRANT USAGE ON SCHEMA ndrs_optout TO officer;
-		GRANT SELECT ON ndrs_optout.case_progress TO officer;
-		GRANT EXECUTE ON ROUTINE ndrs_optout.open_case, ndrs_optout.record_identity,
-		    ndrs_optout.erasure_preview, ndrs_optout.carry_out, ndrs_optout.case_exclude,
-		    ndrs_optout.case_certify, ndrs_optout.complete_case TO officer;
+		SELECT ndrs_optout.grant_access('officer', 'officer');
 		CREATE ROLE loader LOGIN;
+		SELECT ndrs_optout.grant_access('loader', 'loader');
 		GRANT USAGE ON SCHEMA cancer TO loader;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader;
 	SQL
+	check "officer and loader can do what their duties say, and no more" "
+		SELECT count(*) = 0 FROM ndrs_optout.access_differences()"
 	echo
 }
 

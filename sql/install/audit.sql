@@ -9,7 +9,8 @@ CREATE TABLE audit_segment (
     first_event_id bigint NOT NULL,
     opening_link   bytea NOT NULL,
     last_event_id  bigint NOT NULL,
-    closing_link   bytea NOT NULL
+    closing_link   bytea NOT NULL,
+    purged_at      timestamptz
 );
 SELECT pg_catalog.pg_extension_config_dump('audit_segment', '');
 
@@ -98,6 +99,10 @@ BEGIN
     IF TG_OP = 'UPDATE' AND OLD.link IS NULL THEN
         RETURN NEW;
     END IF;
+    IF TG_OP = 'DELETE' AND EXISTS (SELECT FROM ndrs_optout.audit_segment s
+                                    WHERE s.segment = OLD.segment AND s.purged_at IS NOT NULL) THEN
+        RETURN OLD;
+    END IF;
     PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only');
     RETURN NULL;
 END
@@ -110,9 +115,31 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_event
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only_truncate;
 
+-- Only purge() marks a segment, when the policy's years are over, and takes its
+-- events in the same transaction: so nobody else finds any that can be deleted.
+CREATE FUNCTION audit_purge_when_due() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.retained r
+                   WHERE r.what = 'audit events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
+        PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only',
+            detail => 'Only a month that is due can be purged, and only once.');
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
+    FOR EACH ROW WHEN (NEW.purged_at IS DISTINCT FROM OLD.purged_at) EXECUTE FUNCTION audit_purge_when_due();
+ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
+
 -- A change shows as a wrong link, a removal as a gap or as a segment that ends
--- elsewhere, another order as both.  Whoever may write here and takes the trouble to
--- compute all links anew is found out by a link that is known from elsewhere.
+-- elsewhere, another order as both.  Of a purged segment the ends are left, between
+-- which its neighbours must fit, and the event of a purge that says so.  Whoever may
+-- write here and takes the trouble to compute all links anew is found out by a link
+-- that is known from elsewhere.
 CREATE FUNCTION verify_audit(known_event bigint DEFAULT NULL, known_link bytea DEFAULT NULL)
 RETURNS TABLE (event_id bigint, problem text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -122,12 +149,16 @@ AS $$
 DECLARE
     part ndrs_optout.audit_segment;
     this ndrs_optout.audit_event;
-    expected_id bigint;
-    expected_link bytea;
+    expected_id bigint := 1;
+    expected_link bytea := ''::bytea;
+    purged_until text := (SELECT max(e.detail ->> 'audit_until' COLLATE "C") FROM ndrs_optout.audit_event e WHERE e.event = 'purged');
 BEGIN
     FOR part IN SELECT * FROM ndrs_optout.audit_segment ORDER BY segment LOOP
         IF part.first_event_id <> expected_id OR part.opening_link <> expected_link THEN
             RETURN QUERY SELECT part.first_event_id, format('segment %s does not begin where the one before it ends', part.segment);
+        END IF;
+        IF part.purged_at IS NOT NULL AND (to_char(part.segment, 'YYYY-MM-DD') <= purged_until) IS NOT TRUE THEN
+            RETURN QUERY SELECT part.first_event_id, format('segment %s was removed, but not by a purge', part.segment);
         END IF;
         expected_id := part.first_event_id;
         expected_link := part.opening_link;
@@ -140,7 +171,8 @@ BEGIN
             expected_id := this.event_id + 1;
             expected_link := this.link;
         END LOOP;
-        IF expected_id <> part.last_event_id + 1 OR expected_link IS DISTINCT FROM part.closing_link THEN
+        IF NOT (part.purged_at IS NOT NULL AND expected_id = part.first_event_id)
+            AND (expected_id <> part.last_event_id + 1 OR expected_link IS DISTINCT FROM part.closing_link) THEN
             RETURN QUERY SELECT part.last_event_id, format('segment %s does not end as it did', part.segment);
         END IF;
         expected_id := part.last_event_id + 1;
@@ -155,12 +187,14 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends';
+COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
 COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
 COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
 COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
 COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';
-COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050';
+COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
+COMMENT ON FUNCTION audit_purge_when_due() IS 'trigger function: error ND050 when a segment is marked as purged before it is due';
+COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when they are due';
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';

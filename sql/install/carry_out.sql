@@ -1,5 +1,4 @@
--- carry_out: an opt-out in the registry, from the exclusion to the certainty that
--- nothing is left.
+-- carry_out: an opt-out in the registry, and its certainty.
 
 -- What the erasures of a case did, as they returned it.
 CREATE TABLE case_erasure (
@@ -29,14 +28,26 @@ CREATE FUNCTION begin_carry_out() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_carry_out'
     LANGUAGE C VOLATILE;
 
+CREATE FUNCTION case_must_be_opt_out(this optout_case) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF this.kind <> 'opt_out' THEN
+        PERFORM ndrs_optout.refuse('ND021', format('case %s is not about opting out', this.case_id));
+    END IF;
+END
+$$;
+
 -- The case of carry_out: locked, and the patient's.
-CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number) RETURNS optout_case
+CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number, action text) RETURNS optout_case
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    result ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded,carried_out}');
+    result ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, action);
 BEGIN
+    PERFORM ndrs_optout.case_must_be_opt_out(result);
     IF result.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
         PERFORM ndrs_optout.refuse('ND031',
@@ -92,7 +103,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{ready,excluded}');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'confirm identity');
 BEGIN
     UPDATE ndrs_optout.optout_case c SET identity_confirmed = true WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
@@ -134,7 +145,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{excluded}');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'accept dropped tables');
     accepted integer;
 BEGIN
     DELETE FROM ndrs_optout.case_guard k
@@ -154,7 +165,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'exclude');
 BEGIN
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
@@ -204,7 +215,8 @@ DECLARE
     lost record;
     tables regclass[];
     waited regclass[];
-    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number);
+    first_lsn pg_lsn;
+    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'certify');
 BEGIN
     -- By another officer, since this call's first step.
     IF this.state = 'carried_out' THEN
@@ -241,9 +253,11 @@ BEGIN
         PERFORM ndrs_optout.wait_for_writers(tables);
     END LOOP;
     PERFORM ndrs_optout.case_check_identity(this, number);
+    first_lsn := pg_current_wal_insert_lsn();
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
-        SET state = 'carried_out', carried_out_at = clock_timestamp()
+        SET state = 'carried_out', carried_out_at = clock_timestamp(),
+            erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn()
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
     PERFORM ndrs_optout.commit_durably();
@@ -268,26 +282,30 @@ BEGIN
 END
 $$;
 
+-- The last step: the proofs go, the certificate is issued, and the letter is
+-- written and kept.
 CREATE FUNCTION complete_case(case_id bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{carried_out,completed}');
-    destroyed integer;
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
+    letter text;
 BEGIN
     IF this.state = 'carried_out' THEN
-        IF NOT ndrs_optout.case_is_excluded(this) THEN
+        IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
             PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
                 hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
         END IF;
-        DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = complete_case.case_id;
-        GET DIAGNOSTICS destroyed = ROW_COUNT;
-        UPDATE ndrs_optout.optout_case c
-            SET state = 'completed', completed_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL
-            WHERE c.case_id = complete_case.case_id;
-        PERFORM ndrs_optout.commit_durably();
+        PERFORM ndrs_optout.end_case(this, 'completed', NULL);
+        IF this.kind = 'opt_out' THEN
+            PERFORM ndrs_optout.issue_certificate(case_id);
+        END IF;
+        IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
+            letter := ndrs_optout.completion_letter(case_id);
+            PERFORM ndrs_optout.record_correspondence(case_id, 'letter', convert_to(letter, 'UTF8'));
+        END IF;
     END IF;
     RETURN ndrs_optout.completion_letter(case_id);
 END
@@ -296,7 +314,8 @@ $$;
 COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block; hides the call from pg_stat_activity';
-COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
+COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
+COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
 COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION case_check_guards(optout_case) IS 'error ND020 when no table is guarded for a register of the case';
@@ -308,4 +327,4 @@ COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: wa
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
     'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
-    'completes a case that was carried out: destroys the proofs and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
+    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';

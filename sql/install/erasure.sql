@@ -26,8 +26,9 @@ CREATE TYPE erasure_batch AS (
 );
 
 -- Run one step of the walk: look for rows of table t where the given batch says,
--- lock them if asked, and add those that are not yet to be deleted as batches
--- like it.  Nothing found is a batch too: it says that the table was searched.
+-- lock them if asked, and add those that are not yet to be deleted, nor found for the
+-- same, as batches like it (a row can be redacted for two of its columns).  Nothing
+-- found is a batch too: it says that the table was searched.
 CREATE FUNCTION erasure_step(INOUT batches erasure_batch[], like_this erasure_batch, number nhs_number, locking boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -47,7 +48,7 @@ BEGIN
             SELECT unnest(found[i][2]::tid[])
             EXCEPT
             SELECT unnest(b.row_ids) FROM unnest(batches) AS b
-                WHERE b.leaf = batch.leaf AND b.action = 'delete');
+                WHERE b.leaf = batch.leaf AND b.action IN ('delete', nullif(batch.action, 'redact')));
         batches := batches || batch;
     END LOOP;
     IF batch.leaf IS NULL THEN

@@ -151,7 +151,7 @@ BEGIN
 
     SELECT min(c.case_id) INTO open_case FROM ndrs_optout.optout_case c
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
-            AND c.state NOT IN ('completed', 'withdrawn', 'refused');
+            AND c.ended_at IS NULL;
     IF open_case IS NOT NULL THEN
         PERFORM ndrs_optout.tell(false, format('case %s is open for the old number', open_case),
             'It goes on with the old number. Open another case for the new one.');

@@ -70,7 +70,7 @@ CREATE TABLE accepted_gap (
 SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 
 CREATE FUNCTION accept_gap(gap text, relation regclass, object text, reason text) RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable

@@ -26,12 +26,30 @@ AS $$
         JOIN ndrs_optout.register r ON r.code = w.code
 $$;
 
+-- What every letter ends with.
+CREATE FUNCTION letter_rights(this optout_case) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(E'\n\n',
+        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed.',
+                       ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
+                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date))
+             FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c WHERE c.case_id = this.case_id
+                   UNION SELECT 'letter' FROM ndrs_optout.confidential_key, ndrs_optout.policy p
+                       WHERE coalesce(this.ended_at, now()) + make_interval(years => p.copy_years) > now()) AS c HAVING count(*) > 0),
+        CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.'
+            ELSE 'You may opt out again at any time: write to us as you did before.' END,
+        'If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
+$$;
+
 CREATE FUNCTION completion_letter(case_id bigint) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this ndrs_optout.optout_case;
+    heading text;
     whose text;
     deleted text;
     redacted bigint;
@@ -42,6 +60,18 @@ BEGIN
     SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter.case_id;
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
                  ELSE 'the person you act for' END;
+    heading := concat_ws(E'\n\n',
+        format('Our reference: %s case %s', CASE this.kind WHEN 'opt_out' THEN 'opt-out' ELSE 'opt-in' END, this.case_id),
+        CASE this.applicant WHEN 'self' THEN 'To the applicant' WHEN 'parent' THEN 'To the applicant, as the parent of the child'
+            ELSE 'To the applicant, as the representative of the patient' END);
+    IF this.kind = 'opt_in' THEN
+        RETURN concat_ws(E'\n\n', heading,
+            format('We received the request to opt in again to %s on %s.',
+                   ndrs_optout.register_names(this.registers), ndrs_optout.english_date(this.form_received_on)),
+            format('On %s we took the encoded form of the NHS number off the exclusion list. Records that reach us from then on are registered again. What was deleted before does not come back.',
+                   ndrs_optout.english_date(this.carried_out_at::date)),
+            ndrs_optout.letter_rights(this));
+    END IF;
 
     SELECT string_agg(format('  - from %s: %s', ndrs_optout.register_names(e.registers),
                              CASE coalesce(e.rows, 0) WHEN 0 THEN 'nothing was held' WHEN 1 THEN '1 record'
@@ -59,8 +89,7 @@ BEGIN
         INTO redacted, unlinked, kept, kept_for
         FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id;
 
-    RETURN concat_ws(E'\n\n',
-        format('Our reference: opt-out case %s', this.case_id),
+    RETURN concat_ws(E'\n\n', heading,
         format('We received the request that %s should be opted out of %s on %s. With the proofs of identity and address it was complete on %s. This is what we have done.',
                whose, ndrs_optout.register_names(this.registers),
                ndrs_optout.english_date(this.form_received_on),
@@ -83,7 +112,12 @@ BEGIN
                ndrs_optout.english_date(this.carried_out_at::date),
                CASE WHEN kept > 0 THEN 'none but these' ELSE 'none' END),
         CASE WHEN this.proofs_destroyed > 0 THEN
-            format('We have destroyed our record of the %s documents that proved identity and address.', this.proofs_destroyed) END,
+            format('We have destroyed what we held of the %s documents that proved identity and address.', this.proofs_destroyed) END,
+        format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.',
+               CASE this.applicant WHEN 'self' THEN 'your records' WHEN 'parent' THEN 'your child''s records' ELSE 'the person''s records' END,
+               CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END,
+               CASE cardinality(this.registers) WHEN 1 THEN 'the register' ELSE 'the registers' END, whose),
+        ndrs_optout.letter_rights(this),
         'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');
 END
 $$;
@@ -91,4 +125,5 @@ $$;
 COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
 COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
+COMMENT ON FUNCTION letter_rights(optout_case) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
 COMMENT ON FUNCTION completion_letter(bigint) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';

@@ -1,16 +1,8 @@
 -- optout_case: one request, from receipt to completion.
 
-CREATE TABLE policy (
-    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    deadline_days integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
-    child_age     integer NOT NULL DEFAULT 13 CHECK (child_age > 0)
-);
-INSERT INTO policy DEFAULT VALUES;
--- not dumped: a row comes with the extension; until a site can change it through
--- a function, what it changed by hand it has to change again.
-
 CREATE TABLE optout_case (
     case_id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind               text NOT NULL DEFAULT 'opt_out' CHECK (kind IN ('opt_out', 'opt_in')),
     encoded_nhs_number encoded_nhs_number NOT NULL,
     registers          text[] NOT NULL,
     applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
@@ -19,27 +11,111 @@ CREATE TABLE optout_case (
     state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
-    date_of_birth      date,  -- until completion
+    due_on             date,
+    date_of_birth      date,  -- until the case ends
     identity_confirmed boolean NOT NULL DEFAULT false,
+    guardian_call      text CHECK (guardian_call IN ('offered', 'declined', 'held')),
     excluded_at        timestamptz,
     carried_out_at     timestamptz,
-    completed_at       timestamptz,
-    proofs_destroyed   integer
+    erased_from        pg_lsn,
+    erased_to          pg_lsn,
+    ended_at           timestamptz,
+    refusal_reason     text,
+    proofs_destroyed   integer,
+    hold_reason        text
 );
 SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
 
--- That a proof was seen; destroyed at completion.
+-- What is lawful in which state, and which states may follow; the whole of it.
+CREATE TABLE case_action (
+    action     text,
+    state      text,
+    next_state text,
+    PRIMARY KEY (action, state, next_state)
+);
+INSERT INTO case_action (action, state, next_state) VALUES
+    ('record identity', 'awaiting_identity', 'awaiting_identity'),
+    ('record identity', 'awaiting_identity', 'ready'),
+    ('record guardian call', 'awaiting_identity', 'awaiting_identity'),
+    ('record guardian call', 'ready', 'ready'),
+    ('record guardian call', 'excluded', 'excluded'),
+    ('record guardian call', 'carried_out', 'carried_out'),
+    ('record guardian call', 'completed', 'completed'),
+    ('record correspondence', 'awaiting_identity', 'awaiting_identity'),
+    ('record correspondence', 'ready', 'ready'),
+    ('record correspondence', 'excluded', 'excluded'),
+    ('record correspondence', 'carried_out', 'carried_out'),
+    ('record correspondence', 'completed', 'completed'),
+    ('record correspondence', 'withdrawn', 'withdrawn'),
+    ('record correspondence', 'refused', 'refused'),
+    ('withdraw', 'awaiting_identity', 'withdrawn'),
+    ('withdraw', 'ready', 'withdrawn'),
+    ('refuse', 'awaiting_identity', 'refused'),
+    ('refuse', 'ready', 'refused'),
+    ('expire', 'awaiting_identity', 'withdrawn'),
+    ('confirm identity', 'ready', 'ready'),
+    ('confirm identity', 'excluded', 'excluded'),
+    ('accept dropped tables', 'excluded', 'excluded'),
+    ('exclude', 'ready', 'excluded'),
+    ('exclude', 'excluded', 'excluded'),
+    ('exclude', 'carried_out', 'excluded'),
+    ('certify', 'excluded', 'carried_out'),
+    ('certify', 'carried_out', 'carried_out'),
+    ('complete', 'carried_out', 'completed'),
+    ('complete', 'completed', 'completed'),
+    ('hold', 'awaiting_identity', 'awaiting_identity'),
+    ('hold', 'ready', 'ready'),
+    ('hold', 'excluded', 'excluded'),
+    ('hold', 'carried_out', 'carried_out'),
+    ('hold', 'completed', 'completed'),
+    ('hold', 'withdrawn', 'withdrawn'),
+    ('hold', 'refused', 'refused'),
+    ('certificate', 'carried_out', 'carried_out'),
+    ('certificate', 'completed', 'completed');
+-- not dumped: it comes with the extension.
+
+-- That a proof was seen, and its content as ciphertext where that was given;
+-- destroyed when the case ends.
 CREATE TABLE identity_evidence (
     case_id     bigint,
     proof       text CHECK (proof IN ('identity', 'address')),
     document    text NOT NULL,
     received_on date NOT NULL,
+    content     bytea,
     PRIMARY KEY (case_id, proof),
     CHECK (document IN ('passport', 'driving_licence') AND proof = 'identity'
            OR document IN ('utility_bill', 'bank_statement') AND proof = 'address')
 );
 SELECT pg_catalog.pg_extension_config_dump('identity_evidence', '');
+
+-- Every move of every case, however it comes about: lawful, or an error; and an
+-- event in the audit.
+CREATE FUNCTION case_moves() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a WHERE a.state = OLD.state AND a.next_state = NEW.state) THEN
+        PERFORM ndrs_optout.refuse('ND021', format('case %s cannot become %s', NEW.case_id, replace(NEW.state, '_', ' ')));
+    END IF;
+    IF NEW.state <> OLD.state THEN
+        PERFORM ndrs_optout.audit('case ' || replace(NEW.state, '_', ' '), jsonb_build_object('case', NEW.case_id));
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER case_moves BEFORE UPDATE OF state ON optout_case FOR EACH ROW EXECUTE FUNCTION case_moves();
+
+-- Not a trigger's: a restore brings cases too.
+CREATE FUNCTION audit_opened(case_id bigint) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.audit('case opened', jsonb_build_object('case', c.case_id, 'kind', c.kind, 'registers', c.registers,
+                                                               'applicant', c.applicant, 'channel', c.channel))
+        FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
+$$;
 
 -- For what must see everything that was committed before each of its statements.
 CREATE FUNCTION require_read_committed() RETURNS void
@@ -61,6 +137,75 @@ CREATE FUNCTION commit_durably() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
     LANGUAGE C VOLATILE;
 
+-- A day on which something was received.
+CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (day <= current_date AND isfinite(day)) IS NOT TRUE THEN
+        PERFORM ndrs_optout.refuse('22023', format('the day on which %s was received must be today or before', what));
+    END IF;
+    RETURN day;
+END
+$$;
+
+-- Who asks, and a parent only for a child.
+CREATE FUNCTION check_applicant(applicant text, date_of_birth date, received_on date) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    age_limit integer;
+BEGIN
+    IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'applicant must be "self", "parent" or "representative"');
+    END IF;
+    IF date_of_birth > received_on OR NOT isfinite(date_of_birth) THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'the date of birth must not be after the day on which the request was received');
+    END IF;
+    IF applicant = 'parent' THEN
+        IF date_of_birth IS NULL THEN
+            PERFORM ndrs_optout.refuse('22004',
+                'a parent''s request needs the child''s date of birth');
+        END IF;
+        SELECT child_age INTO STRICT age_limit FROM ndrs_optout.policy;
+        IF date_of_birth + make_interval(years => age_limit) <= received_on THEN
+            PERFORM ndrs_optout.refuse('22023',
+                format('a parent can act for a child only under the age of %s', age_limit),
+                detail => 'The age counts on the day on which the request was received.',
+                hint => 'The patient can apply in person, or a representative where competency is in question.');
+        END IF;
+    END IF;
+END
+$$;
+
+-- One open case for a patient and register; the lock keeps two requests that
+-- come at once from missing each other.
+CREATE FUNCTION case_must_be_only_one(encoded encoded_nhs_number, registers text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    other bigint;
+BEGIN
+    PERFORM ndrs_optout.require_read_committed();
+    PERFORM pg_advisory_xact_lock(hashtextextended('ndrs_optout.open_case ' || encoded::text, 0));
+    SELECT c.case_id INTO other FROM ndrs_optout.optout_case c
+        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded AND c.registers && case_must_be_only_one.registers
+            AND c.ended_at IS NULL
+        ORDER BY c.case_id LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('23505',
+            'the patient has an open case for one of these registers',
+            detail => format('It is case %s.', other),
+            hint => 'Go on with that case, or name only the other registers.');
+    END IF;
+END
+$$;
+
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
     channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
@@ -72,66 +217,27 @@ AS $$
 DECLARE
     encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
     codes text[] := ndrs_optout.checked_registers(registers);
-    age_limit integer;
-    other bigint;
     result bigint;
 BEGIN
-    IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'applicant must be "self", "parent" or "representative"');
-    END IF;
     IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
         PERFORM ndrs_optout.refuse('22023',
             'channel must be "email", "online" or "post"');
     END IF;
-    IF (form_received_on <= current_date AND isfinite(form_received_on)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'the day on which the form was received must be today or before');
-    END IF;
-    IF date_of_birth > form_received_on OR NOT isfinite(date_of_birth) THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'the date of birth must not be after the day on which the form was received');
-    END IF;
-    IF applicant = 'parent' THEN
-        IF date_of_birth IS NULL THEN
-            PERFORM ndrs_optout.refuse('22004',
-                'a parent''s request needs the child''s date of birth');
-        END IF;
-        SELECT child_age INTO STRICT age_limit FROM ndrs_optout.policy;
-        IF date_of_birth + make_interval(years => age_limit) <= form_received_on THEN
-            PERFORM ndrs_optout.refuse('22023',
-                format('a parent can opt a child out only under the age of %s', age_limit),
-                detail => 'The age counts on the day on which the form was received.',
-                hint => 'The patient can apply in person, or a representative where competency is in question.');
-        END IF;
-    END IF;
-
-    -- One open case for a patient and register; the lock keeps two requests
-    -- that come at once from missing each other.
-    PERFORM ndrs_optout.require_read_committed();
-    PERFORM pg_advisory_xact_lock(hashtextextended('ndrs_optout.open_case ' || encoded::text, 0));
-    SELECT c.case_id INTO other FROM ndrs_optout.optout_case c
-        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded AND c.registers && codes
-            AND c.state NOT IN ('completed', 'withdrawn', 'refused')
-        ORDER BY c.case_id LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.refuse('23505',
-            'the patient has an open case for one of these registers',
-            detail => format('It is case %s.', other),
-            hint => 'Go on with that case, or name only the other registers.');
-    END IF;
-
+    PERFORM ndrs_optout.checked_receipt(form_received_on, 'the form');
+    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, form_received_on);
+    PERFORM ndrs_optout.case_must_be_only_one(encoded, codes);
     INSERT INTO ndrs_optout.optout_case
             (encoded_nhs_number, registers, applicant, channel, form_received_on, date_of_birth)
         VALUES (encoded, codes, applicant, channel, form_received_on, date_of_birth)
         RETURNING case_id INTO STRICT result;
+    PERFORM ndrs_optout.audit_opened(result);
     RETURN result;
 END
 $$;
 
--- A case, locked against other officers until the end of the transaction, if it
--- is in one of these states.
-CREATE FUNCTION locked_case(case_id bigint, states text[]) RETURNS optout_case
+-- A case, locked against other officers until the end of the transaction, if
+-- this is lawful in its state.
+CREATE FUNCTION locked_case(case_id bigint, action text) RETURNS optout_case
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -144,24 +250,29 @@ BEGIN
             format('case %s does not exist', coalesce(case_id::text, 'NULL')),
             hint => 'View ndrs_optout.case_progress lists the cases.');
     END IF;
-    IF result.state <> ALL (states) THEN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a
+                   WHERE a.action = locked_case.action AND a.state = result.state) THEN
         PERFORM ndrs_optout.refuse(CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
             format('case %s is %s', case_id, replace(result.state, '_', ' ')),
-            detail => format('This needs a case that is %s.', replace(array_to_string(states, ' or '), '_', ' ')),
+            detail => format('Action "%s" needs a case that is %s.', action, replace(
+                (SELECT string_agg(DISTINCT a.state, ' or ') FROM ndrs_optout.case_action a
+                     WHERE a.action = locked_case.action), '_', ' ')),
             hint => 'View ndrs_optout.case_progress says what comes next.');
     END IF;
     RETURN result;
 END
 $$;
 
-CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date)
+CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date,
+    content bytea DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, '{awaiting_identity}');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record identity');
 BEGIN
     IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
         OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
@@ -169,59 +280,168 @@ BEGIN
             'this document does not prove that',
             hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".');
     END IF;
-    IF (received_on <= current_date AND isfinite(received_on)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'the day on which the proof was received must be today or before');
-    END IF;
+    PERFORM ndrs_optout.checked_receipt(received_on, 'the proof');
 
     -- To see the other proof, whoever has recorded it.
     PERFORM ndrs_optout.require_read_committed();
-    INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on)
-        VALUES (case_id, proof, document, received_on)
+    INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on, content)
+        VALUES (case_id, proof, document, received_on, ndrs_optout.confidential(content))
         ON CONFLICT ON CONSTRAINT identity_evidence_pkey
-            DO UPDATE SET document = excluded.document, received_on = excluded.received_on;
+            DO UPDATE SET document = excluded.document, received_on = excluded.received_on, content = excluded.content;
 
     -- The clock runs from the day on which the form and both proofs are there.
     UPDATE ndrs_optout.optout_case c
-        SET state = 'ready', clock_started_on = greatest(this.form_received_on, e.last_received_on)
+        SET state = 'ready', clock_started_on = greatest(this.form_received_on, e.last_received_on),
+            due_on = ndrs_optout.policy_deadline(greatest(this.form_received_on, e.last_received_on))
         FROM (SELECT count(*) AS proofs, max(e.received_on) AS last_received_on
                   FROM ndrs_optout.identity_evidence e WHERE e.case_id = record_identity.case_id) AS e
         WHERE c.case_id = record_identity.case_id AND e.proofs = 2;
 END
 $$;
 
+-- Offered to everybody; what comes of it changes nothing for the case.
+CREATE FUNCTION record_guardian_call(case_id bigint, outcome text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record guardian call');
+BEGIN
+    IF outcome IS NULL OR outcome NOT IN ('offered', 'declined', 'held') THEN
+        PERFORM ndrs_optout.refuse('22023', 'outcome must be "offered", "declined" or "held"');
+    END IF;
+    UPDATE ndrs_optout.optout_case c SET guardian_call = outcome WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.audit('guardian call ' || outcome, jsonb_build_object('case', this.case_id));
+END
+$$;
+
+-- The end of a case: the proofs go, and what else is not needed any more.
+CREATE FUNCTION end_case(this optout_case, end_state text, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    destroyed integer;
+BEGIN
+    DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id;
+    GET DIAGNOSTICS destroyed = ROW_COUNT;
+    UPDATE ndrs_optout.optout_case c
+        SET state = end_state, ended_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL,
+            refusal_reason = reason
+        WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+CREATE FUNCTION withdraw_case(case_id bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.end_case(ndrs_optout.locked_case(case_id, 'withdraw'), 'withdrawn', NULL)
+$$;
+
+CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'refuse');
+BEGIN
+    IF coalesce(btrim(reason), '') = '' THEN
+        PERFORM ndrs_optout.refuse('22004', 'refusing a request needs a reason');
+    END IF;
+    PERFORM ndrs_optout.end_case(this, 'refused', reason);
+END
+$$;
+
+-- A change of mind: new data is registered again, and nothing deleted comes back.
+CREATE FUNCTION withdraw_optout(number nhs_number, registers text[], channel text DEFAULT 'email',
+    received_on date DEFAULT current_date)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+    codes text[] := ndrs_optout.checked_registers(registers);
+    result bigint;
+BEGIN
+    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
+        PERFORM ndrs_optout.refuse('22023', 'channel must be "email", "online" or "post"');
+    END IF;
+    PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
+    PERFORM ndrs_optout.case_must_be_only_one(encoded, codes);
+    IF EXISTS (SELECT FROM unnest(codes) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
+        PERFORM ndrs_optout.refuse('ND021', 'the patient is not excluded from each of these registers',
+            hint => 'Name only registers that the patient has opted out of.');
+    END IF;
+    PERFORM ndrs_optout.readmit(number, codes);
+    INSERT INTO ndrs_optout.optout_case
+            (kind, state, encoded_nhs_number, registers, applicant, channel, form_received_on, clock_started_on, due_on,
+             carried_out_at)
+        VALUES ('opt_in', 'carried_out', encoded, codes, 'self', channel, received_on, received_on,
+                ndrs_optout.policy_deadline(received_on), clock_timestamp())
+        RETURNING case_id INTO STRICT result;
+    PERFORM ndrs_optout.audit_opened(result);
+    PERFORM ndrs_optout.commit_durably();
+    RETURN result;
+END
+$$;
+
 CREATE VIEW case_progress AS
-    SELECT c.case_id, c.state, c.registers,
-           d.due_on,
-           CASE WHEN f.finished THEN NULL ELSE d.due_on - current_date END AS days_left,
-           coalesce(NOT f.finished AND d.due_on < current_date, false) AS overdue,
+    SELECT c.case_id, c.kind, c.state, c.registers,
+           c.due_on,
+           CASE WHEN f.ended THEN NULL ELSE c.due_on - current_date END AS days_left,
+           coalesce(NOT f.ended AND c.due_on < current_date, false) AS overdue,
            m.missing,
+           CASE c.state
+               WHEN 'awaiting_identity' THEN 'applicant'
+               WHEN 'ready' THEN 'officer'
+               WHEN 'excluded' THEN 'officer'
+               WHEN 'carried_out' THEN 'officer'
+           END AS whose_move,
            CASE c.state
                WHEN 'awaiting_identity' THEN 'ask the applicant for ' || pg_catalog.array_to_string(m.missing, ' and ')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
                WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
                WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
-           END AS next_action
+           END AS next_action,
+           c.guardian_call,
+           c.hold_reason
         FROM optout_case c
-        CROSS JOIN policy p
-        CROSS JOIN LATERAL (SELECT c.clock_started_on + p.deadline_days AS due_on) AS d
-        CROSS JOIN LATERAL (SELECT c.state IN ('completed', 'withdrawn', 'refused') AS finished) AS f
+        CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
                 SELECT 'proof of ' || w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
                     WHERE NOT EXISTS (SELECT FROM identity_evidence e
                                       WHERE e.case_id = c.case_id AND e.proof = w.proof)
                     ORDER BY w.position) END AS missing) AS m
-        ORDER BY f.finished, d.due_on NULLS LAST, c.case_id;
+        ORDER BY f.ended, c.due_on NULLS LAST, c.case_id;
 
-COMMENT ON TABLE policy IS 'one row: deadline in days, age below which a parent can opt a child out';
-COMMENT ON TABLE optout_case IS 'opt-out cases: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
-COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case; destroyed when the case is completed';
+COMMENT ON TABLE optout_case IS 'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
+COMMENT ON TABLE case_action IS 'what is lawful in which state of a case, and which states may follow';
+COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case, with their content as ciphertext if it was given; destroyed when the case ends';
+COMMENT ON FUNCTION case_moves() IS 'trigger function: error ND021 for a move that case_action does not have; audits the others';
+COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
+COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
+COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself; error 22023 when it is not today or before';
+COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
+COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
-COMMENT ON FUNCTION locked_case(bigint, text[]) IS 'a case, locked, if it is in one of these states; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
-COMMENT ON FUNCTION record_identity(bigint, text, text, date) IS
-    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts; errors P0002, ND021, 22023, 25000';
-COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing and what comes next';
+COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
+COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
+    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
+COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors P0002, ND021, 22023';
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs';
+COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021';
+COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004';
+COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date) IS
+    'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter. Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22023, 23505 (the patient has an open case), 25000, 42704';
+COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';

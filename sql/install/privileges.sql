@@ -1,4 +1,4 @@
--- privileges: who can do what.
+-- privileges: who can do what, unless grant_access() has given more.
 
 -- Nobody but the owner can use anything here, and nobody can name anything.
 REVOKE ALL ON SCHEMA ndrs_optout FROM PUBLIC;

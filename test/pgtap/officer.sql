@@ -94,6 +94,7 @@ SELECT * FROM finish();
 DROP SCHEMA registry CASCADE;
 DELETE FROM ndrs_optout.guard;
 DELETE FROM ndrs_optout.case_erasure;
+DELETE FROM ndrs_optout.case_certificate;
 DELETE FROM ndrs_optout.identity_evidence;
 DELETE FROM ndrs_optout.optout_case;
 DELETE FROM ndrs_optout.exclusion;

@@ -327,6 +327,14 @@ UPDATE sibling SET id = 4 WHERE id = 1;
 \echo :SQLSTATE
 UPDATE twin SET id = 4 WHERE id = 2;
 \echo :SQLSTATE
+-- A row that refers twice is unlinked once.
+CREATE TABLE picture (id int, twin_id int REFERENCES twin ON DELETE SET NULL, other_id int REFERENCES twin ON DELETE SET NULL);
+INSERT INTO twin VALUES (7, '9990000050'), (8, '9990000050');
+INSERT INTO picture VALUES (1, 7, 8), (2, 7, 7), (3, 8, NULL);
+SELECT relation, action, sum(row_count) FROM erase('9990000050', '{congenital_anomaly}') WHERE row_count > 0
+    GROUP BY 1, 2 ORDER BY relation::text, action;
+SELECT * FROM picture ORDER BY id;
+DROP TABLE picture;
 -- Not even while the erasure runs does a row come in.
 CREATE FUNCTION bring_in() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO public.twin (id, nhs) VALUES (9, '9990000034'); RETURN OLD; END $$;

@@ -53,7 +53,7 @@ SELECT supersede_nhs_number('9990000034', NULL);
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 SELECT open_case('9990000034', '{rare_disease}');
 SELECT supersede_nhs_number('9990000034', '9990000085');
-DELETE FROM optout_case;
+DELETE FROM case_certificate; DELETE FROM optout_case;
 DELETE FROM exclusion WHERE encoded_nhs_number <> encode_nhs_number('9990000018');
 
 -- A change is seen at once, and gone when it is taken back.

@@ -273,6 +273,6 @@ SELECT case_id, state FROM progress ORDER BY case_id;
 SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_list('{a,b,c}'), english_date('2026-07-05');
 
 SELECT unguard_table(target) FROM guard;
-DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
+DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM case_certificate; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
 DROP TABLE tumour, relative, patient, rare_patient, baby, shared_number, swapped;

@@ -54,6 +54,12 @@ SELECT ndrs_optout.open_case('9999999999', '{cancer}');
 CALL ndrs_optout.carry_out(1, '9999999999');
 SELECT ndrs_optout.case_certify(1, '9999999999');
 SELECT * FROM ndrs_optout.erase('9999999999', '{cancer}');
+SELECT ndrs_optout.subject_access('9999999999');
+SELECT ndrs_optout.request_subject_access('9999999999');
+SELECT ndrs_optout.erasure_certificate(1);
+SELECT ndrs_optout.verify_certificate('{}');
+TABLE ndrs_optout.subject_access_progress;
+TABLE ndrs_optout.case_certificate;
 SELECT ndrs_optout.adopt_key();
 SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{rare_disease}');
 SELECT ndrs_optout.unguard_table('patient');
@@ -62,10 +68,7 @@ RESET ROLE;
 
 -- An officer, with what a case needs and nothing else.
 CREATE ROLE regress_officer;
-GRANT USAGE ON SCHEMA ndrs_optout TO regress_officer;
-GRANT SELECT ON ndrs_optout.case_progress TO regress_officer;
-GRANT EXECUTE ON ROUTINE open_case, record_identity, erasure_preview, carry_out, case_exclude, case_certify,
-    complete_case TO regress_officer;
+SELECT grant_access('regress_officer', 'officer');
 SET ROLE regress_officer;
 -- What everybody may execute answers nobody who asks: only while a table is searched.
 SELECT guard_matches('9990000018'::text, '{cancer}');
@@ -84,6 +87,11 @@ CALL carry_out(:case_id, '9990000077');
 ROLLBACK;
 CALL carry_out(:case_id, '9990000077');
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS letter;
+SELECT verify_certificate(erasure_certificate(:case_id)) AS certified;
+SELECT request_subject_access('9990000077') AS request \gset
+SELECT count(*) FILTER (WHERE source = 'opt-out case') AS cases FROM subject_access(:request, '9990000077');
+SELECT answered_at IS NOT NULL AS answered FROM subject_access_progress WHERE request_id = :request;
+SELECT subject_access('9990000026');
 SELECT * FROM patient;
 TABLE exclusion;
 TABLE optout_case;
@@ -91,8 +99,8 @@ SELECT erase('9999999999', '{cancer}');
 SELECT exclude('9999999999', '{cancer}');
 SELECT readmit('9999999999', '{cancer}');
 RESET ROLE;
-DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM optout_case;
-DROP OWNED BY regress_officer;
+DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM case_certificate; DELETE FROM optout_case; DELETE FROM subject_access_request;
+SELECT revoke_access('regress_officer', 'officer');
 DROP ROLE regress_officer;
 
 -- CREATE TABLE ... LIKE copies the backstop; whoever may not insert into the

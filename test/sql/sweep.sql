@@ -63,7 +63,7 @@ INSERT INTO optout_case (encoded_nhs_number, registers, applicant, channel, form
 CALL sweep('patient');
 SELECT patients_found, patients_erased, patients_left FROM sweep_progress;
 SELECT nhs FROM patient WHERE guard_matches(nhs, '{cancer}') ORDER BY nhs;
-DELETE FROM optout_case;
+DELETE FROM case_certificate; DELETE FROM optout_case;
 DROP TRIGGER keep_one ON patient;
 DROP FUNCTION keep_one;
 SET client_min_messages = warning;

@@ -100,3 +100,20 @@ FROM target t
         oldtable => t.oldtable, newtable => t.newtable) c
 WHERE c.level LIKE 'error%' OR c.level LIKE 'warning%'
 ORDER BY 1, 2;
+
+-- Else grant_access() gives less than it says.
+\echo check: duties name privileges that there are
+SELECT d.*
+FROM ndrs_optout.duty_privilege d
+WHERE NOT EXISTS (
+        SELECT FROM ndrs_optout.access_objects() o
+        WHERE (o.object_kind, o.name, o.privilege) = (d.object_kind, d.name, d.privilege))
+ORDER BY 1, 2, 3;
+
+-- A duty's function either has the owner's rights or needs none of them.
+\echo check: the function of a duty is SECURITY DEFINER, or the procedure that commits
+SELECT d.duty, p.oid::regprocedure
+FROM ndrs_optout.duty_privilege d
+    JOIN pg_proc p ON p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = d.name
+WHERE d.object_kind = 'routine' AND NOT p.prosecdef AND p.prokind <> 'p'
+ORDER BY 1, 2;

@@ -38,6 +38,8 @@ $server->safe_psql('postgres', 'CREATE DATABASE registry');
 install_extension($server, 'registry');
 ask('registry', qq{
 	INSERT INTO ndrs_optout.register VALUES ('local', 'Local Register');
+	CREATE ROLE clerk;
+	SELECT ndrs_optout.grant_access('clerk', 'officer'), ndrs_optout.grant_access('clerk', 'dba');
 
 	CREATE TABLE patient (patient_id bigint PRIMARY KEY, nhs ndrs_optout.nhs_number, name text);
 	CREATE TABLE tumour (tumour_id bigint PRIMARY KEY, patient_id bigint NOT NULL REFERENCES patient);
@@ -96,10 +98,13 @@ ask('registry', qq{
 	SELECT ndrs_optout.record_identity($waiting, 'address', 'bank_statement');
 	CALL ndrs_optout.carry_out($completed, '$excluded');
 	SELECT ndrs_optout.complete_case($completed);
+	SELECT ndrs_optout.request_subject_access('$allowed');
 	SELECT ndrs_optout.exclude('$elsewhere', '{local}');
 	SELECT ndrs_optout.exclude('$everywhere', '{local,cancer}');
 	INSERT INTO referral VALUES ('$excluded', 1), ('$allowed', 2);
 	INSERT INTO "Feed"."Both Registers" VALUES ('$excluded'), ('$elsewhere'), ('$everywhere'), (''), ('1');
+	SELECT ndrs_optout.place_hold($completed, 'complaint');
+	SELECT ndrs_optout.purge();
 });
 
 # ------------------------------------------------------- into a fresh database
@@ -109,7 +114,8 @@ my %content = (
 	map({ ("table $_" => "SELECT t FROM $_ t ORDER BY t::text") }
 		qw(patient tumour sample cohort referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
 		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
-		  optout_case identity_evidence case_erasure audit_event audit_segment)),
+		  optout_case identity_evidence case_erasure audit_event audit_segment purge_run granted_access
+		  case_certificate subject_access_request)),
 	'the audit' => "SELECT count(*), (SELECT count(*) FROM ndrs_optout.verify_audit()) FROM ndrs_optout.audit_event WHERE link IS NOT NULL",
 	'what is in a set' => q{
 		SELECT cohort_id, pg_column_size(members), ndrs_optout.cardinality(members),
@@ -118,6 +124,7 @@ my %content = (
 	'the exclusion list as a set' => "SELECT ndrs_optout.exclusion_list('cancer')",
 	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
 	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
+	'what a role can do' => q{SELECT a.object, a.privilege FROM ndrs_optout.access_held('clerk') a ORDER BY a.object, a.privilege},
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
 	'triggers of guards' => q{
 		SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger
@@ -174,6 +181,11 @@ sub works_on
 				(SELECT count(*) FROM sample), (SELECT count(*) FROM referral WHERE nhs = '$leaving')}),
 		'2|2|2|0', 'over the foreign keys and the declared reference');
 	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 records$/m, 'the letter counts them');
+	is(ask($database, qq{
+			SELECT string_agg(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(c))::text, ',')
+				FROM unnest(ARRAY[$completed, $ready]) AS c}),
+		'true,true', 'certificates verify, the old one and a new one');
+	is(ask($database, "SELECT ndrs_optout.request_subject_access('$allowed')"), 2, 'ids of requests continue');
 	return;
 }
 
@@ -212,6 +224,7 @@ foreach my $format (sort keys %formats)
 # Somebody who has the dump but not the key can do nothing with the guards off.
 subtest 'restored on a server with another key' => sub {
 	my $stranger = new_server('stranger');
+	$stranger->safe_psql('postgres', 'CREATE ROLE clerk');
 	local $ENV{PGHOST} = $stranger->host;
 	local $ENV{PGPORT} = $stranger->port;
 	IPC::Run::run([ 'pg_restore', '-d', 'postgres', "$directory/new.dump" ], '2>', \my $messages);

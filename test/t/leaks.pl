@@ -479,6 +479,7 @@ subtest 'calls of an officer that fail' => sub {
 	my $officer = getpwuid($<);
 	create_registry($server);
 	my $case_id = ready_case($server, $EXCLUDED);
+	my $request_id = $server->safe_psql('postgres', "SELECT ndrs_optout.request_subject_access('$ALLOWED')");
 
 	my %calls = (
 		'exclude, no such register' => [ '42704', "SELECT ndrs_optout.exclude('$EXCLUDED', '{nowhere}')" ],
@@ -492,7 +493,10 @@ subtest 'calls of an officer that fail' => sub {
 		'carry_out, no such case' => [ 'P0002', "CALL ndrs_optout.carry_out(999, '$EXCLUDED')" ],
 		'erase, no such register' => [ '42704', "SELECT ndrs_optout.erase('$EXCLUDED', '{nowhere}')" ],
 		'erasure_preview, no such register' =>
-		  [ '42704', "SELECT ndrs_optout.erasure_preview('$EXCLUDED', '{nowhere}')" ]);
+		  [ '42704', "SELECT ndrs_optout.erasure_preview('$EXCLUDED', '{nowhere}')" ],
+		'request_subject_access, day to come' =>
+		  [ '22023', "SELECT ndrs_optout.request_subject_access('$EXCLUDED', received_on => current_date + 1)" ],
+		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ]);
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
@@ -511,6 +515,11 @@ subtest 'calls of an officer that fail' => sub {
 		like($messages, qr/57014|57P01/, "carry_out, $function: stopped");
 		is(found_in($messages . new_log(), %secrets), '', "carry_out, $function: says nothing of the row");
 	}
+	run_in($writer, 'ROLLBACK');
+
+	run_in($writer, 'BEGIN; LOCK TABLE patient');
+	refused_silently('55P03', "SET lock_timeout = '100ms'; SELECT ndrs_optout.subject_access($_)",
+		"subject_access($_), lock_timeout", user => $officer) foreach "'$EXCLUDED'", "$request_id, '$ALLOWED'";
 	run_in($writer, 'ROLLBACK');
 	close_session($writer);
 };

@@ -209,5 +209,31 @@ subtest 'skipped rows are counted' => sub {
 	is($server->safe_psql('postgres', $count), 1, 'what was committed, and not what was rolled back');
 };
 
+# Whoever watches over the server is told before somebody waits.
+subtest 'health() tells of old ones that would be waited for' => sub {
+	my $told = sub {
+		my ($age) = @_;
+		return $server->safe_psql('postgres', "SELECT status, detail FROM ndrs_optout.health_prepared_transactions('$age')");
+	};
+	my $begins = 'prepared transactions that carry_out() would wait for:';
+	$server->safe_psql('postgres', q{
+		CREATE TABLE elsewhere (id int);
+		BEGIN; INSERT INTO elsewhere VALUES (1); PREPARE TRANSACTION 'elsewhere';
+		BEGIN; SELECT FROM patient; PREPARE TRANSACTION 'reader';
+	});
+	is($told->('0'), "ok|$begins 0, older than 00:00:00: 0", 'not of one that has written elsewhere, or only read');
+	prepare_row('old', 11, $TEST_NUMBERS[8]);
+	is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'of one that has written to a guarded table');
+	is($told->('1 hour'), "ok|$begins 1, older than 01:00:00: 0", 'not while it is young');
+	$server->restart;
+	is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'after a restart as well');
+	$server->safe_psql('postgres', qq{
+		ROLLBACK PREPARED 'old';
+		BEGIN; SELECT ndrs_optout.exclude('$TEST_NUMBERS[8]', '{cancer}'); PREPARE TRANSACTION 'list'});
+	is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'of one that has written to the list');
+	$server->safe_psql('postgres', "ROLLBACK PREPARED '$_'") foreach qw(list reader elsewhere);
+	is($told->('0'), "ok|$begins 0, older than 00:00:00: 0", 'of none when they are gone');
+};
+
 $server->stop;
 done_testing();

@@ -1,0 +1,215 @@
+-- access: what a role may do, by its duty.
+
+-- What a duty may do here, and it is the whole of it: a loader, for one, needs
+-- nothing.  A routine's name stands for every routine of that name.
+CREATE TABLE duty_privilege (
+    duty        text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'dba')),
+    object_kind text CHECK (object_kind IN ('schema', 'table', 'routine')),
+    name        name,
+    privilege   text,
+    PRIMARY KEY (duty, object_kind, name, privilege)
+);
+-- not dumped: it comes with the extension.
+
+INSERT INTO duty_privilege (duty, object_kind, name, privilege)
+    SELECT d.duty, 'schema', 'ndrs_optout', 'USAGE'
+        FROM pg_catalog.unnest('{officer,analyst,auditor,dba}'::text[]) AS d (duty);
+
+INSERT INTO duty_privilege (duty, object_kind, name, privilege)
+    SELECT d.duty, 'table', t.name, 'SELECT'
+        FROM (VALUES
+            ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
+            ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
+            ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
+            ('dba', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('dba', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}')) AS d (duty, names)
+        CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
+
+-- case_exclude and case_certify: carry_out() runs as its caller.  What runs DDL on
+-- a registry's table (guard_table, unguard_table, declare_reference), chooses a
+-- key or erases without a case is for the owner of the extension alone: each of
+-- these runs what others put on tables, or gives away what the list hides.
+INSERT INTO duty_privilege (duty, object_kind, name, privilege)
+    SELECT d.duty, 'routine', r.name, 'EXECUTE'
+        FROM (VALUES
+            ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
+            ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
+            ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
+            ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
+            ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
+            ('auditor', '{verify_audit,guard_coverage,health}'),
+            ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
+            ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
+        CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
+
+-- Which role has which duty: roles are not of this database, hence by name.  A
+-- version that brings more to a duty leaves it to grant_access() to be called
+-- again, since what its script granted, pg_dump would take for the extension's.
+CREATE TABLE granted_access (
+    role       name,
+    duty       text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'dba')),
+    granted_by name NOT NULL DEFAULT session_user,
+    granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (role, duty)
+);
+SELECT pg_catalog.pg_extension_config_dump('granted_access', '');
+
+-- Everything here that a privilege can be had on.
+CREATE FUNCTION access_objects()
+RETURNS TABLE (object_kind text, name name, object_id oid, object text, privilege text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'schema', n.nspname, n.oid, n.oid::regnamespace::text, p.privilege
+        FROM pg_namespace n CROSS JOIN unnest('{USAGE,CREATE}'::text[]) AS p (privilege)
+        WHERE n.oid = 'ndrs_optout'::regnamespace
+    UNION ALL
+    SELECT 'table', c.relname, c.oid, c.oid::regclass::text, p.privilege
+        FROM pg_class c
+        CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p (privilege)
+        WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind IN ('r', 'v')
+    UNION ALL
+    SELECT 'sequence', c.relname, c.oid, c.oid::regclass::text, p.privilege
+        FROM pg_class c CROSS JOIN unnest('{USAGE,SELECT,UPDATE}'::text[]) AS p (privilege)
+        WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'S'
+    UNION ALL
+    SELECT 'routine', r.proname, r.oid, r.oid::regprocedure::text, 'EXECUTE'
+        FROM pg_proc r WHERE r.pronamespace = 'ndrs_optout'::regnamespace
+$$;
+
+-- What duties give.
+CREATE FUNCTION access_given(duties text[])
+RETURNS TABLE (object_kind text, object_id oid, object text, privilege text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT o.object_kind, o.object_id, o.object, o.privilege
+        FROM ndrs_optout.duty_privilege d JOIN ndrs_optout.access_objects() AS o USING (object_kind, name, privilege)
+        WHERE d.duty = ANY (duties)
+$$;
+
+-- What a role, or "public", can do here, on whatever ground.
+CREATE FUNCTION access_held(role name)
+RETURNS TABLE (object_kind text, object_id oid, object text, privilege text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.object_kind, o.object_id, o.object, o.privilege
+        FROM ndrs_optout.access_objects() AS o
+        WHERE CASE
+            WHEN o.object_kind = 'schema' THEN has_schema_privilege(role, o.object_id, o.privilege)
+            WHEN o.object_kind = 'routine' THEN has_function_privilege(role, o.object_id, o.privilege)
+            WHEN o.object_kind = 'sequence' THEN has_sequence_privilege(role, o.object_id, o.privilege)
+            WHEN o.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+                THEN has_any_column_privilege(role, o.object_id, o.privilege)
+            ELSE has_table_privilege(role, o.object_id, o.privilege)
+        END
+$$;
+
+-- Where a role with a duty can do less or more than its duties say.  A role has
+-- the duties of those that it inherits from; what everybody may do is no excess.
+CREATE FUNCTION access_differences()
+RETURNS TABLE (role name, difference text, object_kind text, object text, privilege text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH holder AS (
+        SELECT r.rolname, array_agg(DISTINCT i.duty) AS duties
+            FROM (SELECT DISTINCT g.role FROM ndrs_optout.granted_access g) AS g
+            JOIN pg_roles r ON r.rolname = g.role
+            JOIN (SELECT a.duty, o.oid FROM ndrs_optout.granted_access a JOIN pg_roles o ON o.rolname = a.role) AS i
+                ON pg_has_role(r.oid, i.oid, 'USAGE')
+            GROUP BY r.rolname)
+    SELECT h.rolname, d.difference, d.object_kind, d.object, d.privilege
+        FROM holder h
+        CROSS JOIN LATERAL (
+            (SELECT 'missing' AS difference, g.* FROM ndrs_optout.access_given(h.duties) AS g
+             EXCEPT ALL SELECT 'missing', e.* FROM ndrs_optout.access_held(h.rolname) AS e)
+            UNION ALL
+            (SELECT 'excess', e.* FROM ndrs_optout.access_held(h.rolname) AS e
+             EXCEPT ALL (SELECT 'excess', g.* FROM ndrs_optout.access_given(h.duties) AS g
+                         UNION SELECT 'excess', p.* FROM ndrs_optout.access_held('public') AS p))) AS d
+    UNION ALL
+    SELECT g.role, 'no such role', NULL, NULL, NULL
+        FROM (SELECT DISTINCT a.role FROM ndrs_optout.granted_access a) AS g
+        WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.role)
+$$;
+
+CREATE FUNCTION checked_role(role regrole, duty text) RETURNS name
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result name;
+BEGIN
+    IF duty IS NULL OR duty NOT IN ('officer', 'loader', 'analyst', 'auditor', 'dba') THEN
+        PERFORM ndrs_optout.refuse('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "dba"',
+            hint => 'Table ndrs_optout.duty_privilege says what each may do.');
+    END IF;
+    SELECT r.rolname INTO result FROM pg_roles r WHERE r.oid = role;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('42704', 'a role must be named');
+    END IF;
+    RETURN result;
+END
+$$;
+
+CREATE FUNCTION grant_access(role regrole, duty text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    role_name name := ndrs_optout.checked_role(role, duty);
+    command text;
+BEGIN
+    INSERT INTO ndrs_optout.granted_access (role, duty) VALUES (role_name, duty) ON CONFLICT DO NOTHING;
+    FOR command IN
+        SELECT format('GRANT %s ON %s %s TO %I', g.privilege, g.object_kind, g.object, role_name)
+            FROM ndrs_optout.access_given(ARRAY[duty]) AS g
+    LOOP
+        EXECUTE command;
+    END LOOP;
+    PERFORM ndrs_optout.audit('access granted', jsonb_build_object('role', role_name, 'duty', duty));
+END
+$$;
+
+CREATE FUNCTION revoke_access(role regrole, duty text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    role_name name := ndrs_optout.checked_role(role, duty);
+    command text;
+BEGIN
+    DELETE FROM ndrs_optout.granted_access g WHERE g.role = role_name AND g.duty = revoke_access.duty;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('42704', format('role "%s" does not have duty "%s"', role_name, duty),
+            hint => 'Table ndrs_optout.granted_access lists who has which.');
+    END IF;
+    FOR command IN
+        SELECT format('REVOKE %s ON %s %s FROM %I', g.privilege, g.object_kind, g.object, role_name)
+            FROM (SELECT * FROM ndrs_optout.access_given(ARRAY[duty])
+                  EXCEPT
+                  SELECT * FROM ndrs_optout.access_given(ARRAY(
+                      SELECT o.duty FROM ndrs_optout.granted_access o WHERE o.role = role_name))) AS g
+    LOOP
+        EXECUTE command;
+    END LOOP;
+    PERFORM ndrs_optout.audit('access revoked', jsonb_build_object('role', role_name, 'duty', duty));
+END
+$$;
+
+COMMENT ON TABLE duty_privilege IS 'what each duty may do here: officer (works cases), loader (nothing: a guard needs no right of who loads), analyst (reads NHS numbers'' form; nothing of the list), auditor (reads the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the owner of the extension';
+COMMENT ON TABLE granted_access IS 'which role has which duty, as grant_access() gave it';
+COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an object of the extension';
+COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';
+COMMENT ON FUNCTION access_held(name) IS 'the privileges that a role has here, or everybody ("public"), on whatever ground';
+COMMENT ON FUNCTION access_differences() IS 'where a role with a duty lacks a privilege of its duties (missing) or has one that is in none of them (excess), and duties of roles that do not exist';
+COMMENT ON FUNCTION checked_role(regrole, text) IS 'the name of the role; errors 42704 (no such role), 22023 (no such duty)';
+COMMENT ON FUNCTION grant_access(regrole, text) IS
+    'gives a role what a duty needs: officer, loader, analyst, auditor or dba (table duty_privilege); can be repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such duty)';
+COMMENT ON FUNCTION revoke_access(regrole, text) IS
+    'takes from a role what a duty gave, except what another of its duties needs. Audited; errors 42704 (no such role, or it does not have the duty), 22023 (no such duty)';

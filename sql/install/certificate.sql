@@ -1,0 +1,191 @@
+-- certificate: what an erasure did, what was verified, and what it did not reach.
+-- Every statement comes from what is stored of the case, or is the server's own
+-- at the time of issue.  Nothing in it tells who the patient is.
+
+CREATE TABLE case_certificate (
+    case_id     bigint PRIMARY KEY,
+    certificate jsonb NOT NULL,
+    issued_at   timestamptz NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('case_certificate', '');
+
+-- jsonb's own text is the canonical form: one order of keys, one spacing.
+CREATE FUNCTION certificate_hash(certificate jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT encode(sha256(convert_to(certificate::text, 'UTF8')), 'hex')
+$$;
+
+-- What the erasures of a case did: one entry for each table that was searched,
+-- also where nothing was found.
+CREATE FUNCTION certificate_tables(case_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e."table", e.action, e.registers), '[]')
+        FROM (SELECT relation AS "table", registers, action, sum(row_count) AS rows
+                  FROM ndrs_optout.case_erasure ce WHERE ce.case_id = certificate_tables.case_id
+                  GROUP BY relation, registers, action) AS e
+$$;
+
+-- When VACUUM has been over each table that lost rows, all its partitions and
+-- children included, since the erasure; NULL: not yet, or not known.
+CREATE FUNCTION certificate_vacuumed(this optout_case) RETURNS TABLE ("table" text, vacuumed_at timestamptz)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.relation, (
+               SELECT CASE WHEN bool_and(v.at > this.carried_out_at IS TRUE) THEN min(v.at) END
+                   FROM ndrs_optout.erasure_descendants(to_regclass(e.relation)) AS d
+                   JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'
+                   LEFT JOIN pg_stat_all_tables s ON s.relid = d.relation
+                   CROSS JOIN LATERAL (SELECT greatest(s.last_vacuum, s.last_autovacuum)) AS v (at))
+        FROM ndrs_optout.case_erasure e
+        WHERE e.case_id = this.case_id AND e.action <> 'kept'
+        GROUP BY e.relation
+        HAVING sum(e.row_count) > 0
+$$;
+
+-- How far what was deleted is gone.
+CREATE FUNCTION certificate_levels(this optout_case) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'invisible', jsonb_build_object('status', 'done', 'at', this.carried_out_at),
+        'out_of_indexes', v.vacuum || jsonb_build_object(
+            'note', 'VACUUM takes entries of deleted rows out of indexes, unless it finds few and leaves them for the next time. What it did is not verified.'),
+        'out_of_data_files', v.vacuum || jsonb_build_object(
+            'note', 'VACUUM frees the space of deleted rows. Their bytes stay in the files until they are overwritten, which is not verified.'),
+        'out_of_wal_and_backups', jsonb_build_object('status', 'not reached',
+            'note', 'WAL and backups keep deleted rows until they expire.'))
+        FROM (SELECT jsonb_build_object(
+                         'status', CASE WHEN count(*) = 0 THEN 'nothing was held'
+                                        WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'vacuumed, not verified'
+                                        ELSE 'waiting for VACUUM' END,
+                         'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'))
+                  FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
+$$;
+
+-- Gaps that somebody has accepted are out of reach all the same.
+CREATE FUNCTION certificate_out_of_scope() RETURNS jsonb
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+AS $$
+    SELECT jsonb_build_object(
+        'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
+        'recipients', 'Not reached. Which data were given to others is not recorded at this version, so nobody was asked to delete, and no deletion elsewhere is confirmed.',
+        'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
+                                                      'object', g.object, 'accepted', a.gap IS NOT NULL)
+                                   ORDER BY g.relation::text, g.gap, g.object), '[]'))
+        FROM ndrs_optout.guard_gaps() AS g
+        LEFT JOIN ndrs_optout.accepted_gap a
+            ON a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation AND a.object IS NOT DISTINCT FROM g.object
+        WHERE g.gap <> 'missing index'
+$$;
+
+-- Only a recount that found nothing makes a case carried_out, so the case says
+-- what the recount was.
+CREATE FUNCTION certificate_of(case_id bigint, status text) RETURNS jsonb
+LANGUAGE plpgsql
+SET timezone = 'UTC'
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case;
+    done ndrs_optout.audit_event;
+BEGIN
+    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = case_id;
+    SELECT * INTO done FROM ndrs_optout.audit_event e
+        WHERE e.event = 'case carried out' AND e.detail = jsonb_build_object('case', case_id)
+        ORDER BY e.entry_id DESC LIMIT 1;
+    -- The event gets its place in the chain when the transaction commits.
+    IF done.link IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the erasure of case %s is not committed', case_id),
+            hint => 'Commit, and try again.');
+    END IF;
+    RETURN jsonb_build_object(
+        'status', status,
+        'issued_at', clock_timestamp(),
+        'case', this.case_id,
+        'registers', this.registers,
+        'form_received_on', this.form_received_on,
+        'proofs_complete_on', this.clock_started_on,
+        'excluded_at', this.excluded_at,
+        'carried_out_at', this.carried_out_at,
+        'ended_at', this.ended_at,
+        'proofs_destroyed', this.proofs_destroyed,
+        'guardian_call', this.guardian_call,
+        'tables', ndrs_optout.certificate_tables(case_id),
+        'recount', jsonb_build_object('at', this.carried_out_at, 'rows_left', 0,
+            'note', 'After every transaction that was writing to these tables had ended, everything that was to be deleted, redacted or unlinked was looked for again.'),
+        'levels', ndrs_optout.certificate_levels(this),
+        'out_of_scope', ndrs_optout.certificate_out_of_scope(),
+        'encoding_key', (SELECT k.key_id FROM ndrs_optout.encoding_key k),
+        'wal', jsonb_build_object('from', this.erased_from, 'to', this.erased_to),
+        'audit', jsonb_build_object('event_id', done.event_id, 'link', encode(done.link, 'hex')));
+END
+$$;
+
+CREATE FUNCTION issue_certificate(case_id bigint) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH issued AS (
+        INSERT INTO ndrs_optout.case_certificate (case_id, certificate, issued_at)
+            SELECT issue_certificate.case_id, c, (c ->> 'issued_at')::timestamptz
+                FROM ndrs_optout.certificate_of(case_id, 'issued') AS c
+            RETURNING *)
+    SELECT ndrs_optout.audit('certificate issued', jsonb_build_object('case', i.case_id,
+                                                                      'sha256', ndrs_optout.certificate_hash(i.certificate)))
+        FROM issued i
+$$;
+
+CREATE FUNCTION erasure_certificate(case_id bigint) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'certificate');
+BEGIN
+    PERFORM ndrs_optout.case_must_be_opt_out(this);
+    IF this.state = 'completed' THEN
+        RETURN (SELECT c.certificate FROM ndrs_optout.case_certificate c WHERE c.case_id = this.case_id);
+    END IF;
+    RETURN ndrs_optout.certificate_of(case_id, 'draft');
+END
+$$;
+
+-- The event must hold the hash, and be what was linked to the event before it:
+-- whoever changes both certificate and event is found out.
+CREATE FUNCTION verify_certificate(certificate jsonb) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM ndrs_optout.audit_event e
+            JOIN ndrs_optout.audit_segment s ON s.segment = e.segment
+            LEFT JOIN ndrs_optout.audit_event p ON p.event_id = e.event_id - 1 AND p.segment = e.segment
+            WHERE e.event = 'certificate issued'
+                AND e.detail = jsonb_build_object('case', certificate -> 'case',
+                                                  'sha256', ndrs_optout.certificate_hash(certificate))
+                AND e.link = ndrs_optout.audit_link(
+                    CASE e.event_id WHEN s.first_event_id THEN s.opening_link ELSE p.link END, e))
+$$;
+
+COMMENT ON TABLE case_certificate IS 'the certificates of completed cases, as they were issued';
+COMMENT ON FUNCTION certificate_hash(jsonb) IS 'SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
+COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
+COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when VACUUM had been over all of each since';
+COMMENT ON FUNCTION certificate_levels(optout_case) IS 'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
+COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names, accepted or not';
+COMMENT ON FUNCTION certificate_of(bigint, text) IS 'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
+COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
+COMMENT ON FUNCTION erasure_certificate(bigint) IS
+    'the certificate of a case''s erasure: what was done, what was verified and what was not reached, without any identifier. status: issued, as it was stored when the case was completed, or draft for a case that is carried out and not completed; errors P0002, ND020, ND021 (not carried out, or not about opting out)';
+COMMENT ON FUNCTION verify_certificate(jsonb) IS
+    'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to the one before it (verify_audit() tells whether the rest is). Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another layout, the certificate must be put through jsonb first';

@@ -1,0 +1,230 @@
+-- health: whether all is well, for somebody who looks or for a monitor that asks.
+--
+-- Each function that returns a health_finding is a check, named after it.
+
+CREATE TYPE health_finding AS (
+    status     text,
+    detail     text,
+    what_to_do text
+);
+
+CREATE FUNCTION health_key() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN k.fingerprint IS NULL
+            THEN ROW('failed', 'no key is adopted', 'SELECT ndrs_optout.adopt_key()')::ndrs_optout.health_finding
+        WHEN k.fingerprint OPERATOR(ndrs_optout.<>) loaded
+            THEN ROW('failed', format('the key in ndrs_optout.key_file is not the adopted one, %s', k.key_id),
+                     'put the adopted key file back and SELECT pg_reload_conf()')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('the adopted key, %s, is loaded', k.key_id), NULL)::ndrs_optout.health_finding
+        END
+        FROM ndrs_optout.key_fingerprint() AS loaded LEFT JOIN ndrs_optout.encoding_key k ON true
+$$;
+
+CREATE FUNCTION health_guards() RETURNS health_finding
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN NOT EXISTS (SELECT FROM ndrs_optout.guard)
+            THEN ROW('warning', 'no table is guarded', 'SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
+        ELSE ROW(CASE WHEN g.high > 0 THEN 'failed' WHEN g.medium > 0 THEN 'warning' ELSE 'ok' END,
+                 format('gaps by severity: %s high, %s medium, %s low', g.high, g.medium, g.low),
+                 CASE WHEN g.high + g.medium + g.low > 0
+                     THEN 'SELECT * FROM ndrs_optout.guard_coverage()' END)::ndrs_optout.health_finding
+        END
+        FROM (SELECT count(*) FILTER (WHERE c.severity = 'high') AS high,
+                     count(*) FILTER (WHERE c.severity = 'medium') AS medium,
+                     count(*) FILTER (WHERE c.severity = 'low') AS low
+                  FROM ndrs_optout.guard_coverage() AS c) AS g
+$$;
+
+CREATE FUNCTION health_sentry() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN s.working < 3
+            THEN ROW('failed', format('%s of 3 event triggers of the sentry are not ENABLE ALWAYS', 3 - s.working),
+                     'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry off''')::ndrs_optout.health_finding
+        WHEN current_setting('ndrs_optout.allow_unguarded')::boolean
+            THEN ROW('warning', 'ndrs_optout.allow_unguarded is on, for this session at least',
+                     'take it out of postgresql.conf, ALTER ROLE and ALTER DATABASE')::ndrs_optout.health_finding
+        ELSE ROW('ok', 'no command weakens a guard unnoticed', NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT count(*) AS working FROM pg_event_trigger t
+                  WHERE t.evtname LIKE 'ndrs\_optout\_sentry\_%' AND t.evtenabled = 'A') AS s
+$$;
+
+CREATE FUNCTION health_deadlines() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN c.overdue > 0 THEN 'failed' WHEN c.soon > 0 THEN 'warning' ELSE 'ok' END,
+               format('cases overdue: %s, due within 3 days: %s, open: %s', c.overdue, c.soon, c.open),
+               CASE WHEN c.overdue + c.soon > 0 THEN 'SELECT * FROM ndrs_optout.case_progress' END)
+        FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
+                     count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 3) AS soon,
+                     count(*) FILTER (WHERE p.whose_move IS NOT NULL) AS open
+                  FROM ndrs_optout.case_progress p) AS c
+$$;
+
+-- Reads all of the audit.
+CREATE FUNCTION health_audit() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN v.problems > 0
+            THEN ROW('failed', format('places where the audit is not what was written: %s', v.problems),
+                     'SELECT * FROM ndrs_optout.verify_audit()')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('events that verify: %s', (SELECT count(*) FROM ndrs_optout.audit_event)),
+                 NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT count(*) AS problems FROM ndrs_optout.verify_audit()) AS v
+$$;
+
+CREATE FUNCTION health_confidential_key() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN (k.key).key_id IS NULL
+            THEN ROW('warning', 'no confidential key is set, so no copy of a request is kept',
+                     'SELECT ndrs_optout.set_confidential_key(''-----BEGIN PGP PUBLIC KEY BLOCK-----...'')')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('copies are encrypted for key %s', (k.key).key_id), NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
+$$;
+
+CREATE FUNCTION health_access() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN d.roles > 0 THEN 'warning' ELSE 'ok' END,
+               format('roles with a duty: %s, of these with more or less than it gives: %s',
+                      (SELECT count(DISTINCT g.role) FROM ndrs_optout.granted_access g), d.roles),
+               CASE WHEN d.roles > 0
+                   THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
+        FROM (SELECT count(DISTINCT a.role) AS roles FROM ndrs_optout.access_differences() AS a) AS d
+$$;
+
+-- The objects here against the files of the server: a package came without ALTER
+-- EXTENSION, or the reverse.
+CREATE FUNCTION health_version() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN a.default_version <> e.extversion
+            THEN ROW('warning',
+                     format('the extension is at version %s, the installed library at %s', e.extversion, a.default_version),
+                     'ALTER EXTENSION ndrs_optout UPDATE')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('library and extension are at version %s', e.extversion), NULL)::ndrs_optout.health_finding
+        END
+        FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
+        WHERE e.extname = 'ndrs_optout'
+$$;
+
+-- They make carry_out() wait, and nobody is there who would end them.
+CREATE FUNCTION health_prepared_transactions(older_than interval DEFAULT '1 hour') RETURNS health_finding
+LANGUAGE sql STABLE
+SET intervalstyle = postgres
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN p.old > 0 THEN 'warning' ELSE 'ok' END,
+               format('prepared transactions that carry_out() would wait for: %s, older than %s: %s',
+                      p.all, older_than, p.old),
+               CASE WHEN p.old > 0
+                   THEN 'COMMIT PREPARED or ROLLBACK PREPARED: view pg_prepared_xacts lists them' END)
+        FROM (SELECT count(*) AS all, count(*) FILTER (WHERE x.prepared < now() - older_than) AS old
+                  FROM pg_prepared_xacts x
+                  -- Only its lock on itself shows which locks are its own.
+                  JOIN pg_locks i ON i.locktype = 'transactionid' AND i.transactionid = x.transaction AND i.pid IS NULL
+                  WHERE x.database = current_database() AND EXISTS (
+                      SELECT FROM pg_locks l
+                          WHERE l.pid IS NULL AND l.virtualtransaction = i.virtualtransaction AND l.locktype = 'relation'
+                              AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+                              AND (l.relation IN (SELECT w.relation FROM ndrs_optout.guard_walk w)
+                                   OR l.relation = 'ndrs_optout.exclusion'::regclass))) AS p
+$$;
+
+CREATE FUNCTION health_sweep() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN s.sweep_id IS NULL
+            THEN ROW('ok', 'there was no sweep yet', NULL)::ndrs_optout.health_finding
+        WHEN s.finished_at IS NULL
+            THEN ROW('warning', format('sweep %s has not finished: it runs, or was interrupted', s.sweep_id),
+                     'SELECT * FROM ndrs_optout.sweep_progress; CALL ndrs_optout.sweep() goes on with it')::ndrs_optout.health_finding
+        WHEN b.patients > 0
+            THEN ROW('failed', format('patients whom sweep %s could not erase: %s', s.sweep_id, b.patients),
+                     'find them with guard_matches(); erase() says what stands in the way')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('sweep %s has finished', s.sweep_id), NULL)::ndrs_optout.health_finding
+        END
+        FROM (VALUES (1)) AS always
+        LEFT JOIN ndrs_optout.sweep s ON s.sweep_id = (SELECT max(l.sweep_id) FROM ndrs_optout.sweep l)
+        LEFT JOIN LATERAL (SELECT sum(l.patients_left) AS patients FROM ndrs_optout.sweep_leaf l
+                               WHERE l.sweep_id = s.sweep_id) AS b ON true
+$$;
+
+CREATE FUNCTION health_purge() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN min(d.due_since) < now() - interval '2 days'
+            THEN ROW('warning', format('something is due since %s', min(d.due_since)::date),
+                     'SELECT * FROM ndrs_optout.purge(); then SELECT ndrs_optout.schedule_purge()')::ndrs_optout.health_finding
+        ELSE ROW('ok', 'nothing is due for more than two days', NULL)::ndrs_optout.health_finding
+        END
+        FROM ndrs_optout.purge_due d
+$$;
+
+-- A lock that somebody holds fails a check instead of stopping all.
+CREATE FUNCTION health() RETURNS TABLE (check_name text, status text, detail text, what_to_do text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET lock_timeout = '2s'
+SET jit = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    check_function regproc;
+BEGIN
+    FOR check_function, check_name IN
+        SELECT p.oid::regproc, replace(substr(p.proname, length('health_') + 1), '_', ' ') FROM pg_proc p
+            WHERE p.pronamespace = 'ndrs_optout'::regnamespace
+                AND p.prorettype = 'ndrs_optout.health_finding'::regtype
+            ORDER BY p.proname
+    LOOP
+        BEGIN
+            EXECUTE format('SELECT f.status, f.detail, f.what_to_do FROM %s() AS f', check_function)
+                INTO STRICT status, detail, what_to_do;
+        EXCEPTION WHEN OTHERS THEN
+            status := 'failed';
+            detail := format('could not be checked: SQLSTATE %s', SQLSTATE);
+            what_to_do := format('SELECT %s() as a superuser shows the error', check_function);
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+COMMENT ON TYPE health_finding IS 'what a check of health() found; a function that returns one is a check';
+COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopted one';
+COMMENT ON FUNCTION health_guards() IS 'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
+COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
+COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
+COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
+COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
+COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
+COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files';
+COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
+COMMENT ON FUNCTION health_purge() IS 'whether the purge runs';
+COMMENT ON FUNCTION health_sweep() IS 'check: the latest sweep has finished and left nobody';
+COMMENT ON FUNCTION health() IS
+    'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM ndrs_optout.health() WHERE status = ''failed''';

@@ -1,0 +1,163 @@
+-- policy: the periods that a site may set, and how days are counted.
+
+CREATE TABLE policy (
+    only_row            boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    deadline_days       integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
+    deadline_counts     text NOT NULL DEFAULT 'calendar days' CHECK (deadline_counts IN ('calendar days', 'working days')),
+    child_age           integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
+    copy_years          integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
+    evidence_days       integer NOT NULL DEFAULT 180 CHECK (evidence_days > 0),
+    audit_years         integer NOT NULL DEFAULT 10 CHECK (audit_years > 0),
+    national_check_days integer NOT NULL DEFAULT 7 CHECK (national_check_days > 0),
+    changed_at          timestamptz
+);
+INSERT INTO policy DEFAULT VALUES;
+SELECT pg_catalog.pg_extension_config_dump('policy', 'WHERE changed_at IS NOT NULL');
+
+-- There is always one row.  A row that a dump brings takes the place of the one
+-- that the extension came with.
+CREATE FUNCTION policy_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        NEW.changed_at := clock_timestamp();
+        PERFORM ndrs_optout.audit('policy changed', (
+            SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
+                FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
+                WHERE n.value <> o.value AND n.key <> 'changed_at'));
+    ELSE
+        DELETE FROM ndrs_optout.policy;
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER policy_change BEFORE INSERT OR UPDATE ON policy FOR EACH ROW EXECUTE FUNCTION policy_change();
+
+-- England and Wales: by the standing rules, with substitute days.  Days that are
+-- proclaimed are for the site to add.
+CREATE TABLE bank_holiday (
+    day  date PRIMARY KEY,
+    name text NOT NULL
+);
+INSERT INTO bank_holiday (day, name) VALUES
+    ('2025-01-01', 'New Year''s Day'),
+    ('2025-04-18', 'Good Friday'),
+    ('2025-04-21', 'Easter Monday'),
+    ('2025-05-05', 'Early May bank holiday'),
+    ('2025-05-26', 'Spring bank holiday'),
+    ('2025-08-25', 'Summer bank holiday'),
+    ('2025-12-25', 'Christmas Day'),
+    ('2025-12-26', 'Boxing Day'),
+    ('2026-01-01', 'New Year''s Day'),
+    ('2026-04-03', 'Good Friday'),
+    ('2026-04-06', 'Easter Monday'),
+    ('2026-05-04', 'Early May bank holiday'),
+    ('2026-05-25', 'Spring bank holiday'),
+    ('2026-08-31', 'Summer bank holiday'),
+    ('2026-12-25', 'Christmas Day'),
+    ('2026-12-28', 'Boxing Day'),
+    ('2027-01-01', 'New Year''s Day'),
+    ('2027-03-26', 'Good Friday'),
+    ('2027-03-29', 'Easter Monday'),
+    ('2027-05-03', 'Early May bank holiday'),
+    ('2027-05-31', 'Spring bank holiday'),
+    ('2027-08-30', 'Summer bank holiday'),
+    ('2027-12-27', 'Christmas Day'),
+    ('2027-12-28', 'Boxing Day'),
+    ('2028-01-03', 'New Year''s Day'),
+    ('2028-04-14', 'Good Friday'),
+    ('2028-04-17', 'Easter Monday'),
+    ('2028-05-01', 'Early May bank holiday'),
+    ('2028-05-29', 'Spring bank holiday'),
+    ('2028-08-28', 'Summer bank holiday'),
+    ('2028-12-25', 'Christmas Day'),
+    ('2028-12-26', 'Boxing Day'),
+    ('2029-01-01', 'New Year''s Day'),
+    ('2029-03-30', 'Good Friday'),
+    ('2029-04-02', 'Easter Monday'),
+    ('2029-05-07', 'Early May bank holiday'),
+    ('2029-05-28', 'Spring bank holiday'),
+    ('2029-08-27', 'Summer bank holiday'),
+    ('2029-12-25', 'Christmas Day'),
+    ('2029-12-26', 'Boxing Day'),
+    ('2030-01-01', 'New Year''s Day'),
+    ('2030-04-19', 'Good Friday'),
+    ('2030-04-22', 'Easter Monday'),
+    ('2030-05-06', 'Early May bank holiday'),
+    ('2030-05-27', 'Spring bank holiday'),
+    ('2030-08-26', 'Summer bank holiday'),
+    ('2030-12-25', 'Christmas Day'),
+    ('2030-12-26', 'Boxing Day'),
+    ('2031-01-01', 'New Year''s Day'),
+    ('2031-04-11', 'Good Friday'),
+    ('2031-04-14', 'Easter Monday'),
+    ('2031-05-05', 'Early May bank holiday'),
+    ('2031-05-26', 'Spring bank holiday'),
+    ('2031-08-25', 'Summer bank holiday'),
+    ('2031-12-25', 'Christmas Day'),
+    ('2031-12-26', 'Boxing Day'),
+    ('2032-01-01', 'New Year''s Day'),
+    ('2032-03-26', 'Good Friday'),
+    ('2032-03-29', 'Easter Monday'),
+    ('2032-05-03', 'Early May bank holiday'),
+    ('2032-05-31', 'Spring bank holiday'),
+    ('2032-08-30', 'Summer bank holiday'),
+    ('2032-12-27', 'Christmas Day'),
+    ('2032-12-28', 'Boxing Day'),
+    ('2033-01-03', 'New Year''s Day'),
+    ('2033-04-15', 'Good Friday'),
+    ('2033-04-18', 'Easter Monday'),
+    ('2033-05-02', 'Early May bank holiday'),
+    ('2033-05-30', 'Spring bank holiday'),
+    ('2033-08-29', 'Summer bank holiday'),
+    ('2033-12-26', 'Boxing Day'),
+    ('2033-12-27', 'Christmas Day'),
+    ('2034-01-02', 'New Year''s Day'),
+    ('2034-04-07', 'Good Friday'),
+    ('2034-04-10', 'Easter Monday'),
+    ('2034-05-01', 'Early May bank holiday'),
+    ('2034-05-29', 'Spring bank holiday'),
+    ('2034-08-28', 'Summer bank holiday'),
+    ('2034-12-25', 'Christmas Day'),
+    ('2034-12-26', 'Boxing Day'),
+    ('2035-01-01', 'New Year''s Day'),
+    ('2035-03-23', 'Good Friday'),
+    ('2035-03-26', 'Easter Monday'),
+    ('2035-05-07', 'Early May bank holiday'),
+    ('2035-05-28', 'Spring bank holiday'),
+    ('2035-08-27', 'Summer bank holiday'),
+    ('2035-12-25', 'Christmas Day'),
+    ('2035-12-26', 'Boxing Day');
+SELECT pg_catalog.pg_extension_config_dump('bank_holiday', 'WHERE day > ''2035-12-31''');
+
+CREATE FUNCTION is_working_day(day date) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT extract(isodow FROM day) < 6 AND NOT EXISTS (SELECT FROM ndrs_optout.bank_holiday h WHERE h.day = is_working_day.day)
+$$;
+
+-- The day on which a period ends that began on the given one.
+CREATE FUNCTION policy_deadline(start date) RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE p.deadline_counts
+               WHEN 'calendar days' THEN start + p.deadline_days
+               ELSE (SELECT d.day::date
+                         FROM generate_series(start + 1, start + 3 * p.deadline_days + 30, interval '1 day') AS d (day)
+                         WHERE ndrs_optout.is_working_day(d.day::date)
+                         ORDER BY d.day OFFSET p.deadline_days - 1 LIMIT 1)
+           END
+        FROM ndrs_optout.policy p
+$$;
+
+COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request is kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good. Changes are audited';
+COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 or younger"';
+COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row and audits its changes';
+COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
+COMMENT ON TABLE bank_holiday IS 'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed';
+COMMENT ON FUNCTION is_working_day(date) IS 'whether a day is neither of a weekend nor a bank holiday';
+COMMENT ON FUNCTION policy_deadline(date) IS 'the day on which the deadline falls of what began on the given day';

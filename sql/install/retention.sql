@@ -1,0 +1,315 @@
+-- retention: what is kept for a time only, and the purge that removes it.
+--
+-- The exclusion list stays for ever.  So do the cases: they hold no identity but the
+-- encoded number, and say why it is on the list.
+
+-- What the last purge did.
+CREATE TABLE purge_run (
+    what    text PRIMARY KEY,
+    run_at  timestamptz NOT NULL,
+    removed bigint NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
+
+-- What will be purged, when it is due, and whether a hold keeps it all the same.
+-- The only place that knows; but the letters (letter_rights) promise the day on
+-- which the copy goes, so who changes it here changes it there.
+--
+-- The copy of an open case has no such day yet.  Of rows that count the same for a
+-- guard and a day, all but one are due when the day is over.  A month of the audit is
+-- due as a whole.  The latest sweep stays for sweep_progress.  A ready case never is
+-- due: that nobody has carried it out is the registry's own delay.
+CREATE VIEW retained AS
+    SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
+           c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
+        FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
+        GROUP BY c.case_id, p.copy_years
+    UNION ALL
+    SELECT 'unproven cases', c.case_id, 1,
+           (GREATEST(c.form_received_on, max(e.received_on)) + p.evidence_days)::timestamptz, c.hold_reason IS NOT NULL
+        FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
+        WHERE c.state = 'awaiting_identity'
+        GROUP BY c.case_id, p.evidence_days
+    UNION ALL
+    SELECT 'audit events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
+           (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
+        FROM audit_segment s CROSS JOIN policy p
+        WHERE s.purged_at IS NULL
+    UNION ALL
+    SELECT 'guard counts', NULL, count(*) - 1, (t.day + 1)::timestamptz, false
+        FROM guard_tally t
+        GROUP BY t.target, t.day, t.finding, t.action
+        HAVING count(*) > 1
+    UNION ALL
+    SELECT 'sweeps', s.sweep_id, 1, s.finished_at, false
+        FROM sweep s
+        WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l);
+
+CREATE VIEW purge_due AS
+    SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
+           min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
+           coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
+           l.run_at AS last_run_at, l.removed AS last_removed
+        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps')) AS w (what)
+        LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
+        LEFT JOIN purge_run l ON l.what = w.what
+        GROUP BY w.what, l.run_at, l.removed
+        ORDER BY w.what;
+
+-- One purge at a time.  A case that somebody is at work on is left to the next one,
+-- so that neither waits for the other.
+CREATE FUNCTION purge(as_of timestamptz DEFAULT now()) RETURNS TABLE (what text, removed bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    cases bigint[];
+    expired bigint[];
+    months date;
+    correspondence bigint;
+    events bigint;
+    tallies bigint;
+    sweeps bigint;
+    counts jsonb;
+BEGIN
+    IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
+        PERFORM ndrs_optout.refuse('22023', 'as_of must be now or before',
+            detail => 'What is not due yet is kept.');
+    END IF;
+    PERFORM ndrs_optout.require_read_committed();
+    LOCK TABLE ndrs_optout.purge_run IN SHARE ROW EXCLUSIVE MODE;
+
+    -- What is due is asked again when the cases are locked: a hold or a proof may
+    -- have come before.
+    cases := ARRAY(SELECT c.case_id FROM ndrs_optout.optout_case c
+        WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                WHERE r.what IN ('correspondence', 'unproven cases') AND r.due_at <= as_of AND NOT r.held)
+        ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
+
+    DELETE FROM ndrs_optout.case_correspondence k
+        WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
+    GET DIAGNOSTICS correspondence = ROW_COUNT;
+
+    expired := ARRAY(SELECT r.id FROM ndrs_optout.retained r
+        WHERE r.what = 'unproven cases' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held ORDER BY r.id);
+    PERFORM ndrs_optout.end_case(ndrs_optout.locked_case(e.case_id, 'expire'), 'withdrawn', NULL),
+            ndrs_optout.audit('case expired', jsonb_build_object('case', e.case_id))
+        FROM unnest(expired) AS e (case_id);
+
+    -- A loader of yesterday may still add rows, which the next purge sums up.
+    WITH gone AS (
+        DELETE FROM ndrs_optout.guard_tally t
+            WHERE t.day < as_of::date
+                AND EXISTS (SELECT FROM ndrs_optout.guard_tally o
+                            WHERE (o.target, o.day, o.finding, o.action) = (t.target, t.day, t.finding, t.action)
+                                AND o.ctid <> t.ctid)
+            RETURNING t.*),
+    summed AS (
+        INSERT INTO ndrs_optout.guard_tally (target, day, finding, action, rows)
+            SELECT g.target, g.day, g.finding, g.action, sum(g.rows) FROM gone g
+                GROUP BY g.target, g.day, g.finding, g.action
+            RETURNING 1)
+    SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM summed) INTO tallies;
+
+    DELETE FROM ndrs_optout.sweep s
+        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'sweeps' AND r.due_at <= as_of);
+    GET DIAGNOSTICS sweeps = ROW_COUNT;
+
+    -- Last, since from here on whoever commits an event waits.
+    LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
+    WITH marked AS (
+        UPDATE ndrs_optout.audit_segment s SET purged_at = clock_timestamp()
+            WHERE s.first_event_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                           WHERE r.what = 'audit events' AND r.due_at <= as_of)
+            RETURNING s.segment)
+    SELECT max(m.segment) INTO months FROM marked m;
+    DELETE FROM ndrs_optout.audit_event e WHERE e.segment <= months;
+    GET DIAGNOSTICS events = ROW_COUNT;
+
+    counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
+        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps);
+    INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
+        SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
+        ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
+    -- verify_audit() believes that the months were purged because this says so.
+    IF EXISTS (SELECT FROM jsonb_each_text(counts) AS n WHERE n.value <> '0') THEN
+        PERFORM ndrs_optout.audit('purged', jsonb_strip_nulls(counts || jsonb_build_object('audit_until', months)));
+    END IF;
+    PERFORM ndrs_optout.commit_durably();
+    RETURN QUERY SELECT n.key, n.value::bigint FROM jsonb_each_text(counts) AS n ORDER BY n.key;
+END
+$$;
+
+-- A reason that goes to the audit, which holds no identifiers.  Longer runs of
+-- digits than an NHS number's are something else.
+CREATE FUNCTION checked_reason(reason text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF coalesce(btrim(reason), '') = '' THEN
+        PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
+    END IF;
+    IF length(reason) > 500 THEN
+        PERFORM ndrs_optout.refuse('22023', 'a reason has at most 500 characters');
+    END IF;
+    IF EXISTS (SELECT FROM generate_series(1, length(reason)) AS start, generate_series(10, 30) AS size
+               WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
+                   AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
+        PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
+            hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
+    END IF;
+    RETURN reason;
+END
+$$;
+
+CREATE FUNCTION place_hold(case_id bigint, reason text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
+BEGIN
+    UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason) WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.audit('hold placed', jsonb_build_object('case', this.case_id, 'reason', reason));
+    PERFORM ndrs_optout.commit_durably();
+    RETURN (SELECT count(*) FROM ndrs_optout.case_correspondence k WHERE k.case_id = this.case_id)
+        + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
+END
+$$;
+
+CREATE FUNCTION release_hold(case_id bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
+BEGIN
+    IF this.hold_reason IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('case %s is not held', case_id));
+    END IF;
+    UPDATE ndrs_optout.optout_case c SET hold_reason = NULL WHERE c.case_id = this.case_id;
+    PERFORM ndrs_optout.audit('hold released', jsonb_build_object('case', this.case_id));
+END
+$$;
+
+-- The job that purges this database.  pg_cron keeps the jobs of all databases in
+-- one, hence the name; a long one is cut off as pg_cron does.
+CREATE FUNCTION purge_job() RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('ndrs_optout purge of %s', current_database())::name
+$$;
+
+-- The schema of pg_cron's functions.  One of that name that somebody else has made
+-- is not taken for it.
+CREATE FUNCTION cron_schema() RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result text;
+BEGIN
+    -- Only a loaded library's settings are listed.
+    IF NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = 'cron.database_name') THEN
+        PERFORM ndrs_optout.refuse('55000', 'pg_cron is not loaded',
+            hint => format('Install its package, set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, and CREATE EXTENSION pg_cron.', current_database()));
+    END IF;
+    IF current_setting('cron.database_name') <> current_database() THEN
+        PERFORM ndrs_optout.refuse('55000', format('pg_cron keeps its jobs in database "%s"', current_setting('cron.database_name')),
+            hint => format('There, a superuser can call cron.schedule_in_database(%L, ''30 2 * * *'', %L, %L) and cron.unschedule(%1$L).',
+                           ndrs_optout.purge_job(), ndrs_optout.purge_command(), current_database()));
+    END IF;
+    SELECT quote_ident(n.nspname) INTO result
+        FROM pg_extension e
+        JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+            AND d.classid = 'pg_namespace'::regclass
+        JOIN pg_namespace n ON n.oid = d.objid
+        WHERE e.extname = 'pg_cron';
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('55000', 'extension pg_cron is not installed in this database',
+            hint => 'CREATE EXTENSION pg_cron.');
+    END IF;
+    RETURN result;
+END
+$$;
+
+-- Whatever the database's default isolation level.
+CREATE FUNCTION purge_command() RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SELECT ndrs_optout.purge()'
+$$;
+
+-- Ends the job, whoever it runs as; there may be none.
+CREATE FUNCTION purge_job_end() RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ended bigint;
+BEGIN
+    EXECUTE format('SELECT count(%1$s.unschedule(j.jobid)) FROM %1$s.job j WHERE j.jobname = $1', ndrs_optout.cron_schema())
+        INTO ended USING ndrs_optout.purge_job();
+    RETURN ended > 0;
+END
+$$;
+
+CREATE FUNCTION schedule_purge(schedule text DEFAULT '30 2 * * *') RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    cron text := ndrs_optout.cron_schema();
+BEGIN
+    IF schedule IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', 'a schedule is needed');
+    END IF;
+    PERFORM ndrs_optout.purge_job_end();
+    BEGIN
+        EXECUTE format('SELECT %s.schedule($1, $2, $3)', cron)
+            USING ndrs_optout.purge_job()::text, schedule, ndrs_optout.purge_command();
+    EXCEPTION WHEN invalid_parameter_value THEN
+        PERFORM ndrs_optout.refuse('22023', 'pg_cron does not read this schedule',
+            hint => 'Minute, hour, day of month, month and day of week: ''30 2 * * *'' is every night at half past two, in pg_cron''s time zone, GMT by default.');
+    END;
+    PERFORM ndrs_optout.audit('purge scheduled', jsonb_build_object('schedule', schedule));
+    RETURN ndrs_optout.purge_job();
+END
+$$;
+
+CREATE FUNCTION unschedule_purge() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT ndrs_optout.purge_job_end() THEN
+        PERFORM ndrs_optout.refuse('42704', 'the purge is not scheduled');
+    END IF;
+    PERFORM ndrs_optout.audit('purge unscheduled');
+END
+$$;
+
+COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest';
+COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
+COMMENT ON FUNCTION purge(timestamptz) IS
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
+COMMENT ON FUNCTION place_hold(bigint, text) IS
+    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number)';
+COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
+COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
+COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
+COMMENT ON FUNCTION purge_command() IS 'what pg_cron runs';
+COMMENT ON FUNCTION purge_job_end() IS 'unschedules the purge; whether it was scheduled';
+COMMENT ON FUNCTION schedule_purge(text) IS
+    'has pg_cron run purge() in this database as the extension''s owner, by default every night at 2:30 GMT, instead of when it was scheduled before; returns the name of the job. It stays when the extension is dropped; errors 22004, 22023 (not a schedule), 55000 (pg_cron is not installed, or its jobs are in another database)';
+COMMENT ON FUNCTION unschedule_purge() IS 'has pg_cron run purge() no more; errors 42704 (not scheduled), 55000 (pg_cron is not installed)';

@@ -1,0 +1,220 @@
+-- subject_access: a copy of all that is held about one patient.
+
+-- Requests that must be answered in time.
+CREATE TABLE subject_access_request (
+    request_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    encoded_nhs_number encoded_nhs_number NOT NULL,
+    applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
+    received_on        date NOT NULL,
+    due_on             date NOT NULL,
+    answered_at        timestamptz
+);
+SELECT pg_catalog.pg_extension_config_dump('subject_access_request', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.subject_access_request', 'request_id')::regclass, '');
+
+-- The Information Commissioner's rule: the same date in the next month, or that
+-- month's last when it has no such date; on a weekend or a bank holiday, the next
+-- working day.
+CREATE FUNCTION subject_access_due(received_on date) RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT min(d.day)
+        FROM (SELECT (received_on + interval '1 month')::date + n FROM generate_series(0, 30) AS n) AS d (day)
+        WHERE ndrs_optout.is_working_day(d.day)
+$$;
+
+-- The rows of a walk, each once, with the rights of their table's owner: to read a
+-- row as a whole is to call what its types' owners made.
+--
+-- Whose rows they are was seen in other statements, whose snapshots were older.  A
+-- version of a row that is still there was there all the time, and its children
+-- were looked for; one that is not may be elsewhere, and is an error.
+CREATE FUNCTION subject_access_rows(number nhs_number, batches erasure_batch[])
+RETURNS TABLE (source text, record jsonb, shared boolean)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+    held text[];
+BEGIN
+    FOR part IN
+        SELECT b.leaf, r.relowner::regrole AS owner,
+               array_agg(DISTINCT i.row_id) AS row_ids,
+               array_agg(i.row_id) FILTER (WHERE b.action = 'redact') AS redacted,
+               ARRAY(SELECT g.nhs_number_column::text
+                         FROM ndrs_optout.erasure_lineage(b.leaf) l
+                         JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded
+            FROM unnest(batches) AS b
+            CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)
+            JOIN pg_class r ON r.oid = b.leaf
+            GROUP BY b.leaf, r.relowner
+            ORDER BY b.leaf::text
+    LOOP
+        held := ndrs_optout.erasure_look(part.owner, format(
+            'SELECT array_agg(ARRAY[t.ctid::text, to_jsonb(t.*)::text] ORDER BY t.ctid) FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',
+            part.leaf), NULL, part.row_ids::text[]);
+        IF ARRAY(SELECT held[i][1]::tid FROM generate_subscripts(held, 1) AS i ORDER BY i) <> part.row_ids THEN
+            PERFORM ndrs_optout.refuse('40001',
+                format('rows of table %s changed while they were read', part.leaf),
+                hint => 'Try again, or at isolation level REPEATABLE READ.');
+        END IF;
+
+        source := part.leaf;
+        FOR i IN 1 .. array_length(held, 1) LOOP
+            record := held[i][2]::jsonb;
+            shared := coalesce(held[i][1]::tid = ANY (part.redacted), false)
+                OR EXISTS (SELECT FROM unnest(part.guarded) AS g (name)
+                           WHERE ndrs_optout.subject_access_other(record -> g.name, number));
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- Whether the value of a guarded column is another patient's number, or may be.
+CREATE FUNCTION subject_access_other(value jsonb, number nhs_number) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE jsonb_typeof(value)
+               WHEN 'number' THEN ndrs_optout.guard_number(value::numeric) OPERATOR(ndrs_optout.<>) number
+                   OR ndrs_optout.guard_unreadable(value::numeric)
+               ELSE ndrs_optout.guard_number(value #>> '{}') OPERATOR(ndrs_optout.<>) number
+                   OR ndrs_optout.guard_unreadable(value #>> '{}')
+           END
+$$;
+
+-- Everything: whatever an erasure from all registers would find, and whatever
+-- would become of it.  The settings are those of erasure_preview().
+CREATE FUNCTION subject_access_records(number nhs_number)
+RETURNS TABLE (source text, record jsonb, shared boolean)
+LANGUAGE sql
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = postgres
+SET extra_float_digits = 3
+SET jit = off
+SET row_security = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM ndrs_optout.subject_access_rows(number, ndrs_optout.erasure_walk(number,
+        ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code), false))
+    UNION ALL
+    SELECT 'exclusion list', to_jsonb(l), false
+        FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
+                  FROM ndrs_optout.register r
+                  LEFT JOIN ndrs_optout.exclusion e ON e.register = r.code
+                      AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY r.code) AS l
+    UNION ALL
+    SELECT 'opt-out case', to_jsonb(l), false
+        FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.form_received_on,
+                     c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
+                     c.ended_at, c.proofs_destroyed,
+                     (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on', i.received_on)
+                                       ORDER BY i.proof DESC)
+                          FROM ndrs_optout.identity_evidence i WHERE i.case_id = c.case_id) AS proofs,
+                     (SELECT jsonb_agg(jsonb_build_object('kind', m.kind, 'received_on', m.received_on)
+                                       ORDER BY m.correspondence_id)
+                          FROM ndrs_optout.case_correspondence m WHERE m.case_id = c.case_id) AS correspondence
+                  FROM ndrs_optout.optout_case c
+                  WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY c.case_id) AS l
+    UNION ALL
+    SELECT 'subject access request', to_jsonb(l), false
+        FROM (SELECT q.request_id, q.applicant, q.received_on, q.due_on, q.answered_at
+                  FROM ndrs_optout.subject_access_request q
+                  WHERE q.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY q.request_id) AS l
+$$;
+
+CREATE FUNCTION subject_access(number nhs_number)
+RETURNS TABLE (source text, record jsonb, shared boolean)
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    records bigint;
+BEGIN
+    RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(ndrs_optout.checked_patient(number));
+    GET DIAGNOSTICS records = ROW_COUNT;
+    PERFORM ndrs_optout.audit('subject access', jsonb_build_object('records', records));
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
+    received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+    result bigint;
+BEGIN
+    PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
+    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
+    INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, received_on, due_on)
+        VALUES (encoded, applicant, received_on, ndrs_optout.subject_access_due(received_on))
+        RETURNING request_id INTO STRICT result;
+    PERFORM ndrs_optout.audit('subject access requested', jsonb_build_object('request', result, 'applicant', applicant));
+    RETURN result;
+END
+$$;
+
+CREATE FUNCTION subject_access(request_id bigint, number nhs_number)
+RETURNS TABLE (source text, record jsonb, shared boolean)
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.subject_access_request;
+    records bigint;
+BEGIN
+    SELECT * INTO this FROM ndrs_optout.subject_access_request q
+        WHERE q.request_id = subject_access.request_id FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('P0002',
+            format('subject access request %s does not exist', coalesce(request_id::text, 'NULL')),
+            hint => 'View ndrs_optout.subject_access_progress lists the requests.');
+    END IF;
+    IF this.encoded_nhs_number OPERATOR(ndrs_optout.<>)
+        ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
+        PERFORM ndrs_optout.refuse('ND031',
+            format('the NHS number is not that of subject access request %s', request_id));
+    END IF;
+    RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
+    GET DIAGNOSTICS records = ROW_COUNT;
+    UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
+        WHERE q.request_id = this.request_id AND q.answered_at IS NULL;
+    PERFORM ndrs_optout.audit('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+CREATE VIEW subject_access_progress AS
+    SELECT q.request_id, q.applicant, q.received_on, q.due_on,
+           CASE WHEN q.answered_at IS NULL THEN q.due_on - current_date END AS days_left,
+           q.answered_at IS NULL AND q.due_on < current_date AS overdue,
+           q.answered_at
+        FROM subject_access_request q
+        ORDER BY q.answered_at IS NOT NULL, q.due_on, q.request_id;
+
+COMMENT ON TABLE subject_access_request IS 'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
+COMMENT ON FUNCTION subject_access_due(date) IS 'the day by which a request that was received on the given day must be answered: the same date in the next month, or that month''s last day, or the next working day after it';
+COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS 'the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a guarded number, or by one that cannot be read; error 40001 when one changed meanwhile';
+COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS 'whether the value of a guarded column is another NHS number than this, or cannot be read';
+COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
+COMMENT ON FUNCTION subject_access(nhs_number) IS
+    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content) and requests for subject access. shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
+COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
+    'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
+COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS
+    'the same for a request, and records that it was answered; errors as well P0002 (no such request), ND031 (another patient''s number)';
+COMMENT ON VIEW subject_access_progress IS 'requests for subject access, the most urgent first: due date, days left, and whether it was answered';
