@@ -27,6 +27,7 @@ PIECES = $(addprefix sql/install/, \
 	audit.sql \
 	nhs_number.sql \
 	encoding.sql \
+	pseudo_id.sql \
 	exclusion_set.sql \
 	exclusion_list.sql \
 	guard.sql \
@@ -35,6 +36,8 @@ PIECES = $(addprefix sql/install/, \
 	guard_coverage.sql \
 	policy.sql \
 	optout_case.sql \
+	release.sql \
+	recall.sql \
 	correspondence.sql \
 	carry_out.sql \
 	letter.sql \
@@ -50,7 +53,7 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate disclosure subject_access audit \
 	guard_coverage sentry sweep retention privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \

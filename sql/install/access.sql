@@ -19,6 +19,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
+            ('officer', '{recipient,release_progress,recall_progress}'),
+            ('analyst', '{recipient}'),
+            ('auditor', '{recipient,release_progress,recall_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
@@ -38,6 +41,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
+            ('officer', '{add_recipient,record_release,refuse_query,release_contains,record_destruction}'),
+            ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
+            ('analyst', '{record_release,refuse_query}'),
             ('auditor', '{verify_audit,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)

@@ -43,14 +43,26 @@ CREATE VIEW retained AS
     UNION ALL
     SELECT 'sweeps', s.sweep_id, 1, s.finished_at, false
         FROM sweep s
-        WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l);
+        WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l)
+    UNION ALL
+    SELECT 'recall notices', c.case_id, count(*),
+           c.ended_at + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
+        FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
+        WHERE n.acknowledged_at IS NOT NULL
+        GROUP BY c.case_id, p.copy_years
+    UNION ALL
+    SELECT 'release sets', r.release_id, 1,
+           (r.destroyed_on + pg_catalog.make_interval(years => p.copy_years))::timestamptz, false
+        FROM release r CROSS JOIN policy p
+        WHERE r.destroyed_on IS NOT NULL AND r.patients IS NOT NULL;
 
 CREATE VIEW purge_due AS
     SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
            min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
-        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps')) AS w (what)
+        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps'),
+                     ('recall notices'), ('release sets')) AS w (what)
         LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
         GROUP BY w.what, l.run_at, l.removed
@@ -71,6 +83,8 @@ DECLARE
     events bigint;
     tallies bigint;
     sweeps bigint;
+    notices bigint;
+    sets bigint;
     counts jsonb;
 BEGIN
     IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
@@ -84,13 +98,24 @@ BEGIN
     -- have come before.
     cases := ARRAY(SELECT c.case_id FROM ndrs_optout.optout_case c
         WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retained r
-                                WHERE r.what IN ('correspondence', 'unproven cases') AND r.due_at <= as_of AND NOT r.held)
+                                WHERE r.what IN ('correspondence', 'unproven cases', 'recall notices')
+                                    AND r.due_at <= as_of AND NOT r.held)
         ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
 
     DELETE FROM ndrs_optout.case_correspondence k
         WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retained r
                                 WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
     GET DIAGNOSTICS correspondence = ROW_COUNT;
+
+    DELETE FROM ndrs_optout.recall_notice n
+        WHERE n.acknowledged_at IS NOT NULL
+            AND n.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                  WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
+    GET DIAGNOSTICS notices = ROW_COUNT;
+
+    UPDATE ndrs_optout.release l SET patients = NULL
+        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'release sets' AND r.due_at <= as_of);
+    GET DIAGNOSTICS sets = ROW_COUNT;
 
     expired := ARRAY(SELECT r.id FROM ndrs_optout.retained r
         WHERE r.what = 'unproven cases' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held ORDER BY r.id);
@@ -129,7 +154,8 @@ BEGIN
     GET DIAGNOSTICS events = ROW_COUNT;
 
     counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
-        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps);
+        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps,
+        'recall notices', notices, 'release sets', sets);
     INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
         SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
         ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
@@ -142,24 +168,24 @@ BEGIN
 END
 $$;
 
--- A reason that goes to the audit, which holds no identifiers.  Longer runs of
--- digits than an NHS number's are something else.
-CREATE FUNCTION checked_reason(reason text) RETURNS text
+-- A reason, or other words that go to the audit, which holds no identifiers.  Longer
+-- runs of digits than an NHS number's are something else.
+CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF coalesce(btrim(reason), '') = '' THEN
-        PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
+        PERFORM ndrs_optout.refuse('22004', format('a %s is needed', what));
     END IF;
     IF length(reason) > 500 THEN
-        PERFORM ndrs_optout.refuse('22023', 'a reason has at most 500 characters');
+        PERFORM ndrs_optout.refuse('22023', format('a %s has at most 500 characters', what));
     END IF;
     IF EXISTS (SELECT FROM generate_series(1, length(reason)) AS start, generate_series(10, 30) AS size
                WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
                    AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
-        PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
-            hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
+        PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
+            hint => 'Of another number with ten digits, leave out some.');
     END IF;
     RETURN reason;
 END
@@ -298,11 +324,11 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; recall notices: answered ones of cases that ended; release sets: the patients of releases that the recipient has destroyed';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
-COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps, notices, sets. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+COMMENT ON FUNCTION checked_reason(text, text) IS 'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number)';
 COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
