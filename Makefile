@@ -16,6 +16,7 @@ OBJS = \
 	src/exclusion_set_core.o \
 	src/exclusion_set.o \
 	src/exclusion_list.o \
+	src/national_check.o \
 	src/guard.o \
 	src/sentry.o \
 	src/erasure.o
@@ -43,6 +44,9 @@ PIECES = $(addprefix sql/install/, \
 	letter.sql \
 	certificate.sql \
 	subject_access.sql \
+	purpose.sql \
+	national_check.sql \
+	sharing.sql \
 	sweep.sql \
 	sentry.sql \
 	retention.sql \

@@ -143,6 +143,8 @@ extern bool exclusion_set_open(ExclusionSet *set, const void *base, size_t size)
 extern bool exclusion_set_intact(const ExclusionSet *set);
 extern bool exclusion_set_contains(const ExclusionSet *set,
 								   const EncodedNhsNumber *member);
+extern size_t exclusion_set_position(const ExclusionSet *set,
+									 const EncodedNhsNumber *member);
 extern bool exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b);
 extern size_t exclusion_set_merge(ExclusionSetOperation operation,
 								  const ExclusionSet *a, const ExclusionSet *b,

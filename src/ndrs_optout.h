@@ -22,6 +22,7 @@
 #define ERRCODE_NDRS_KEY_MISSING		MAKE_SQLSTATE('N','D','0','1','0')
 #define ERRCODE_NDRS_KEY_MISMATCH		MAKE_SQLSTATE('N','D','0','1','1')
 #define ERRCODE_NDRS_CASE_NOT_READY		MAKE_SQLSTATE('N','D','0','2','0')
+#define ERRCODE_NDRS_CHECK_REFUSED		MAKE_SQLSTATE('N','D','0','4','0')
 
 /* ndrs_optout.c */
 extern char *ndrs_key_file;
@@ -62,6 +63,7 @@ extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 extern void ndrs_set_add(ExclusionSetBuilder *builder,
 						 const EncodedNhsNumber *members, size_t count);
 extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
+extern void ndrs_open_set(ExclusionSet *set, Datum datum);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;

@@ -168,8 +168,18 @@ BEGIN
 END
 $$;
 
--- A reason, or other words that go to the audit, which holds no identifiers.  Longer
--- runs of digits than an NHS number's are something else.
+-- Whether a free text tells an NHS number.  Longer runs of digits than an NHS
+-- number's are something else.
+CREATE FUNCTION holds_nhs_number(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM generate_series(1, length(value)) AS start, generate_series(10, 30) AS size
+                   WHERE substr(value, start - 1, 1) !~ '[0-9]' AND substr(value, start + size, 1) !~ '[0-9]'
+                       AND ndrs_optout.nhs_number_or_null(substr(value, start, size)) IS NOT NULL)
+$$;
+
+-- A reason, or other words that go to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -181,9 +191,7 @@ BEGIN
     IF length(reason) > 500 THEN
         PERFORM ndrs_optout.refuse('22023', format('a %s has at most 500 characters', what));
     END IF;
-    IF EXISTS (SELECT FROM generate_series(1, length(reason)) AS start, generate_series(10, 30) AS size
-               WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
-                   AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
+    IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
             hint => 'Of another number with ten digits, leave out some.');
     END IF;
@@ -328,6 +336,7 @@ COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or w
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps, notices, sets. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+COMMENT ON FUNCTION holds_nhs_number(text) IS 'whether a free text has an NHS number in it';
 COMMENT ON FUNCTION checked_reason(text, text) IS 'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number)';
