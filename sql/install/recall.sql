@@ -65,7 +65,7 @@ BEGIN
     END IF;
     IF result.acknowledged_at IS NOT NULL THEN
         PERFORM ndrs_optout.refuse('ND021', format('recall notice %s is answered already', notice_id),
-            detail => format('The recipient deleted the data on %s.', result.deleted_on));
+            hint => 'View ndrs_optout.recall_progress says when the data was deleted.');
     END IF;
     RETURN result;
 END
@@ -76,14 +76,11 @@ CREATE FUNCTION checked_deletion(day date, release_id bigint) RETURNS date
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    released_on date;
 BEGIN
-    SELECT r.released_on INTO STRICT released_on FROM ndrs_optout.release r WHERE r.release_id = checked_deletion.release_id;
     PERFORM ndrs_optout.checked_day(day, 'the data was deleted');
-    IF day < released_on THEN
+    IF day < (SELECT r.released_on FROM ndrs_optout.release r WHERE r.release_id = checked_deletion.release_id) THEN
         PERFORM ndrs_optout.refuse('22023', 'the data cannot have been deleted before it was released',
-            detail => format('Release %s was on %s.', release_id, released_on));
+            hint => 'View ndrs_optout.release_progress says when that was.');
     END IF;
     RETURN day;
 END

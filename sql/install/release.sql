@@ -43,7 +43,9 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023', 'a recipient''s code has up to 63 small letters, digits and underscores, the first a letter');
     END IF;
     PERFORM ndrs_optout.checked_reason(name, 'name');
-    PERFORM ndrs_optout.checked_reason(contact, 'contact') WHERE contact IS NOT NULL;
+    IF contact IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(contact, 'contact');
+    END IF;
     IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser') THEN
         PERFORM ndrs_optout.refuse('22023',
             'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
@@ -121,7 +123,9 @@ BEGIN
     PERFORM ndrs_optout.checked_recipient(recipient);
     PERFORM ndrs_optout.checked_day(released_on, 'the data is released');
     PERFORM ndrs_optout.checked_reason(reference, 'reference');
-    PERFORM ndrs_optout.checked_reason(legal_basis, 'legal basis') WHERE legal_basis IS NOT NULL;
+    IF legal_basis IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(legal_basis, 'legal basis');
+    END IF;
     codes := ndrs_optout.checked_registers(coalesce(registers, ARRAY(SELECT r.code FROM ndrs_optout.register r)));
     IF coalesce(ndrs_optout.cardinality(patients), 0) = 0 THEN
         PERFORM ndrs_optout.refuse('22004', 'a release needs its patients',
@@ -222,7 +226,7 @@ DECLARE
 BEGIN
     IF this.patients IS NULL THEN
         PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
-            detail => format('The recipient destroyed the data on %s.', this.destroyed_on));
+            detail => 'The recipient has destroyed the data, and its years are over.');
     END IF;
     RETURN this.patients OPERATOR(ndrs_optout.@>) encoded;
 END
