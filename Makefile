@@ -17,6 +17,7 @@ OBJS = \
 	src/exclusion_set.o \
 	src/exclusion_list.o \
 	src/national_check.o \
+	src/sharing.o \
 	src/guard.o \
 	src/sentry.o \
 	src/erasure.o

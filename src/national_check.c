@@ -1,7 +1,252 @@
 /*
  * national_check.c
- *		Reading the service's reply to a national check.
+ *		The answers of the national check: reading a reply, and what a backend
+ *		keeps of those that were loaded.
  *
+ * The truth is table national_check.  Its sets can be large and never change once
+ * the reply is there, so a backend keeps them as long as their row is there, and
+ * reads just the rows anew when something has changed (catalog.c): an exclusion
+ * must not cost every backend the time to read millions of members again.  A row is
+ * known again by its check and by the transaction that brought the reply: whoever
+ * rolls back and loads another reply is another transaction.
+ *
+ * What makes the rows trustworthy is said at the head of exclusion_list.c.
+ */
+#include "ndrs_optout.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
+
+/* Columns of table national_check */
+#define ANUM_CHECK_ID			1
+#define ANUM_CHECK_LOADED_AT	2
+#define ANUM_CHECK_EXPIRES_AT	3
+#define ANUM_CHECK_ASKED		4
+#define ANUM_CHECK_ALLOWED		5
+
+typedef struct NationalCheck
+{
+	int64		check_id;
+	TransactionId xmin;			/* who brought the reply */
+	TimestampTz loaded_at;
+	TimestampTz expires_at;
+	MemoryContext context;		/* holds the rest; NULL: not read yet */
+	ExclusionSet asked;
+	uint8	   *is_allowed;		/* a bit for each member of asked */
+} NationalCheck;
+
+/* The latest first */
+static NationalCheck *checks = NULL;
+static int	nchecks = 0;
+static uint64 checks_generation = 0;
+
+/* -------------------------------------------------- what a backend keeps */
+
+static Datum
+column(HeapTuple tuple, Relation rel, AttrNumber number)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, number, RelationGetDescr(rel), &isnull);
+
+	if (isnull)
+		elog(ERROR, "column %d of a loaded national check is null", number);
+	return value;
+}
+
+static int
+compare_checks(const void *a, const void *b)
+{
+	const NationalCheck *x = a;
+	const NationalCheck *y = b;
+
+	if (x->loaded_at != y->loaded_at)
+		return x->loaded_at > y->loaded_at ? -1 : 1;
+	return x->check_id > y->check_id ? -1 : 1;
+}
+
+/*
+ * Read the rows, and keep the sets of those that are still there.
+ */
+static void
+read_checks(void)
+{
+	uint64		generation = ndrs_generation();
+	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	NationalCheck *found = NULL;
+	int			nfound = 0;
+	int			capacity = 0;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (heap_attisnull(tuple, ANUM_CHECK_LOADED_AT, RelationGetDescr(rel)))
+			continue;
+		if (nfound == capacity)
+		{
+			capacity = capacity * 2 + 8;
+			found = found == NULL ?
+				palloc(capacity * sizeof(NationalCheck)) :
+				repalloc(found, capacity * sizeof(NationalCheck));
+		}
+		found[nfound++] = (NationalCheck)
+		{
+			.check_id = DatumGetInt64(column(tuple, rel, ANUM_CHECK_ID)),
+				.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data),
+				.loaded_at = DatumGetTimestampTz(column(tuple, rel, ANUM_CHECK_LOADED_AT)),
+				.expires_at = DatumGetTimestampTz(column(tuple, rel, ANUM_CHECK_EXPIRES_AT)),
+		};
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (nfound > 0)
+	{
+		NationalCheck *copy = MemoryContextAlloc(TopMemoryContext, nfound * sizeof(NationalCheck));
+
+		memcpy(copy, found, nfound * sizeof(NationalCheck));
+		pfree(found);
+		found = copy;
+		qsort(found, nfound, sizeof(NationalCheck), compare_checks);
+	}
+
+	/* No error from here on: each set has one owner. */
+	for (int i = 0; i < nchecks; i++)
+	{
+		for (int j = 0; j < nfound && checks[i].context != NULL; j++)
+		{
+			if (found[j].check_id == checks[i].check_id && found[j].xmin == checks[i].xmin)
+			{
+				found[j].context = checks[i].context;
+				found[j].asked = checks[i].asked;
+				found[j].is_allowed = checks[i].is_allowed;
+				checks[i].context = NULL;
+			}
+		}
+		if (checks[i].context != NULL)
+			MemoryContextDelete(checks[i].context);
+	}
+	if (checks != NULL)
+		pfree(checks);
+	checks = found;
+	nchecks = nfound;
+	checks_generation = generation;
+}
+
+/*
+ * Read the sets of a check; false when it is not there any more.  The scan's snapshot
+ * keeps what it fetches from being vacuumed.
+ */
+static bool
+read_sets(NationalCheck *check)
+{
+	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key, ANUM_CHECK_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(check->check_id));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple) &&
+		HeapTupleHeaderGetRawXmin(tuple->t_data) == check->xmin;
+	if (found)
+	{
+		/* Below the current one until all is well, so that an error frees it */
+		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+													  "ndrs_optout national check",
+													  ALLOCSET_SMALL_SIZES);
+		MemoryContext outer = MemoryContextSwitchTo(context);
+		ExclusionSet asked;
+		ExclusionSet allowed;
+		uint8	   *is_allowed;
+
+		ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
+		is_allowed = palloc0(asked.count / 8 + 1);
+		MemoryContextSwitchTo(outer);
+
+		ndrs_open_set(&allowed, column(tuple, rel, ANUM_CHECK_ALLOWED));
+		if (!exclusion_set_mark(&asked, &allowed, is_allowed))
+			elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
+				 check->check_id);
+		if (VARATT_IS_EXTENDED(DatumGetPointer(column(tuple, rel, ANUM_CHECK_ALLOWED))))
+			pfree((void *) allowed.base);
+
+		check->asked = asked;
+		check->is_allowed = is_allowed;
+		MemoryContextSetParent(context, TopMemoryContext);
+		check->context = context;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * The caller has taken the messages that were waiting.
+ */
+void
+ndrs_make_national_checks_current(void)
+{
+	if (checks_generation != ndrs_generation())
+		read_checks();
+}
+
+/*
+ * What the latest check says that asked about this number.  The checks are current.
+ */
+NationalChoice
+ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
+{
+	for (int i = 0; i < nchecks; i++)
+	{
+		NationalCheck *check = &checks[i];
+		size_t		position;
+
+		if (check->context == NULL)
+		{
+			ErrorContextCallback hider;
+			bool		found;
+
+			ndrs_begin_hiding(&hider);
+			found = read_sets(check);
+			if (!found)
+				read_checks();
+			ndrs_end_hiding(&hider);
+			if (!found)
+			{
+				i = -1;
+				continue;
+			}
+		}
+
+		position = exclusion_set_position(&check->asked, encoded);
+		if (position == check->asked.count)
+			continue;
+		if (check->expires_at <= now)
+			return NATIONAL_CHECK_EXPIRED;
+		return check->is_allowed[position / 8] & 1 << position % 8 ?
+			NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
+	}
+	return NATIONAL_NOT_CHECKED;
+}
+
+/* ------------------------------------------------------ reading a reply */
+
+/*
  * Four things come back from the service: the list that was sent without those who
  * opted out; one line of text, when it refuses the whole list; a receipt in JSON;
  * and an empty file.  A line is ten digits, a comma and a line end, LF or CRLF.
@@ -9,14 +254,6 @@
  * pasted; anything else that is not such a line means that this is no reply, and
  * none of it is believed.
  */
-#include "ndrs_optout.h"
-
-#include "fmgr.h"
-#include "miscadmin.h"
-#include "utils/array.h"
-
-PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
-
 typedef struct Reply
 {
 	ExclusionSet asked;

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/nodes.h"
 
 #include "exclusion_set.h"
@@ -48,6 +49,7 @@ extern Oid	ndrs_type(const char *name);
 extern bool ndrs_before_restore(void);
 extern void ndrs_encoding_ready(void);
 extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
+extern bool ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded);
 extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
 /* exclusion_set.c */
@@ -68,8 +70,25 @@ extern void ndrs_open_set(ExclusionSet *set, Datum datum);
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;
 extern ExclusionList *ndrs_exclusion_list(const char *code);
+extern ExclusionList *ndrs_every_exclusion_list(void);
+extern void ndrs_make_lists_current(ExclusionList **lists, int nlists);
+extern bool ndrs_is_listed(const ExclusionList *list,
+						   const EncodedNhsNumber *encoded);
 extern bool ndrs_excluded_from_all(ExclusionList **lists, int nlists,
 								   NhsNumber number);
+
+/* national_check.c */
+typedef enum NationalChoice
+{
+	NATIONAL_NOT_CHECKED,
+	NATIONAL_CHECK_EXPIRED,
+	NATIONAL_ALLOWED,
+	NATIONAL_OPTED_OUT
+} NationalChoice;
+
+extern void ndrs_make_national_checks_current(void);
+extern NationalChoice ndrs_national_choice(const EncodedNhsNumber *encoded,
+										   TimestampTz now);
 
 /* guard.c */
 extern void ndrs_guard_init(void);
