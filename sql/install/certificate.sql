@@ -74,7 +74,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('notice', n.notice_id, 'release', r.release_id, 'recipient', p.name,
-                                                 'released_on', r.released_on, 'raised_at', n.raised_at, 'due_on', n.due_on,
+                                                 'released_on', r.released_on, 'raised_at', n.raised_at, 'asked_at', n.asked_at, 'due_on', n.due_on,
                                                  'acknowledged_at', n.acknowledged_at, 'deleted_on', n.deleted_on)
                               ORDER BY n.notice_id), '[]')
         FROM ndrs_optout.recall_notice n
@@ -91,7 +91,7 @@ SET jit = off
 AS $$
     SELECT jsonb_build_object(
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
-        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and has not destroyed it, is asked to delete it: see recalls, where a deletion is what the recipient says. Data that were given to others without a record of it here are not known.',
+        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and has not destroyed it, has to delete it: see recalls, which say when it was asked, and where a deletion is what the recipient says. Data that were given to others without a record of it here are not known.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
                                                       'object', g.object, 'accepted', a.gap IS NOT NULL)
                                    ORDER BY g.relation::text, g.gap, g.object), '[]'))

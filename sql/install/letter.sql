@@ -50,17 +50,20 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN this.recalls > 0 THEN
-               format(E'We had given data about %s to other organisations, and asked them to delete it:\n%s', whose,
+               format(E'We had given data about %s from %s to other organisations, which have to delete it:\n%s', whose,
+                      ndrs_optout.register_names(this.registers),
                       concat_ws(E'\n', n.lines,
                                 CASE WHEN this.recalls > n.notices THEN
-                                    format('  - requests that were answered with yes, and are not kept any more: %s', this.recalls - n.notices) END))
-           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from us, so there was nobody else to ask to delete it.', whose) END
+                                    format('  - requests with a deletion confirmed, which are not kept any more: %s', this.recalls - n.notices) END))
+           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so there was nobody else to ask to delete it.',
+                       whose, ndrs_optout.register_names(this.registers)) END
         FROM (SELECT count(*) AS notices,
-                     string_agg(format('  - %s, data given on %s: asked on %s; %s', p.name,
-                                       ndrs_optout.english_date(r.released_on), ndrs_optout.english_date(n.raised_at::date),
-                                       CASE WHEN n.acknowledged_at IS NULL
-                                           THEN 'has not confirmed yet, and was given until ' || ndrs_optout.english_date(n.due_on)
-                                           ELSE 'has confirmed that it was deleted on ' || ndrs_optout.english_date(n.deleted_on) END),
+                     string_agg(format('  - %s, data given on %s: %s', p.name, ndrs_optout.english_date(r.released_on),
+                                       CASE WHEN n.acknowledged_at IS NOT NULL
+                                                THEN 'has confirmed that it was deleted on ' || ndrs_optout.english_date(n.deleted_on)
+                                            WHEN n.asked_at IS NULL THEN 'will be asked by us'
+                                            ELSE format('was asked on %s to delete it by %s, and has not confirmed yet',
+                                                        ndrs_optout.english_date(n.asked_at::date), ndrs_optout.english_date(n.due_on)) END),
                                 E'\n' ORDER BY n.notice_id) AS lines
                   FROM ndrs_optout.recall_notice n
                   JOIN ndrs_optout.release r USING (release_id)

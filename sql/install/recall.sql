@@ -9,6 +9,7 @@ CREATE TABLE recall_notice (
     release_id      bigint NOT NULL,
     raised_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     due_on          date NOT NULL,
+    asked_at        timestamptz,    -- when the letter was first written
     chased_on       date,
     acknowledged_at timestamptz,
     deleted_on      date,
@@ -151,20 +152,23 @@ AS $$
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
     its_case ndrs_optout.optout_case;
-    its_release ndrs_optout.release;
+    its_release record;
     its_recipient ndrs_optout.recipient;
 BEGIN
     SELECT * INTO STRICT its_case FROM ndrs_optout.optout_case c WHERE c.case_id = this.case_id;
-    SELECT * INTO STRICT its_release FROM ndrs_optout.release r WHERE r.release_id = this.release_id;
+    -- Without the set, which may be large.
+    SELECT r.recipient, r.released_on, r.registers, r.reference INTO STRICT its_release
+        FROM ndrs_optout.release r WHERE r.release_id = this.release_id;
     SELECT * INTO STRICT its_recipient FROM ndrs_optout.recipient r WHERE r.recipient = its_release.recipient;
     IF its_case.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
         PERFORM ndrs_optout.refuse('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
+    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
-        format('To %s', its_recipient.name),
+        'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
         format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
@@ -185,11 +189,16 @@ $$;
 
 CREATE VIEW recall_progress AS
     SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
-           CASE WHEN n.acknowledged_at IS NULL THEN n.due_on - current_date END AS days_left,
-           n.acknowledged_at IS NULL AND n.due_on < current_date AS overdue,
-           n.chased_on, n.acknowledged_at, n.deleted_on
+           CASE WHEN f.open THEN n.due_on - current_date END AS days_left,
+           f.open AND n.due_on < current_date AS overdue,
+           n.asked_at, n.chased_on, n.acknowledged_at, n.deleted_on,
+           CASE WHEN f.open THEN pg_catalog.format(
+               CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.recall_letter(%s, ...)'
+                    WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
+                    ELSE 'when the recipient answers, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id) END AS next_action
         FROM recall_notice n JOIN release r USING (release_id)
-        ORDER BY n.acknowledged_at IS NOT NULL, n.due_on, n.notice_id;
+        CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
+        ORDER BY f.open DESC, n.due_on, n.notice_id;
 
 COMMENT ON TABLE recall_notice IS 'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
 COMMENT ON FUNCTION raise_recalls(optout_case) IS 'raises the recall notices of a case that are not there yet; returns how many there are';
@@ -202,4 +211,4 @@ COMMENT ON FUNCTION chase_recall(bigint, date) IS
 COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS 'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
     'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
-COMMENT ON VIEW recall_progress IS 'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, the last reminder, the answer';
+COMMENT ON VIEW recall_progress IS 'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter and the last reminder went, the answer, and what comes next';

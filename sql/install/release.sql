@@ -42,6 +42,7 @@ BEGIN
     IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22023', 'a recipient''s code has up to 63 small letters, digits and underscores, the first a letter');
     END IF;
+    PERFORM ndrs_optout.checked_reason(recipient, 'code');
     PERFORM ndrs_optout.checked_reason(name, 'name');
     IF contact IS NOT NULL THEN
         PERFORM ndrs_optout.checked_reason(contact, 'contact');
@@ -197,63 +198,66 @@ BEGIN
 END
 $$;
 
--- Locked against a recall that is raised meanwhile, and the reverse.
-CREATE FUNCTION locked_release(release_id bigint) RETURNS release
-LANGUAGE plpgsql
+CREATE FUNCTION no_such_release(release_id bigint) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.refuse('P0002', format('release %s does not exist', coalesce(release_id::text, 'NULL')),
+        hint => 'View ndrs_optout.release_progress lists the releases.')
+$$;
+
+CREATE FUNCTION release_contains(release_id bigint, number nhs_number) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    result ndrs_optout.release;
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+    result boolean;
 BEGIN
-    SELECT * INTO result FROM ndrs_optout.release r WHERE r.release_id = locked_release.release_id FOR NO KEY UPDATE;
+    SELECT r.patients OPERATOR(ndrs_optout.@>) encoded INTO result
+        FROM ndrs_optout.release r WHERE r.release_id = release_contains.release_id;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', format('release %s does not exist', coalesce(release_id::text, 'NULL')),
-            hint => 'View ndrs_optout.release_progress lists the releases.');
+        PERFORM ndrs_optout.no_such_release(release_id);
+    END IF;
+    IF result IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
+            detail => 'The recipient has destroyed the data, and its years are over.');
     END IF;
     RETURN result;
 END
 $$;
 
-CREATE FUNCTION release_contains(release_id bigint, number nhs_number) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
-    this ndrs_optout.release := ndrs_optout.locked_release(release_id);
-BEGIN
-    IF this.patients IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
-            detail => 'The recipient has destroyed the data, and its years are over.');
-    END IF;
-    RETURN this.patients OPERATOR(ndrs_optout.@>) encoded;
-END
-$$;
-
 -- The recipient has destroyed the data of a release: that answers what it was asked
--- to delete of it, and it will be asked for nothing more.  Who was in it stays on
--- record for a time, since patients may ask to whom their data was given.
+-- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
+-- that is raised meanwhile.  Who was in it stays on record for a time, since patients
+-- may ask to whom their data was given.
 CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.release;
+    destroyed boolean;
+    answered bigint;
 BEGIN
     -- To see the notices of whoever held the lock.
     PERFORM ndrs_optout.require_read_committed();
-    this := ndrs_optout.locked_release(release_id);
-    IF this.destroyed_on IS NOT NULL THEN
+    SELECT r.destroyed_on IS NOT NULL INTO destroyed
+        FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release(release_id);
+    END IF;
+    IF destroyed THEN
         PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
     END IF;
-    PERFORM ndrs_optout.checked_deletion(destroyed_on, this.release_id);
-    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = this.release_id;
+    PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
+    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;
     UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
-        WHERE n.release_id = this.release_id AND n.acknowledged_at IS NULL;
-    PERFORM ndrs_optout.audit('release destroyed', jsonb_build_object('release', this.release_id, 'destroyed_on', destroyed_on));
+        WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
+    GET DIAGNOSTICS answered = ROW_COUNT;
+    PERFORM ndrs_optout.audit('release destroyed',
+        jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
     PERFORM ndrs_optout.commit_durably();
 END
 $$;
@@ -277,7 +281,7 @@ COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, t
 COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
     'the same with a query whose first column is the patients'' NHS numbers, as text, bigint or nhs_number, run with the caller''s rights; it names tables in full; the query''s own error as well, without its message';
 COMMENT ON FUNCTION refuse_query(text) IS 'the error of a query that was given to record_release(), without its message';
-COMMENT ON FUNCTION locked_release(bigint) IS 'a release, locked; error P0002';
+COMMENT ON FUNCTION no_such_release(bigint) IS 'error P0002';
 COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
     'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';
 COMMENT ON FUNCTION record_destruction(bigint, date) IS

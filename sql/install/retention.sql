@@ -46,9 +46,9 @@ CREATE VIEW retained AS
         WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l)
     UNION ALL
     SELECT 'recall notices', c.case_id, count(*),
-           c.ended_at + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
+           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
         FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
-        WHERE n.acknowledged_at IS NOT NULL
+        WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
         GROUP BY c.case_id, p.copy_years
     UNION ALL
     SELECT 'release sets', r.release_id, 1,

@@ -25,6 +25,7 @@ SELECT add_recipient('university', 'Another', 'nhs_number');
 SELECT add_recipient('University', 'University', 'nhs_number');
 \echo :SQLSTATE
 SELECT add_recipient(NULL, 'University', 'nhs_number');
+SELECT add_recipient('h9990000018', 'Hospital', 'nhs_number');
 SELECT add_recipient('other', ' ', 'nhs_number');
 \echo :SQLSTATE
 SELECT add_recipient('other', 'for 999 000 0018', 'nhs_number');
@@ -143,7 +144,8 @@ END $$;
 CALL ready_case('9990000018', '{cancer}', NULL) \gset
 RESET client_min_messages;
 CALL carry_out(:case_id, '9990000018');
-SELECT recipient, reference, due_on - current_date AS days, days_left, overdue, chased_on, acknowledged_at, deleted_on FROM recall_progress;
+SELECT recipient, reference, due_on - current_date AS days, days_left, overdue, asked_at, chased_on, acknowledged_at, deleted_on, next_action FROM recall_progress;
+SELECT substring(dateless(completion_letter(:case_id)) FROM '  - A Charity.*?\n') AS not_asked;
 SELECT recalls FROM optout_case WHERE case_id = :case_id;
 SELECT event, detail - 'case' AS detail FROM audit_event WHERE event LIKE 'recall%' ORDER BY entry_id;
 -- Again: the same notices.
@@ -192,7 +194,8 @@ SELECT recall_letter(:to_hospital, '9990000018');
 UPDATE recall_notice SET raised_at = raised_at - interval '31 days', due_on = due_on - 31 WHERE notice_id = :to_university;
 SELECT chase_recall(:to_university);
 SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) ~ 'We reminded you of this on DATE' AS reminded;
-SELECT recipient, days_left, overdue, chased_on - current_date AS chased, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
+SELECT recipient, days_left, overdue, asked_at IS NOT NULL AS asked, chased_on - current_date AS chased, acknowledged_at IS NOT NULL AS answered,
+       current_date - deleted_on AS deleted, next_action FROM recall_progress;
 SELECT event, detail - 'case' - 'notice' - 'release' - 'deleted_on' AS detail, count(*) FROM audit_event WHERE event LIKE 'recall%' GROUP BY 1, 2 ORDER BY 1;
 SELECT (health_recalls()).*;
 
@@ -204,7 +207,7 @@ SELECT jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].recip
 -- The destruction of a release answers its notice.
 SELECT record_destruction(:university);
 SELECT recipient, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
-SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data given on DATE: asked on DATE; has confirmed that it was deleted on DATE' AS told,
+SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data given on DATE: has confirmed that it was deleted on DATE' AS told,
        verify_certificate(erasure_certificate(:case_id));
 
 -- The other register, and a patient nobody was told of.
@@ -213,7 +216,7 @@ CALL carry_out(:second_case_id, '9990000018');
 SELECT p.recipient, p.reference FROM recall_progress p WHERE p.case_id = :second_case_id ORDER BY p.release_id;
 CALL ready_case('9990000050', '{cancer}', NULL) \gset third_
 CALL carry_out(:third_case_id, '9990000050');
-SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records of whom we gave data to name nobody who still holds data about you from us, so there was nobody else to ask to delete it.\n\n' AS nobody;
+SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records of whom we gave data to name nobody who still holds data about you from the National Cancer Register, so there was nobody else to ask to delete it.\n\n' AS nobody;
 SELECT erasure_certificate(:third_case_id) -> 'recalls' AS recalls;
 
 -- Whoever opts in again: what was asked for stays asked for.
@@ -221,13 +224,17 @@ SELECT withdraw_optout('9990000018', '{cancer}') AS back \gset
 SELECT p.recipient FROM recall_progress p WHERE p.case_id = :case_id AND p.acknowledged_at IS NULL;
 
 -- What the patient is told who asks.
-SELECT source, record - 'raised_at' - 'due_on' - 'acknowledged_at' - 'released_on' - 'deleted_on' - 'destroyed_on' - 'notice_id' - 'case_id' - 'release_id' - 'chased_on' AS record
+SELECT source, record - 'raised_at' - 'due_on' - 'asked_at' - 'acknowledged_at' - 'released_on' - 'deleted_on' - 'destroyed_on' - 'notice_id' - 'case_id' - 'release_id' - 'chased_on' AS record
     FROM subject_access('9990000018') WHERE source IN ('release', 'recall notice');
 
--- Kept for three years after the case ended, or the data was destroyed.
+-- Kept for three years after the case ended and it was answered, or the data was
+-- destroyed.
 CREATE VIEW due AS SELECT what, due, held FROM purge_due WHERE what IN ('recall notices', 'release sets') AND (due > 0 OR held > 0);
 SELECT * FROM due;
 UPDATE optout_case SET ended_at = ended_at - interval '3 years' WHERE case_id = :case_id;
+UPDATE recall_notice SET acknowledged_at = now() - interval '4 years', deleted_on = current_date WHERE case_id = :second_case_id;
+SELECT * FROM due;
+UPDATE recall_notice SET acknowledged_at = acknowledged_at - interval '3 years' WHERE case_id = :case_id;
 UPDATE release SET released_on = released_on - 2000, destroyed_on = destroyed_on - 1200 WHERE release_id = :destroyed;
 SELECT * FROM due;
 SELECT place_hold(:case_id, 'complaint');
@@ -241,7 +248,42 @@ SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT 
 SELECT release_contains(:destroyed, '9990000018');
 \echo :SQLSTATE
 -- The letter still says what is so.
-SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data given on DATE: asked on DATE; has not confirmed yet, and was given until DATE\n  - requests that were answered with yes, and are not kept any more: 2\n' AS told;
+SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
+
+-- An analyst records a release and does not see who was in it; the query has the
+-- analyst's rights.
+CREATE ROLE regress_disclosure;
+SELECT grant_access('regress_disclosure', 'analyst');
+SET ROLE regress_disclosure;
+SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9');
+\echo :SQLSTATE
+RESET ROLE;
+GRANT SELECT ON patient TO regress_disclosure;
+SET ROLE regress_disclosure;
+SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9') IS NOT NULL AS recorded;
+SELECT record_release('charity', 'direct_care', '{9990000026}'::nhs_number[], current_date, 'project 10') IS NOT NULL AS recorded;
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'project 10', registers => '{rare_disease}');
+SELECT length(release_pseudo_id(ndrs_pseudo_id('9990000026', 'salt'), 'release salt')) AS id;
+SELECT release_contains(:university, '9990000018');
+SELECT count(*) FROM release;
+SELECT count(*) FROM release_progress;
+SELECT recall_letter(1, '9990000018');
+RESET ROLE;
+SELECT revoke_access('regress_disclosure', 'analyst');
+-- An officer sends the letter, and hears from the recipient.
+SELECT grant_access('regress_disclosure', 'officer');
+SET ROLE regress_disclosure;
+SELECT p.notice_id AS open_notice FROM recall_progress p WHERE p.case_id = :case_id AND p.days_left IS NOT NULL \gset
+SELECT recall_letter(:open_notice, '9990000018', 'salt') LIKE 'Our reference%' AS letter;
+SELECT chase_recall(:open_notice), acknowledge_recall(:open_notice);
+SELECT release_contains(:university, '9990000018');
+SELECT record_destruction(:charity);
+SELECT patients FROM release;
+TABLE recall_notice;
+RESET ROLE;
+SELECT revoke_access('regress_disclosure', 'officer');
+REVOKE ALL ON patient FROM regress_disclosure;
+DROP ROLE regress_disclosure;
 
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';
