@@ -58,8 +58,8 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate disclosure subject_access audit \
-	guard_coverage sentry sweep retention privileges access health
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate subject_access audit \
+	guard_coverage sentry sweep retention disclosure privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \

@@ -91,7 +91,7 @@ SET jit = off
 AS $$
     SELECT jsonb_build_object(
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
-        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and has not destroyed it, has to delete it: see recalls, which say when it was asked, and where a deletion is what the recipient says. Data that were given to others without a record of it here are not known.',
+        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and still had it, is to delete it: see recalls, which say who was asked and has answered. What was given to others is not known.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
                                                       'object', g.object, 'accepted', a.gap IS NOT NULL)
                                    ORDER BY g.relation::text, g.gap, g.object), '[]'))
