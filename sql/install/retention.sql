@@ -54,7 +54,7 @@ CREATE VIEW retained AS
     SELECT 'release sets', r.release_id, 1,
            (r.destroyed_on + pg_catalog.make_interval(years => p.copy_years))::timestamptz, false
         FROM release r CROSS JOIN policy p
-        WHERE r.destroyed_on IS NOT NULL AND r.patients IS NOT NULL;
+        WHERE r.patients IS NOT NULL;
 
 CREATE VIEW purge_due AS
     SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
@@ -332,7 +332,7 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; recall notices: answered ones of cases that ended; release sets: the patients of releases that the recipient has destroyed';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps, notices, sets. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
