@@ -41,10 +41,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
-            ('officer', '{add_recipient,record_release,refuse_query,release_contains,record_destruction}'),
+            ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
             ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
-            ('analyst', '{record_release,refuse_query}'),
-            ('analyst', '{ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
+            ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('auditor', '{verify_audit,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)

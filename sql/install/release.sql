@@ -166,17 +166,7 @@ BEGIN
 END
 $$;
 
--- Refuses for a function that has its caller's rights, who may not call refuse().
-CREATE FUNCTION refuse_query(state text) RETURNS void
-LANGUAGE sql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.refuse(state, 'the query of the patients failed',
-        hint => 'It returns one column with NHS numbers and names its tables in full; run by itself it shows its error. A list of numbers is given as ::ndrs_optout.nhs_number[].')
-$$;
-
--- The query runs with the rights of whoever calls this.  Its own error is not told,
--- since the server's log would get the query with it.
+-- The query runs with the rights of whoever calls this.
 CREATE FUNCTION record_release(recipient text, purpose text, query text, released_on date, reference text,
     legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
 RETURNS bigint
@@ -187,13 +177,8 @@ AS $$
 DECLARE
     numbers ndrs_optout.nhs_number[];
 BEGIN
-    BEGIN
-        EXECUTE format(E'SELECT array_agg(ndrs_optout.guard_number(q.number)) FROM (%s\n) AS q (number)',
-                       rtrim(query, E'; \n\r\t'))
-            INTO numbers;
-    EXCEPTION WHEN OTHERS THEN
-        PERFORM ndrs_optout.refuse_query(SQLSTATE);
-    END;
+    EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
+        INTO numbers;
     RETURN ndrs_optout.record_release(recipient, purpose, numbers, released_on, reference, legal_basis, registers);
 END
 $$;
@@ -279,8 +264,7 @@ COMMENT ON FUNCTION record_release(text, text, exclusion_set, date, text, text, 
 COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
     'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
 COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
-    'the same with a query whose first column is the patients'' NHS numbers, as text, bigint or nhs_number, run with the caller''s rights; it names tables in full; the query''s own error as well, without its message';
-COMMENT ON FUNCTION refuse_query(text) IS 'the error of a query that was given to record_release(), without its message';
+    'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), 42601 (more columns)';
 COMMENT ON FUNCTION no_such_release(bigint) IS 'error P0002';
 COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
     'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';

@@ -92,15 +92,15 @@ SELECT record_release('charity', 'direct_care', '{}'::exclusion_set, current_dat
 SELECT record_release('charity', 'direct_care', NULL::text, current_date, 'x');
 SELECT record_release('charity', 'direct_care', '{9990000018,NULL,1111111111}'::nhs_number[], current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('charity', 'direct_care', 'SELECT unnest(ARRAY[''9990000018'', ''999'', NULL, ''''])', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'SELECT ''9990000018''', current_date, 'x');
 SELECT record_release('charity', 'direct_care', 'SELECT '''' WHERE false', current_date, 'x');
 SELECT record_release('charity', 'direct_care', '{9990000018}', current_date, 'x');
-\echo :SQLSTATE
-SELECT record_release('charity', 'direct_care', 'SELECT ''9990000018''::int', current_date, 'x');
 \echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM patient', current_date, 'x');
 \echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', 'SELECT now()', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'TABLE public.patient', current_date, 'x');
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date + 1, 'x');
 \echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], NULL, 'x');
