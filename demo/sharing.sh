@@ -113,7 +113,7 @@ the_releases() {
 the_second_request() {
 	leaving=$(value_of "
 		SELECT ndrs_optout.nhs_number_format(p.nhsnumber::ndrs_optout.nhs_number) FROM cancer.av_patient p
-		WHERE p.patientid BETWEEN 2 AND 41 AND ndrs_optout.share_eligible(p.nhsnumber, 'research')
+		WHERE p.patientid BETWEEN 2 AND 41 AND p.sex = '2' AND ndrs_optout.share_eligible(p.nhsnumber, 'research')
 		ORDER BY p.patientid LIMIT 1")
 	heading "10. A patient opts out whose data others have"
 	tell "The patient with NHS number $leaving asks to leave the cancer register. Request," \
@@ -172,7 +172,7 @@ the_recalls() {
 	show_refused officer ND031 <<-SQL
 		SELECT ndrs_optout.recall_letter(2, '$number');
 	SQL
-	tell "The university answers that it has deleted her. The hospital has not answered yet," \
+	tell "The university answers that her data is deleted. The hospital has not answered yet," \
 		"and has 30 days; health() tells when they are over."
 	show officer -o /dev/null <<-'SQL'
 		SELECT ndrs_optout.acknowledge_recall(1, deleted_on => current_date);
