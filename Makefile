@@ -44,10 +44,10 @@ PIECES = $(addprefix sql/install/, \
 	carry_out.sql \
 	letter.sql \
 	certificate.sql \
-	subject_access.sql \
 	purpose.sql \
 	national_check.sql \
 	sharing.sql \
+	subject_access.sql \
 	sweep.sql \
 	sentry.sql \
 	retention.sql \
@@ -59,7 +59,7 @@ SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention disclosure privileges access health
+	guard_coverage sentry sweep retention purpose national_check sharing disclosure privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \

@@ -258,7 +258,8 @@ typedef struct Reply
 	uint64		allowed;		/* bits that are set */
 	uint64		strangers;		/* numbers that were not asked about */
 	uint64		line;			/* number of the line at hand */
-	uint64		ended;			/* number of a line that must be the last, or 0 */
+	uint64		ended;			/* number of a line that must be the last, or
+								 * 0 */
 	enum
 	{
 		END_BLANK, END_TEXT, END_CUT

@@ -98,30 +98,30 @@ BEGIN
 END
 $$;
 
--- A query that somebody gave, as q with the one column "value" for FROM.  It runs with
--- the rights of whoever gave it.  The server repeats it in its error messages, so it must
--- be a query, and not the data, and must not hold an NHS number.
+-- A query that somebody gave, as q with its only column "value", for FROM.  The server
+-- repeats it in error messages, so it must be a query, and not the data, and must not
+-- hold an NHS number.  Of the condition, the server looks just at whether it is one
+-- column.
 CREATE FUNCTION query_source(query text) RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    text_of_query text := rtrim(query, E'; \n\r\t');
+    source text := rtrim(query, E'; \n\r\t');
 BEGIN
-    IF text_of_query IS NULL THEN
+    IF source IS NULL THEN
         PERFORM ndrs_optout.refuse('22004', 'a query is needed');
     END IF;
-    IF text_of_query !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
+    IF source !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
         PERFORM ndrs_optout.refuse('22023', 'this is not a query',
-            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or else the data as an array: ARRAY[...].');
+            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or the data as an array: ARRAY[...].');
     END IF;
-    IF ndrs_optout.holds_nhs_number(text_of_query) THEN
+    IF ndrs_optout.holds_nhs_number(source) THEN
         PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
             hint => 'Give the numbers as an array, or put them into a table first.');
     END IF;
-    -- An error unless there is just one column; reads no row.
-    EXECUTE format(E'SELECT (SELECT q.* FROM (%s\n) AS q LIMIT 0)', text_of_query);
-    RETURN format(E'(%s\n) AS q (value)', text_of_query);
+    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
 END
 $$;
 

@@ -97,10 +97,11 @@ SELECT record_release('charity', 'direct_care', 'SELECT ''9990000018''', current
 SELECT record_release('charity', 'direct_care', 'SELECT '''' WHERE false', current_date, 'x');
 SELECT record_release('charity', 'direct_care', '{9990000018}', current_date, 'x');
 \echo :SQLSTATE
+\set VERBOSITY sqlstate
 SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM patient', current_date, 'x');
-\echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', 'SELECT now()', current_date, 'x');
 SELECT record_release('charity', 'direct_care', 'TABLE public.patient', current_date, 'x');
+\set VERBOSITY default
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date + 1, 'x');
 \echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], NULL, 'x');
