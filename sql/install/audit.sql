@@ -181,9 +181,14 @@ BEGIN
     END LOOP;
     RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
         WHERE e.link IS NULL OR NOT EXISTS (SELECT FROM ndrs_optout.audit_segment s WHERE s.segment = e.segment);
-    IF known_link IS NOT NULL AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
-                                              WHERE e.event_id = known_event AND e.link = known_link) THEN
-        RETURN QUERY SELECT known_event, 'is not the event that it was';
+    IF (known_event IS NOT NULL OR known_link IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
+                        WHERE e.event_id = known_event AND e.link = known_link) THEN
+        RETURN QUERY SELECT known_event, CASE
+            WHEN EXISTS (SELECT FROM ndrs_optout.audit_segment s
+                         WHERE known_event BETWEEN s.first_event_id AND s.last_event_id AND s.purged_at IS NOT NULL)
+                THEN 'was purged, so nobody can tell whether it is the event that it was'
+            ELSE 'is not the event that it was' END;
     END IF;
 END
 $$;
@@ -199,4 +204,4 @@ COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when 
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
-COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end';
+COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; of one that was purged meanwhile nobody can tell, and a row says so';

@@ -23,10 +23,10 @@ AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit('policy changed', (
-            SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
-                FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
-                WHERE n.value <> o.value AND n.key <> 'changed_at'));
+        PERFORM ndrs_optout.audit('policy changed', jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)))
+            FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
+            WHERE n.value <> o.value AND n.key <> 'changed_at'
+            HAVING count(*) > 0;
     ELSE
         DELETE FROM ndrs_optout.policy;
     END IF;

@@ -55,6 +55,7 @@ SELECT detail - 'audit_until' AS detail FROM audit_event WHERE event = 'purged' 
 -- Cases that were withdrawn or refused are no different; open ones keep their copies.
 SELECT open_case('9990000026', '{cancer}') AS withdrawn, open_case('9990000034', '{cancer}') AS refused, open_case('9990000042', '{cancer}') AS open \gset
 SELECT count(record_correspondence(c, 'form', 'the form')) FROM unnest(ARRAY[:withdrawn, :refused, :open]) AS c;
+SELECT refuse_case(:refused, 'the number is that of 999 000 0042');
 SELECT withdraw_case(:withdrawn), refuse_case(:refused, 'not for this register');
 SELECT ended(:withdrawn, '4 years'), ended(:refused, '4 years');
 SELECT what, removed FROM purge() WHERE removed > 0;
@@ -86,6 +87,11 @@ SELECT place_hold(:open, NULL);
 \echo :SQLSTATE
 SELECT place_hold(:open, ' ');
 SELECT place_hold(:open, repeat('x', 501));
+-- What it returns must be what is there now.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT place_hold(:open, 'complaint');
+\echo :SQLSTATE
+ROLLBACK;
 
 -- A reason is audited, so it holds no number, however it is written.
 CREATE FUNCTION refused(reason text) RETURNS text LANGUAGE plpgsql AS $$
@@ -137,6 +143,7 @@ SELECT case_id, proof FROM identity_evidence ORDER BY case_id, proof;
 SELECT record_correspondence(:refused, 'email', 'a question') > 0 AS recorded, ended(:refused, '13 months');
 SELECT * FROM due;
 UPDATE policy SET copy_years = 1, evidence_days = 399;
+UPDATE policy SET copy_years = 1;
 SELECT * FROM due;
 UPDATE policy SET copy_years = 3, evidence_days = 180;
 SELECT * FROM due;
@@ -195,6 +202,7 @@ SELECT event FROM audit_event ORDER BY event_id;
 SELECT count(*), count(*) FILTER (WHERE purged_at IS NOT NULL) AS purged FROM audit_segment;
 SELECT detail ->> 'audit events' AS events, (detail ->> 'audit_until')::date < now() - interval '10 years' AS until FROM audit_event WHERE event = 'purged';
 SELECT * FROM verify_audit();
+SELECT problem FROM verify_audit(1, '\x00');
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM verify_audit();
 DELETE FROM audit_event WHERE event = 'fifth';
