@@ -38,7 +38,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
-            ('auditor', '{verify_audit,guard_coverage,health}'),
+            ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
