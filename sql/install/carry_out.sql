@@ -160,7 +160,8 @@ END
 $$;
 
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
--- the patient's rows are the way to rows in flight that refer to them.
+-- the patient's rows are the way to rows in flight that refer to them.  Who was
+-- readmitted meanwhile is excluded since now.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -169,6 +170,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'exclude');
+    stayed boolean := ndrs_optout.case_is_excluded(this);
 BEGIN
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
@@ -181,7 +183,8 @@ BEGIN
             FROM ndrs_optout.guard g WHERE g.registers && this.registers
         ON CONFLICT DO NOTHING;
     UPDATE ndrs_optout.optout_case c
-        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
+        SET state = 'excluded', carried_out_at = NULL,
+            excluded_at = coalesce(CASE WHEN stayed THEN c.excluded_at END, clock_timestamp())
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;

@@ -88,8 +88,10 @@ SELECT registers, relation, path, action, row_count FROM case_erasure WHERE row_
 SELECT * FROM patient;
 SELECT * FROM tumour;
 SELECT * FROM relative;
--- Done again, it says so.
+-- Done again, it says so, and the exclusion is the one of before.
+SELECT excluded_at FROM optout_case WHERE case_id = :case_id \gset
 CALL carry_out(:case_id, '9990000018');
+SELECT excluded_at = :'excluded_at' AS the_same FROM optout_case WHERE case_id = :case_id;
 
 -- Readmitted, there is nothing to write.
 BEGIN;
@@ -97,6 +99,9 @@ SELECT readmit('9990000018', '{cancer}');
 SELECT complete_case(:case_id);
 \echo :SQLSTATE
 ROLLBACK;
+SELECT readmit('9990000018', '{cancer}');
+CALL carry_out(:case_id, '9990000018');
+SELECT excluded_at > :'excluded_at' AS anew FROM optout_case WHERE case_id = :case_id;
 -- The letter says what was done, and the proofs are gone.
 SELECT count(*) FROM identity_evidence;
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
