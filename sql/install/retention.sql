@@ -142,6 +142,29 @@ BEGIN
 END
 $$;
 
+-- A reason that goes to the audit, which holds no identifiers.  Longer runs of
+-- digits than an NHS number's are something else.
+CREATE FUNCTION checked_reason(reason text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (reason ~ '\S') IS NOT TRUE THEN
+        PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
+    END IF;
+    IF length(reason) > 500 THEN
+        PERFORM ndrs_optout.refuse('22023', 'a reason has at most 500 characters');
+    END IF;
+    IF EXISTS (SELECT FROM generate_series(1, length(reason)) AS start, generate_series(10, 30) AS size
+               WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
+                   AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
+        PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
+            hint => 'Reasons are kept for years. Of another number with ten digits, leave out some.');
+    END IF;
+    RETURN reason;
+END
+$$;
+
 CREATE FUNCTION place_hold(case_id bigint, reason text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -281,6 +304,7 @@ COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or w
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
