@@ -61,6 +61,15 @@ SELECT ended(:withdrawn, '4 years'), ended(:refused, '4 years');
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
 
+-- Requests for subject access, three years after they were answered.
+INSERT INTO subject_access_request (encoded_nhs_number, applicant, received_on, due_on, answered_at)
+    SELECT encode_nhs_number('9990000018'), a, current_date - 1500, current_date - 1470, now() - ago
+        FROM (VALUES ('self', interval '3 years 1 day'), ('parent', interval '3 years' - interval '1 day'), ('representative', NULL)) AS v (a, ago);
+SELECT * FROM due;
+SELECT what, removed FROM purge() WHERE removed > 0;
+SELECT applicant FROM subject_access_request ORDER BY applicant;
+DELETE FROM subject_access_request;
+
 -- A complaint: the hold keeps the copy past its time.
 SELECT record_correspondence(:withdrawn, 'email', 'a complaint') > 0 AS recorded;
 SELECT place_hold(:withdrawn, 'complaint 2026/17 to the ICO') AS documents;
