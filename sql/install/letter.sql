@@ -32,9 +32,10 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(E'\n\n',
-        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed.',
+        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed%s.',
                        ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
-                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date))
+                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date),
+                       CASE WHEN this.hold_reason IS NOT NULL THEN ', unless it is still needed for a complaint or by a court' END)
              FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c WHERE c.case_id = this.case_id
                    UNION SELECT 'letter' WHERE letter_kept) AS c HAVING count(*) > 0),
         CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.'

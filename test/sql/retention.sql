@@ -32,6 +32,10 @@ CALL carry_out(:case_id, '9990000018');
 SELECT complete_case(:case_id) AS letter \gset
 SELECT :'letter' LIKE '%until ' || english_date(due_at::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
     FROM retained WHERE what = 'correspondence';
+BEGIN;
+SELECT place_hold(:case_id, 'complaint') AS documents;
+SELECT complete_case(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
+ROLLBACK;
 SELECT ended(:case_id, interval '3 years' - interval '1 day');
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
