@@ -349,10 +349,7 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'refuse');
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
-        PERFORM ndrs_optout.refuse('22004', 'refusing a request needs a reason');
-    END IF;
-    PERFORM ndrs_optout.end_case(this, 'refused', reason);
+    PERFORM ndrs_optout.end_case(this, 'refused', ndrs_optout.checked_reason(reason));
 END
 $$;
 
@@ -441,7 +438,7 @@ COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
 COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors P0002, ND021, 22023';
 COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs';
 COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021';
-COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004';
+COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number)';
 COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter. Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';
