@@ -246,8 +246,8 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.optout_case c WHERE c.case_id = locked_case.case_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002',
-            format('case %s does not exist', coalesce(case_id::text, 'NULL')),
+        -- The id is not repeated: it may be a number that was put in the wrong place.
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such case',
             hint => 'View ndrs_optout.case_progress lists the cases.');
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a

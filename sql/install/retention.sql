@@ -149,7 +149,7 @@ LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
+    IF (reason ~ '\S') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
     END IF;
     IF length(reason) > 500 THEN
