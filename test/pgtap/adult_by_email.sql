@@ -12,15 +12,15 @@ SELECT ndrs_optout.record_correspondence(:ada, 'email', 'Dear registry, I am Ada
        ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded, 999 000 0018') \g /dev/null
 RESET ROLE;
 SELECT is((SELECT (state, whose_move, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
-          '(awaiting_identity,applicant,"{""proof of identity"",""proof of address""}",)', 'the officer sees that both proofs are missing, and no due date yet');
+          '(awaiting_identity,applicant,"{identity,address}",)', 'the officer sees that both proofs are missing, and no due date yet');
 SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada),
-          'ask the applicant for proof of identity and proof of address', 'and what to do');
+          'ask for proof of identity and address', 'and what to do');
 
 -- Her passport.
 SET ROLE story_officer;
 SELECT ndrs_optout.record_identity(:ada, 'identity', 'passport', current_date, 'picture of Ada Seeded') \g /dev/null
 RESET ROLE;
-SELECT is((SELECT missing FROM ndrs_optout.case_progress WHERE case_id = :ada), '{proof of address}', 'one proof is missing');
+SELECT is((SELECT missing FROM ndrs_optout.case_progress WHERE case_id = :ada), '{address}', 'one proof is missing');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.case_exclude(%s, ''9990000018'')', :ada)), 'ND020 | case % is awaiting identity | %',
              'nothing is carried out without it');
 SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'and nothing is gone');
