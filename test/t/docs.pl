@@ -6,8 +6,8 @@
 # "officer=>" is that role, "registry=#" a superuser.  Each page has a database of its
 # own; a comment <!-- test: NAME --> prepares what it takes for granted.
 #
-# With DOCS_WRITE=1 the answers are written into the pages instead, in the
-# directory that DOCS names (by default this checkout): read them before you commit.
+# With DOCS_WRITE=DIRECTORY the answers are written into the pages of that checkout
+# instead: read them before you commit.
 use strict;
 use warnings;
 use FindBin;
@@ -18,7 +18,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
-my $pages = $ENV{DOCS} // $top;
+my $pages = $ENV{DOCS_WRITE} // $top;
 my $server = new_server('docs');
 my $database;
 
