@@ -110,7 +110,7 @@ sub stable
 	$text =~ s/\d+ (?:January|February|March|April|May|June|July|August|September|October|November|December) \d{4}/DATE/g;
 	$text =~ s/\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d)?/TIME/g;
 	$text =~ s{\b[0-9A-F]+/[0-9A-F]{6,}\b}{LSN}g;
-	$text =~ s/\b(?:[0-9a-f]{8}){1,8}\b/HEX/g;
+	$text =~ s/(?:\b|(?<=\\x))(?:[0-9a-f]{8}){1,8}\b/HEX/g;
 	$text =~ s/-{2,}/--/g;
 	$text =~ s/ +/ /g;
 	$text =~ s/[ \t]+$//mg;
