@@ -6,8 +6,9 @@
 # "officer=>" is that role, "registry=#" a superuser.  Each page has a database of its
 # own; a comment <!-- test: NAME --> prepares what it takes for granted.
 #
-# With DOCS_WRITE=DIRECTORY the answers are written into the pages of that checkout
-# instead: read them before you commit.
+# With DOCS_WRITE=DIRECTORY (make installcheck REGRESS= ISOLATION= PROVE_TESTS=test/t/docs.pl)
+# the answers are written into the pages of that checkout instead: read them before
+# you commit.
 use strict;
 use warnings;
 use FindBin;
@@ -22,7 +23,11 @@ my $pages = $ENV{DOCS_WRITE} // $top;
 my $server = new_server('docs');
 my $database;
 
-my %prepare = (registry => \&fill_registry, guarded => \&guard_registry);
+my %prepare = (
+	registry => \&fill_registry,
+	installed => \&install_in_registry,
+	guarded => \&guard_registry,
+	delivery => \&write_delivery);
 
 # The demo's tables, with its patient and 199 others
 sub fill_registry
@@ -32,25 +37,42 @@ sub fill_registry
 	return;
 }
 
-# The same, installed and guarded as doc/dba.md does it
-sub guard_registry
+# The same with the extension, roles and the Guardian's key, as doc/dba.md does it
+sub install_in_registry
 {
 	install_extension($server, $database);
 	fill_registry();
+	foreach my $duty (qw(officer loader dba auditor))
+	{
+		$server->safe_psql($database, qq{
+			SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
+			SELECT ndrs_optout.grant_access('$duty', '$duty')});
+	}
+	$server->safe_psql($database, q{
+		GRANT USAGE ON SCHEMA cancer TO loader;
+		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader});
+	my $key = slurp_file("$top/test/keys/guardian.public.asc");
+	$server->safe_psql($database, "SELECT ndrs_optout.set_confidential_key('$key')");
+	return;
+}
+
+# The same, guarded
+sub guard_registry
+{
+	install_in_registry();
 	$server->safe_psql($database, q{
 		SELECT ndrs_optout.guard_table('cancer.av_patient', 'nhsnumber', '{cancer}', on_match => 'skip'),
 		       ndrs_optout.guard_table('cancer.sact_patient', 'nhsnumber', '{cancer}'),
 		       ndrs_optout.guard_table('rare_disease.patient', 'nhs_number', '{rare_disease}', birth_date_column => 'birth_date'),
 		       ndrs_optout.guard_table('congenital_anomaly.mother', 'nhs_number', '{congenital_anomaly}'),
 		       ndrs_optout.guard_table('congenital_anomaly.baby', 'nhs_number', '{congenital_anomaly}')});
-	foreach my $duty (qw(officer dba auditor))
-	{
-		$server->safe_psql($database, qq{
-			SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
-			SELECT ndrs_optout.grant_access('$duty', '$duty')});
-	}
-	my $key = slurp_file("$top/test/keys/guardian.public.asc");
-	$server->safe_psql($database, "SELECT ndrs_optout.set_confidential_key('$key')");
+	return;
+}
+
+# A hospital's next files, where psql runs
+sub write_delivery
+{
+	sql_file("$top/demo/registry/next_batch.sql", 'dir=.');
 	return;
 }
 
@@ -62,7 +84,7 @@ sub sql_file
 	return;
 }
 
-# psql's status, output and messages
+# psql's status, output and messages; files that it reads and writes are the server's.
 sub psql_says
 {
 	my ($arguments, $role) = @_;
@@ -73,7 +95,7 @@ sub psql_says
 			$server->installed_command('psql'), '-X', '-P', 'footer=off', '-d',
 			$server->connstr($database), defined $role ? ('-U', $role) : (), @$arguments
 		],
-		'<', \undef, '>', \$output, '2>', \$messages);
+		'<', \undef, '>', \$output, '2>', \$messages, init => sub { chdir $server->basedir or die "chdir: $!" });
 	return ($? >> 8, $output, $messages);
 }
 
@@ -81,25 +103,16 @@ sub psql_says
 sub answer
 {
 	my ($role, $command) = @_;
-	my (undef, $output, $messages) = psql_says([ '-c', $command ], $role);
-	($output, $messages) = psql_typed($role, $command) if $command =~ /\\g/;
+	my $file = $server->basedir . '/typed.sql';
+	unlink $file;
+	append_to_file($file, $command);
+	my (undef, $output, $messages) = psql_says([ '-f', $file ], $role);
+	$messages =~ s/^psql:\S+:\d+: //mg;
 	note($messages) if $messages;
 	my $answer = $messages . $output;
 	$answer =~ s/[ \t]+$//mg;
 	$answer =~ s/\n+\z//;
 	return $answer;
-}
-
-# -c takes no meta-command after SQL.
-sub psql_typed
-{
-	my ($role, $command) = @_;
-	my $file = $server->basedir . '/typed.sql';
-	unlink $file;
-	append_to_file($file, "$command\n");
-	my (undef, $output, $messages) = psql_says([ '-f', $file ], $role);
-	$messages =~ s/^psql:\S+:\d+: //mg;
-	return ($output, $messages);
 }
 
 # What differs from run to run is the same, and so are the widths that follow it.
@@ -168,7 +181,7 @@ sub type_page
 	return;
 }
 
-foreach my $page (qw(doc/dba.md doc/officer.md))
+foreach my $page (qw(doc/dba.md doc/officer.md README.md))
 {
 	($database = lc $page) =~ s/\W/_/g;
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
