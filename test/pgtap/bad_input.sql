@@ -139,12 +139,20 @@ INSERT INTO story.bad (call, answer) VALUES
     ('refuse_case(OPEN, ''999 000 0018 is dead'')', '22023'),
     ('refuse_case(0, ''a reason'')', 'P0002'),
     ('confirm_identity(0)', 'P0002'),
+    ('confirm_identity(NULL)', 'P0002'),
     ('accept_dropped_tables(0)', 'P0002'),
+    ('accept_dropped_tables(NULL)', 'P0002'),
     ('complete_case(0)', 'P0002'),
+    ('complete_case(NULL)', 'P0002'),
     ('erasure_certificate(0)', 'P0002'),
+    ('erasure_certificate(NULL)', 'P0002'),
+    ('erasure_preview(''9999999999'', ''{cancer}'')', 'ND004'),
+    ('erasure_preview(''9990000018'', ''{}'')', '22023'),
+    ('erasure_preview(''9990000018'', ''{cancer,cancers}'')', '42704'),
     ('place_hold(0, ''a complaint'')', 'P0002'),
     ('place_hold(OPEN, ''999-000-0018'')', '22023'),
     ('release_hold(0)', 'P0002'),
+    ('release_hold(NULL)', 'P0002'),
     ('case_exclude(READY, ''9990000018'')', 'ND031'),
     ('case_exclude(READY, ''9999999999'')', 'ND004'),
     ('case_exclude(READY, NULL)', '22004'),
@@ -187,6 +195,14 @@ SELECT is(story.asked('SELECT ndrs_optout.' || replace(replace(replace(replace(b
               'READY', (SELECT case_id::text FROM story.subject WHERE state = 'ready')),
               'EXCLUDED', (SELECT case_id::text FROM story.subject WHERE state = 'excluded'))),
           b.answer, b.call) FROM story.bad b ORDER BY b.position;
+
+SELECT is_empty($$ SELECT p.proname FROM pg_proc p JOIN ndrs_optout.duty_privilege d ON d.name = p.proname
+                       WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.prokind = 'f' AND d.duty = 'officer' AND 'case_id' = ANY (p.proargnames)
+                           AND NOT EXISTS (SELECT FROM story.said s WHERE s.call LIKE format('SELECT ndrs_optout.%s(NULL%%', p.proname)
+                                               AND s.answer LIKE 'P0002%') $$,
+                'each function of the officer that takes a case was tried without one');
+SELECT is_empty($$ SELECT c FROM (VALUES ('{}'::jsonb), ('[]'), ('null'), ('"9990000018"'), ('{"case": 9990000018}'), (NULL)) AS v (c)
+                       WHERE ndrs_optout.verify_certificate(c) IS DISTINCT FROM false $$, 'what is no certificate does not verify');
 
 -- The procedure, which commits: nothing that it refuses leaves a step done.
 \set ON_ERROR_STOP off
