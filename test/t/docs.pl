@@ -106,7 +106,7 @@ sub answer
 	my $file = $server->basedir . '/typed.sql';
 	unlink $file;
 	append_to_file($file, $command);
-	my (undef, $output, $messages) = psql_says([ '-f', $file ], $role);
+	my (undef, $output, $messages) = psql_says([ '-f', 'typed.sql' ], $role);
 	$messages =~ s/^psql:\S+:\d+: //mg;
 	note($messages) if $messages;
 	my $answer = $messages . $output;
