@@ -149,7 +149,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
+    IF (reason ~ '\S') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
     END IF;
     IF length(reason) > 500 THEN
@@ -159,7 +159,7 @@ BEGIN
                WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
                    AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
         PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
-            hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
+            hint => 'Reasons are kept for years. Of another number with ten digits, leave out some.');
     END IF;
     RETURN reason;
 END
