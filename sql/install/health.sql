@@ -76,7 +76,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN q.overdue > 0 THEN 'failed' WHEN q.soon > 0 THEN 'warning' ELSE 'ok' END,
-               format('requests for subject access overdue: %s, due within 3 days: %s, open: %s', q.overdue, q.soon, q.open),
+               format('requests overdue: %s, due within 3 days: %s, open: %s', q.overdue, q.soon, q.open),
                CASE WHEN q.overdue + q.soon > 0 THEN 'SELECT * FROM ndrs_optout.subject_access_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
                      count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 3) AS soon,
@@ -106,7 +106,7 @@ AS $$
     SELECT CASE
         WHEN (k.key).key_id IS NULL
             THEN ROW('warning', 'no confidential key is set, so no copy of a request is kept',
-                     'SELECT ndrs_optout.set_confidential_key(''-----BEGIN PGP PUBLIC KEY BLOCK-----...'')')::ndrs_optout.health_finding
+                     'SELECT ndrs_optout.set_confidential_key(...)')::ndrs_optout.health_finding
         ELSE ROW('ok', format('copies are encrypted for key %s', (k.key).key_id), NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
@@ -117,7 +117,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN d.roles > 0 THEN 'warning' ELSE 'ok' END,
-               format('roles with a duty: %s, of these with more or less than it gives: %s',
+               format('roles with a duty: %s, with more or less than it gives: %s',
                       (SELECT count(DISTINCT g.role) FROM ndrs_optout.granted_access g), d.roles),
                CASE WHEN d.roles > 0
                    THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
@@ -148,7 +148,7 @@ SET intervalstyle = postgres
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN p.old > 0 THEN 'warning' ELSE 'ok' END,
-               format('prepared transactions that carry_out() would wait for: %s, older than %s: %s',
+               format('carry_out() would wait for: %s, older than %s: %s',
                       p.all, older_than, p.old),
                CASE WHEN p.old > 0
                    THEN 'COMMIT PREPARED or ROLLBACK PREPARED: view pg_prepared_xacts lists them' END)

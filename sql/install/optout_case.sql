@@ -406,7 +406,7 @@ CREATE VIEW case_progress AS
                WHEN 'carried_out' THEN 'officer'
            END AS whose_move,
            CASE c.state
-               WHEN 'awaiting_identity' THEN 'ask the applicant for ' || pg_catalog.array_to_string(m.missing, ' and ')
+               WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
                WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
                WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
@@ -417,7 +417,7 @@ CREATE VIEW case_progress AS
         CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
-                SELECT 'proof of ' || w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
+                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
                     WHERE NOT EXISTS (SELECT FROM identity_evidence e
                                       WHERE e.case_id = c.case_id AND e.proof = w.proof)
                     ORDER BY w.position) END AS missing) AS m

@@ -159,7 +159,7 @@ $$;
 -- A reason that goes to the audit, which holds no identifiers.  Longer runs of
 -- digits than an NHS number's are something else.
 CREATE FUNCTION checked_reason(reason text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
