@@ -60,7 +60,7 @@ BEGIN
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
         IF id IS NULL THEN
             PERFORM ndrs_optout.refuse('22023', 'this is not an armored PGP public key with an encryption key in it',
-                hint => 'gpg --armor --export writes one. The key must be RSA or ElGamal.');
+                hint => 'gpg --armor --export writes one. It needs an RSA or ElGamal subkey to encrypt with.');
         END IF;
     END;
     IF trial IS NULL THEN
