@@ -318,7 +318,7 @@ $$;
 
 COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
-COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block; hides the call from pg_stat_activity';
+COMMENT ON FUNCTION begin_carry_out() IS 'errors 25001 in a transaction block, 2D000 in a function; hides the call from pg_stat_activity';
 COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';

@@ -46,6 +46,10 @@ BEGIN;
 CALL carry_out(:case_id, '9990000018');
 \echo :SQLSTATE
 ROLLBACK;
+CREATE FUNCTION calls(bigint, nhs_number) RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL ndrs_optout.carry_out($1, $2); END $$;
+SELECT calls(:case_id, '9990000018');
+\echo :SQLSTATE
+DROP FUNCTION calls;
 SELECT case_certify(:case_id, '9990000018');
 \echo :SQLSTATE
 BEGIN;
