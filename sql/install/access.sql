@@ -19,7 +19,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
-            ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
+            ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('dba', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
