@@ -144,25 +144,19 @@ ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 }
 
 /*
- * carry_out() commits, which a transaction block forbids, and a function: says
- * so before the server says it less kindly, and with the statement in the log.
- * And while it waits, its statement is not for others to read, neither in
- * pg_stat_activity nor in another backend's report of a deadlock or a crash.
+ * carry_out() commits, which a transaction block and a function forbid: says so before the
+ * server says it less kindly, and with the statement in the log.  And while it
+ * waits, its statement is not for others to read, neither in pg_stat_activity
+ * nor in another backend's report of a deadlock or a crash.
  */
 Datum
 ndrs_optout_begin_carry_out(PG_FUNCTION_ARGS)
 {
-	if (IsTransactionBlock())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("carry_out() cannot run inside a transaction block"),
-				 errhint("It commits between its steps: end the transaction first."),
-				 ndrs_errhidevalues()));
 	if (!SPI_inside_nonatomic_context())
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("carry_out() cannot run inside a function"),
-				 errhint("It commits between its steps: call it by itself."),
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("carry_out() cannot run inside a transaction block or a function"),
+				 errhint("It commits between its steps: CALL it by itself."),
 				 ndrs_errhidevalues()));
 	pgstat_report_activity(STATE_RUNNING, "CALL ndrs_optout.carry_out(<hidden>)");
 	PG_RETURN_VOID();

@@ -233,7 +233,7 @@ CALL ndrs_optout.carry_out(:ready_id, '9990000026');
 ROLLBACK;
 INSERT INTO story.called VALUES ('in a transaction', '25001', :'answer');
 SELECT story.calls(:ready_id, '9990000026');
-INSERT INTO story.called VALUES ('in a function', '2D000', :'SQLSTATE');
+INSERT INTO story.called VALUES ('in a function', '25001', :'SQLSTATE');
 \set VERBOSITY default
 \set ON_ERROR_STOP on
 SELECT is(answer, expected, 'carry_out ' || call) FROM story.called;
