@@ -19,7 +19,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
-            ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
+            ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('dba', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
@@ -38,7 +38,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
-            ('auditor', '{verify_audit,guard_coverage,health}'),
+            ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);

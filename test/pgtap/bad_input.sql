@@ -41,7 +41,7 @@ INSERT INTO story.action VALUES
     ('record_guardian_call(%s, ''held'')', '{awaiting_identity,ready,excluded,carried_out,completed,opt_in}'),
     ('withdraw_case(%s)', '{awaiting_identity,ready}'),
     ('refuse_case(%s, ''a reason'')', '{awaiting_identity,ready}'),
-    ('confirm_identity(%s)', '{ready,excluded}'),
+    ('confirm_identity(%s)', '{ready,excluded,carried_out}'),
     ('accept_dropped_tables(%s)', '{excluded}'),
     ('case_exclude(%s, %L)', '{ready,excluded,carried_out}'),
     ('complete_case(%s)', '{carried_out,completed,opt_in}'),
