@@ -146,7 +146,7 @@ CALL ready_case('9990000018', '{cancer}', NULL) \gset
 RESET client_min_messages;
 CALL carry_out(:case_id, '9990000018');
 SELECT recipient, reference, due_on - current_date AS days, days_left, overdue, asked_at, chased_on, acknowledged_at, deleted_on, next_action FROM recall_progress;
-SELECT substring(dateless(completion_letter(:case_id)) FROM '  - A Charity.*?\n') AS not_asked;
+SELECT substring(dateless(completion_letter(:case_id, false)) FROM '  - A Charity.*?\n') AS not_asked;
 SELECT recalls FROM optout_case WHERE case_id = :case_id;
 SELECT event, detail - 'case' AS detail FROM audit_event WHERE event LIKE 'recall%' ORDER BY entry_id;
 -- Again: the same notices.
