@@ -93,7 +93,7 @@ AS $$
     SELECT CASE
         WHEN (k.key).key_id IS NULL
             THEN ROW('warning', 'no confidential key is set, so no copy of a request is kept',
-                     'SELECT ndrs_optout.set_confidential_key(''-----BEGIN PGP PUBLIC KEY BLOCK-----...'')')::ndrs_optout.health_finding
+                     'SELECT ndrs_optout.set_confidential_key(...)')::ndrs_optout.health_finding
         ELSE ROW('ok', format('copies are encrypted for key %s', (k.key).key_id), NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
@@ -104,7 +104,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN d.roles > 0 THEN 'warning' ELSE 'ok' END,
-               format('roles with a duty: %s, of these with more or less than it gives: %s',
+               format('roles with a duty: %s, with more or less than it gives: %s',
                       (SELECT count(DISTINCT g.role) FROM ndrs_optout.granted_access g), d.roles),
                CASE WHEN d.roles > 0
                    THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
@@ -135,14 +135,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN c.waiting IS NOT NULL
-            THEN ROW('warning', format('national check %s waits for its reply for more than 2 days', c.waiting),
-                     format('send the request again, and load_national_check(%s, ...); or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
+            THEN ROW('warning', format('national check %s waits for its reply for over 2 days', c.waiting),
+                     format('load_national_check(%s, ...) or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
         WHEN c.in_force IS NOT NULL
             THEN ROW('ok', format('the latest national check in force is %s', c.in_force), NULL)::ndrs_optout.health_finding
         WHEN c.expired IS NOT NULL
-            THEN ROW('warning', format('national check %s has expired: nobody is shared where the national opt-out applies', c.expired),
+            THEN ROW('warning', format('national check %s has expired: nobody counts as checked', c.expired),
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'there is no national check: nobody is shared where the national opt-out applies', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'there is no national check: nobody counts as checked', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply' AND p.started_at < now() - interval '2 days') AS waiting,
                      max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,
@@ -157,7 +157,7 @@ SET intervalstyle = postgres
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN p.old > 0 THEN 'warning' ELSE 'ok' END,
-               format('prepared transactions that carry_out() would wait for: %s, older than %s: %s',
+               format('carry_out() would wait for: %s, older than %s: %s',
                       p.all, older_than, p.old),
                CASE WHEN p.old > 0
                    THEN 'COMMIT PREPARED or ROLLBACK PREPARED: view pg_prepared_xacts lists them' END)

@@ -175,11 +175,11 @@ $$;
 
 -- A reason that goes to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
+    IF (reason ~ '\S') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
     END IF;
     IF length(reason) > 500 THEN
@@ -187,7 +187,7 @@ BEGIN
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
-            hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
+            hint => 'Reasons are kept for years. Of another number with ten digits, leave out some.');
     END IF;
     RETURN reason;
 END

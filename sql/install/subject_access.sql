@@ -187,8 +187,7 @@ BEGIN
     SELECT * INTO this FROM ndrs_optout.subject_access_request q
         WHERE q.request_id = subject_access.request_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002',
-            format('subject access request %s does not exist', coalesce(request_id::text, 'NULL')),
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such subject access request',
             hint => 'View ndrs_optout.subject_access_progress lists the requests.');
     END IF;
     IF this.encoded_nhs_number OPERATOR(ndrs_optout.<>)
