@@ -161,14 +161,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN c.waiting IS NOT NULL
-            THEN ROW('warning', format('national check %s waits for its reply for more than 2 days', c.waiting),
-                     format('send the request again, and load_national_check(%s, ...); or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
+            THEN ROW('warning', format('national check %s waits for its reply for over 2 days', c.waiting),
+                     format('load_national_check(%s, ...) or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
         WHEN c.in_force IS NOT NULL
             THEN ROW('ok', format('the latest national check in force is %s', c.in_force), NULL)::ndrs_optout.health_finding
         WHEN c.expired IS NOT NULL
-            THEN ROW('warning', format('national check %s has expired: nobody is shared where the national opt-out applies', c.expired),
+            THEN ROW('warning', format('national check %s has expired: nobody counts as checked', c.expired),
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'there is no national check: nobody is shared where the national opt-out applies', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'there is no national check: nobody counts as checked', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply' AND p.started_at < now() - interval '2 days') AS waiting,
                      max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,

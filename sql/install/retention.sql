@@ -164,7 +164,7 @@ BEGIN
     -- What is due is asked again when the checks are locked: a reply may have come before.
     checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
         WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'national checks' AND r.due_at <= as_of)
-        ORDER BY n.check_id FOR UPDATE);
+        ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
     WITH gone AS (
         DELETE FROM ndrs_optout.national_check n
             WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r
