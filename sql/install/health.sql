@@ -78,7 +78,7 @@ AS $$
     SELECT ROW(CASE WHEN r.overdue > 0 THEN 'warning' ELSE 'ok' END,
                format('recall notices overdue: %s, open: %s', r.overdue, r.open),
                CASE WHEN r.overdue > 0
-                   THEN 'SELECT * FROM ndrs_optout.recall_progress; remind the recipients, and chase_recall()' END)
+                   THEN 'SELECT * FROM ndrs_optout.recall_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
                      count(*) FILTER (WHERE p.acknowledged_at IS NULL) AS open
                   FROM ndrs_optout.recall_progress p) AS r
