@@ -113,6 +113,10 @@ AS $$
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
 BEGIN
+    IF this.asked_at IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('nobody was asked with recall notice %s yet', notice_id),
+            hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
+    END IF;
     UPDATE ndrs_optout.recall_notice n SET chased_on = ndrs_optout.checked_day(chased_on, 'the recipient was reminded')
         WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
@@ -207,7 +211,7 @@ COMMENT ON FUNCTION checked_deletion(date, bigint) IS 'the day itself; error 220
 COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
     'records that the recipient has deleted the patient''s data, and when; errors P0002, ND021 (answered already), 22023';
 COMMENT ON FUNCTION chase_recall(bigint, date) IS
-    'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 (answered already), 22023';
+    'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 (answered already, or no letter was written), 22023';
 COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS 'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
     'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';

@@ -159,6 +159,8 @@ SELECT n.notice_id AS to_university FROM recall_notice n WHERE n.release_id = :u
 SELECT n.notice_id AS to_hospital FROM recall_notice n WHERE n.release_id = :hospital \gset
 SELECT n.notice_id AS to_charity FROM recall_notice n WHERE n.release_id = :charity \gset
 
+SELECT chase_recall(:to_university);
+\echo :SQLSTATE
 -- The letters to the recipients: each names the patient as the recipient does.
 SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) \g (format=unaligned tuples_only=on)
 SELECT position(release_pseudo_id(ndrs_pseudo_id('9990000018', 'salt'), 'release salt') IN recall_letter(:to_university, '9990000018', 'salt', 'release salt')) > 0 AS by_release_id,
