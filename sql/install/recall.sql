@@ -199,7 +199,7 @@ CREATE VIEW recall_progress AS
            CASE WHEN f.open THEN pg_catalog.format(
                CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.recall_letter(%s, ...)'
                     WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
-                    ELSE 'when the recipient answers, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id) END AS next_action
+                    ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id) END AS next_action
         FROM recall_notice n JOIN release r USING (release_id)
         CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
         ORDER BY f.open DESC, n.due_on, n.notice_id;
