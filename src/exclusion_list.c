@@ -54,6 +54,9 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 #define ANUM_EXCLUSION_REGISTER	1
 #define ANUM_EXCLUSION_ENCODED	2
 
+/* The code of no register, for the list of them all */
+#define EVERY_REGISTER ""
+
 struct ExclusionList
 {
 	char		code[NAMEDATALEN];	/* hash key: must be first */
@@ -66,8 +69,8 @@ struct ExclusionList
 static HTAB *lists = NULL;
 
 /*
- * Scan one of our tables for the rows of a register, through its primary key
- * or from one end to the other.
+ * Scan one of our tables for the rows of a register, or of all of them (NULL), through
+ * its primary key or from one end to the other.
  */
 static SysScanDesc
 begin_register_scan(Relation rel, AttrNumber column, const char *code,
@@ -80,6 +83,8 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code,
 	list_free(RelationGetIndexList(rel));
 	index = rel->rd_pkindex;
 
+	if (code == NULL)
+		return systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(code));
@@ -113,13 +118,15 @@ rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
 	uint64		generation = ndrs_generation();
+	const char *code = strcmp(list->code, EVERY_REGISTER) == 0 ? NULL : list->code;
 	ExclusionSetBuilder builder;
 	Relation	rel;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	struct varlena *set;
 
-	check_register(list->code);
+	if (code != NULL)
+		check_register(code);
 
 	/*
 	 * The old set makes room before the new one is there: it is of no use to
@@ -131,7 +138,7 @@ rebuild(ExclusionList *list)
 
 	/* Row for row, the way by the key costs twice as much as a whole scan. */
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
-	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code,
+	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code,
 							   list->set.count < rel->rd_rel->reltuples / 2);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -150,11 +157,8 @@ rebuild(ExclusionList *list)
 	list->generation = generation;
 }
 
-/*
- * The list of one register.  The pointer stays good for the backend's life.
- */
-ExclusionList *
-ndrs_exclusion_list(const char *code)
+static ExclusionList *
+find_list(const char *code, bool is_register)
 {
 	ExclusionList *list;
 	bool		found;
@@ -171,8 +175,9 @@ ndrs_exclusion_list(const char *code)
 	 * Unknown codes get no entry, so that nobody can fill the memory; a code
 	 * too long for a key would be taken for the one that it begins with.
 	 */
-	if (strlen(code) >= NAMEDATALEN ||
-		hash_search(lists, code, HASH_FIND, NULL) == NULL)
+	if (is_register &&
+		(code[0] == '\0' || strlen(code) >= NAMEDATALEN ||
+		 hash_search(lists, code, HASH_FIND, NULL) == NULL))
 		check_register(code);
 	list = hash_search(lists, code, HASH_ENTER, &found);
 	if (!found)
@@ -189,11 +194,29 @@ ndrs_exclusion_list(const char *code)
 }
 
 /*
+ * The list of one register.  The pointer stays good for the backend's life.
+ */
+ExclusionList *
+ndrs_exclusion_list(const char *code)
+{
+	return find_list(code, true);
+}
+
+/*
+ * One list of who is excluded from any register.
+ */
+ExclusionList *
+ndrs_every_exclusion_list(void)
+{
+	return find_list(EVERY_REGISTER, false);
+}
+
+/*
  * Make sure of the key and of these lists.  Without the key there is no answer,
  * not even about a placeholder.
  */
-static void
-make_current(ExclusionList **wanted, int nwanted)
+void
+ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 {
 	AcceptInvalidationMessages();
 	ndrs_encoding_ready();
@@ -210,12 +233,21 @@ make_current(ExclusionList **wanted, int nwanted)
 	}
 }
 
+/*
+ * Look in a list that is current.
+ */
+bool
+ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
+{
+	return exclusion_set_contains(&list->set, encoded);
+}
+
 static bool
 is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
 {
 	for (int i = 0; i < nwanted; i++)
 	{
-		if (!exclusion_set_contains(&wanted[i]->set, encoded))
+		if (!ndrs_is_listed(wanted[i], encoded))
 			return false;
 	}
 	return nwanted > 0;
@@ -231,7 +263,7 @@ ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
 {
 	EncodedNhsNumber encoded;
 
-	make_current(wanted, nwanted);
+	ndrs_make_lists_current(wanted, nwanted);
 	if (nhs_number_is_placeholder(number))
 		return false;
 	ndrs_encode(number, &encoded);
@@ -271,7 +303,7 @@ ndrs_optout_is_excluded_encoded(PG_FUNCTION_ARGS)
 {
 	ExclusionList *list = list_argument(fcinfo);
 
-	make_current(&list, 1);
+	ndrs_make_lists_current(&list, 1);
 	PG_RETURN_BOOL(is_in_all(&list, 1, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 

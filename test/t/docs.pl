@@ -27,6 +27,7 @@ my %prepare = (
 	registry => \&fill_registry,
 	installed => \&install_in_registry,
 	guarded => \&guard_registry,
+	shared => \&share_registry,
 	delivery => \&write_delivery);
 
 # The demo's tables, with its patient and 199 others
@@ -66,6 +67,20 @@ sub guard_registry
 		       ndrs_optout.guard_table('rare_disease.patient', 'nhs_number', '{rare_disease}', birth_date_column => 'birth_date'),
 		       ndrs_optout.guard_table('congenital_anomaly.mother', 'nhs_number', '{congenital_anomaly}'),
 		       ndrs_optout.guard_table('congenital_anomaly.baby', 'nhs_number', '{congenital_anomaly}')});
+	return;
+}
+
+# The same, with an analyst, an officer who may read whom to ask about and has a
+# place for a reply
+sub share_registry
+{
+	guard_registry();
+	$server->safe_psql($database, q{
+		CREATE ROLE analyst LOGIN;
+		SELECT ndrs_optout.grant_access('analyst', 'analyst');
+		GRANT USAGE ON SCHEMA cancer, rare_disease TO officer, analyst;
+		GRANT SELECT ON cancer.av_patient, cancer.sact_patient, rare_disease.patient TO officer, analyst;
+		CREATE SCHEMA officer AUTHORIZATION officer});
 	return;
 }
 
@@ -181,7 +196,7 @@ sub type_page
 	return;
 }
 
-foreach my $page (qw(doc/dba.md doc/officer.md README.md))
+foreach my $page (qw(doc/dba.md doc/officer.md doc/sharing.md README.md))
 {
 	($database = lc $page) =~ s/\W/_/g;
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
