@@ -6,8 +6,16 @@
 # PG_CONFIG; `set -euo pipefail` and traps belong to the callers.  Functions
 # report on standard output, complain on standard error and return non-zero.
 
+# The major version that this release of Debian has.
+release_version() {
+	case $(sed -n 's/^VERSION_ID="\{0,1\}\([0-9]*\).*/\1/p' /etc/os-release) in
+	13) echo 17 ;;
+	*) echo 15 ;;
+	esac
+}
+
 # Named in full: of several installed versions, the first in PATH is anyone's.
-PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$(release_version)/bin/pg_config}
 
 # ---------------------------------------------------------------- small things
 
@@ -81,7 +89,11 @@ build_packages() {
 test_packages() {
 	local version
 	version=$(packaged_version)
-	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pg-bsd-indent
+	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl
+	# From 16 on it is part of the server's package.
+	if [ "${version:-15}" -le 15 ]; then
+		echo pg-bsd-indent
+	fi
 	if [ -n "$version" ]; then
 		echo "postgresql-$version-cron" "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
 	fi

@@ -117,7 +117,7 @@ AS $$
 DECLARE
     col record;
     leaf record;
-    found text[];
+    samples text[];
 BEGIN
     FOR col IN
         SELECT c.oid::regclass AS relation, a.attname AS column_name,
@@ -137,19 +137,19 @@ BEGIN
         relation := col.relation;
         column_name := col.column_name;
         BEGIN
-            found := ARRAY[]::text[];
+            samples := ARRAY[]::text[];
             FOR leaf IN
                 SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner
                     FROM ndrs_optout.erasure_descendants(relation) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'r'
                     ORDER BY c.oid LIMIT 3
             LOOP
-                found := found || ndrs_optout.erasure_look(leaf.owner, format(
+                samples := samples || ndrs_optout.erasure_look(leaf.owner, format(
                     'SELECT array_agg(v::text) FROM (SELECT %1$I AS v FROM ONLY %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s',
                     column_name, leaf.relation), NULL, NULL);
             END LOOP;
             SELECT count(CASE WHEN col.is_numeric THEN ndrs_optout.guard_number(f.value::numeric)
                               ELSE ndrs_optout.guard_number(f.value) END), count(*)
-                INTO numbers, sampled FROM unnest(found) AS f (value);
+                INTO numbers, sampled FROM unnest(samples) AS f (value);
         EXCEPTION WHEN OTHERS THEN  -- it may be anybody's code that fails
             numbers := NULL;
             sampled := NULL;

@@ -23,7 +23,7 @@ SET max_parallel_workers_per_gather = 2;
 SET min_parallel_table_scan_size = 0;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
-EXPLAIN (COSTS OFF) SELECT count(DISTINCT e) FROM (SELECT encode_nhs_number(n) AS e FROM numbers OFFSET 0) AS s;
+EXPLAIN (COSTS OFF) SELECT e FROM (SELECT encode_nhs_number(n) AS e FROM numbers OFFSET 0) AS s;
 SELECT count(DISTINCT e) = (SELECT count(*) FROM numbers) AS all_different
     FROM (SELECT encode_nhs_number(n) AS e FROM numbers OFFSET 0) AS s;
 SELECT count(*) AS parallel FROM numbers WHERE is_excluded(n, 'cancer');

@@ -37,7 +37,9 @@ SELECT ndrs_optout.encode_nhs_number('9999999999');
 TABLE ndrs_optout.exclusion;
 TABLE ndrs_optout.guard_tally;
 SELECT ndrs_optout.readmit('9999999999', '{cancer}');
+\set VERBOSITY sqlstate
 SHOW ndrs_optout.key_file;
+\set VERBOSITY default
 -- An index and a column of the type work for those who use the table.
 RESET ROLE;
 CREATE INDEX ON patient (nhs_number_or_null(nhs_number));

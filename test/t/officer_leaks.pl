@@ -218,7 +218,7 @@ subtest 'what a literal leaves' => sub {
 	like($seen, qr/CALL ndrs_optout\.carry_out\(<hidden>\)/, 'CALL: pg_stat_activity has it, when it waits,');
 	ok(!holds($seen, $TYPED), 'CALL: without the number');
 	ok(log_entries(new_log(), qr/LOG: .* statement: CALL/, $TYPED), 'CALL: the log');
-	ok(holds(statements(), $TYPED), 'CALL: pg_stat_statements, for good');
+	is(holds(statements(), $TYPED), $server->pg_version < 17 ? 1 : 0, 'CALL: pg_stat_statements, for good, before version 17');
 	is(case_state($server, $case_id), 'carried_out', 'and the case was carried out');
 };
 
@@ -297,7 +297,7 @@ subtest 'bind parameters and the settings of the role' => sub {
 	ok(!holds($log, $_), 'and no number') foreach $BOUND, $mistyped;
 	unlike($log, qr/$encoded/, 'nor an encoded one');
 	my $statements = statements();
-	like($statements, qr/CALL ndrs_optout\.carry_out\($case_id, \$1\)/, 'pg_stat_statements has the statements');
+	like($statements, qr/CALL ndrs_optout\.carry_out\((?:$case_id|\$1), \$\d\)/, 'pg_stat_statements has the statements');
 	like($statements, qr/INSERT INTO ndrs_optout\.case_erasure/, 'and what they call');
 	ok(!holds($statements, $BOUND), 'and no number');
 };
