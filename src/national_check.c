@@ -30,23 +30,21 @@ PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
 
 /* Columns of table national_check */
 #define ANUM_CHECK_ID			1
-#define ANUM_CHECK_LOADED_AT	2
-#define ANUM_CHECK_EXPIRES_AT	3
-#define ANUM_CHECK_ASKED		4
-#define ANUM_CHECK_ALLOWED		5
+#define ANUM_CHECK_EXPIRES_AT	2
+#define ANUM_CHECK_ASKED		3
+#define ANUM_CHECK_ALLOWED		4
 
 typedef struct NationalCheck
 {
 	int64		check_id;
 	TransactionId xmin;			/* who brought the reply */
-	TimestampTz loaded_at;
 	TimestampTz expires_at;
 	MemoryContext context;		/* holds the rest; NULL: not read yet */
 	ExclusionSet asked;
 	uint8	   *is_allowed;		/* a bit for each member of asked */
 } NationalCheck;
 
-/* The latest first */
+/* Those that have their reply, the latest first */
 static NationalCheck *checks = NULL;
 static int	nchecks = 0;
 static uint64 checks_generation = 0;
@@ -70,8 +68,6 @@ compare_checks(const void *a, const void *b)
 	const NationalCheck *x = a;
 	const NationalCheck *y = b;
 
-	if (x->loaded_at != y->loaded_at)
-		return x->loaded_at > y->loaded_at ? -1 : 1;
 	return x->check_id > y->check_id ? -1 : 1;
 }
 
@@ -91,7 +87,7 @@ read_checks(void)
 
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		if (heap_attisnull(tuple, ANUM_CHECK_LOADED_AT, RelationGetDescr(rel)))
+		if (heap_attisnull(tuple, ANUM_CHECK_ALLOWED, RelationGetDescr(rel)))
 			continue;
 		if (nfound == capacity)
 		{
@@ -104,7 +100,6 @@ read_checks(void)
 		{
 			.check_id = DatumGetInt64(column(tuple, rel, ANUM_CHECK_ID)),
 				.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data),
-				.loaded_at = DatumGetTimestampTz(column(tuple, rel, ANUM_CHECK_LOADED_AT)),
 				.expires_at = DatumGetTimestampTz(column(tuple, rel, ANUM_CHECK_EXPIRES_AT)),
 		};
 	}
@@ -206,7 +201,9 @@ ndrs_make_national_checks_current(void)
 }
 
 /*
- * What the latest check says that asked about this number.  The checks are current.
+ * What the latest check says that asked about this number: the one that was started
+ * last, since its reply can come before an older one's.  When it has expired, no older
+ * one is believed instead, for that is older still.  The checks are current.
  */
 NationalChoice
 ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
@@ -250,9 +247,9 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
  * Four things come back from the service: the list that was sent without those who
  * opted out; one line of text, when it refuses the whole list; a receipt in JSON;
  * and an empty file.  A line is ten digits, a comma and a line end, LF or CRLF.
- * The last comma and the last line end may be missing, since files are cut and
- * pasted; anything else that is not such a line means that this is no reply, and
- * none of it is believed.
+ * The comma and the last line end may be missing, since files are cut and pasted;
+ * anything else that is not such a line means that this is no reply, and none of it
+ * is believed.
  */
 typedef struct Reply
 {
@@ -261,25 +258,49 @@ typedef struct Reply
 	uint64		allowed;		/* bits that are set */
 	uint64		strangers;		/* numbers that were not asked about */
 	uint64		line;			/* number of the line at hand */
-	bool		ended;			/* a blank line came: only such may follow */
+	uint64		ended;			/* number of a line that must be the last, or 0 */
+	enum
+	{
+		END_BLANK, END_TEXT, END_CUT
+	}			end;			/* what that line was */
 } Reply;
 
 /*
  * The reply is none.  No line is repeated: it may hold a patient's number.
  */
 static void
-refuse_line(const Reply *reply, const char *message, const char *hint)
+refuse_line(uint64 line, const char *message, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NDRS_CHECK_REFUSED),
 			 errmsg_internal("%s", message),
-			 errdetail("Line " UINT64_FORMAT " of the reply says so.", reply->line),
+			 errdetail("Line " UINT64_FORMAT " of the reply says so.", line),
 			 errhint("%s", hint),
 			 ndrs_errhidevalues()));
 }
 
 static void
-refuse_bad_line(const Reply *reply, const char *line, size_t length)
+refuse_bad_line(uint64 line)
+{
+	refuse_line(line, "the reply has a line that is not an NHS number and a comma",
+				"A reply has neither a heading nor other columns: it is none, or was damaged or changed on the way.");
+}
+
+/*
+ * This line can be nothing but the last one.
+ */
+static void
+end_reply(Reply *reply, int end)
+{
+	if (reply->ended == 0)
+	{
+		reply->ended = reply->line;
+		reply->end = end;
+	}
+}
+
+static void
+read_bad_line(Reply *reply, const char *line, size_t length)
 {
 	size_t		ndigits = 0;
 	bool		letters = false;
@@ -290,16 +311,14 @@ refuse_bad_line(const Reply *reply, const char *line, size_t length)
 		ndigits += line[i] >= '0' && line[i] <= '9';
 	}
 	if (length > 0 && line[0] == '{')
-		refuse_line(reply, "this is the receipt of the service and not its reply",
+		refuse_line(reply->line, "this is the receipt of the service and not its reply",
 					"The reply comes later, as another message.");
-	if (letters && ndigits == 0)
-		refuse_line(reply, "the service has refused the request",
-					"It answers with a line of text, which says why. Cancel the check and start another.");
-	if (ndigits == length && length < NHS_NUMBER_DIGITS)
-		refuse_line(reply, "the reply is cut off",
-					"Fetch it again: a line has fewer than ten digits.");
-	refuse_line(reply, "the reply has a line that is not an NHS number and a comma",
-				"It is not a reply of the service, or it was damaged on the way.");
+	if (reply->line == 1 && letters && ndigits == 0)
+		end_reply(reply, END_TEXT);
+	else if (ndigits > 0 && ndigits == length && length < NHS_NUMBER_DIGITS)
+		end_reply(reply, END_CUT);
+	else
+		refuse_bad_line(reply->line);
 }
 
 static void
@@ -315,17 +334,24 @@ read_line(Reply *reply, const char *line, size_t length)
 		length--;
 	if (length == 0)
 	{
-		reply->ended = true;
+		end_reply(reply, END_BLANK);
 		return;
 	}
-	if (reply->ended)
-		refuse_line(reply, "the reply goes on after a blank line",
+	if (reply->ended > 0)
+	{
+		if (reply->end != END_BLANK)
+			refuse_bad_line(reply->ended);
+		refuse_line(reply->line, "the reply goes on after a blank line",
 					"It was put together from several, or damaged on the way.");
+	}
 	if (line[length - 1] == ',')
 		length--;
 	if (length != NHS_NUMBER_DIGITS ||
 		nhs_number_parse(line, length, &number) != NHS_NUMBER_VALID)
-		refuse_bad_line(reply, line, length);
+	{
+		read_bad_line(reply, line, length);
+		return;
+	}
 
 	ndrs_encode(number, &encoded);
 	position = exclusion_set_position(&reply->asked, &encoded);
@@ -336,7 +362,7 @@ read_line(Reply *reply, const char *line, size_t length)
 	}
 	bit = 1 << position % 8;
 	if (reply->is_allowed[position / 8] & bit)
-		refuse_line(reply, "the reply has a number twice",
+		refuse_line(reply->line, "the reply has a number twice",
 					"The request had it once: it is not a reply of the service, or was put together from several.");
 	reply->is_allowed[position / 8] |= bit;
 	reply->allowed++;
@@ -383,6 +409,12 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 		read_lines(&reply, isnull ? "" : VARDATA_ANY(text),
 				   isnull ? 0 : VARSIZE_ANY_EXHDR(text));
 	}
+	if (reply.ended > 0 && reply.end == END_TEXT)
+		refuse_line(reply.ended, "the service has refused the request",
+					"It answers with a line of text, which says why. Cancel the check and start another.");
+	if (reply.ended > 0 && reply.end == END_CUT)
+		refuse_line(reply.ended, "the reply is cut off",
+					"Fetch it again: its last line has fewer than ten digits.");
 	if (reply.strangers > 0)
 		PG_RETURN_NULL();
 	if (reply.allowed == 0)

@@ -31,6 +31,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "nodes/primnodes.h"
 #include "nodes/supportnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -166,16 +167,22 @@ read_purpose(ShareTerms *terms)
 }
 
 /*
- * When a day begins, in UTC.
+ * When a day begins and ends, in UTC.
  */
 static TimestampTz
-beginning_of(DateADT day)
+day_begin(DateADT day)
 {
 	if (DATE_IS_NOBEGIN(day))
 		return DT_NOBEGIN;
 	if (DATE_IS_NOEND(day) || day >= TIMESTAMP_END_JULIAN - POSTGRES_EPOCH_JDATE)
 		return DT_NOEND;
 	return day * USECS_PER_DAY;
+}
+
+static TimestampTz
+day_end(DateADT day)
+{
+	return day_begin(DATE_NOT_FINITE(day) ? day : day + 1);
 }
 
 /*
@@ -212,10 +219,10 @@ read_exemptions(ShareTerms *terms, TimestampTz now)
 		if (!heap_attisnull(tuple, ANUM_EXEMPTION_ENDED_AT, desc))
 			continue;
 		value = heap_getattr(tuple, ANUM_EXEMPTION_VALID_FROM, desc, &isnull);
-		bounds[0] = beginning_of(DatumGetDateADT(value));
+		bounds[0] = day_begin(DatumGetDateADT(value));
 		value = heap_getattr(tuple, ANUM_EXEMPTION_VALID_TO, desc, &isnull);
-		if (!isnull && !DATE_NOT_FINITE(DatumGetDateADT(value)))
-			bounds[1] = beginning_of(DatumGetDateADT(value) + 1);
+		if (!isnull)
+			bounds[1] = day_end(DatumGetDateADT(value));
 
 		if (bounds[0] <= now && now < bounds[1])
 			terms->asks_checks = false;
@@ -307,6 +314,19 @@ same_arguments(const ShareTerms *terms, FunctionCallInfo fcinfo)
 	return true;
 }
 
+/*
+ * Not so a parameter: PL/pgSQL keeps an expression, and this one's fn_extra with it,
+ * while its variables change.
+ */
+static bool
+is_constant(FunctionCallInfo fcinfo, int i)
+{
+	Node	   *call = fcinfo->flinfo->fn_expr;
+
+	return call != NULL && IsA(call, FuncExpr) &&
+		IsA(list_nth(((FuncExpr *) call)->args, i), Const);
+}
+
 static ShareTerms *
 new_terms(FunctionCallInfo fcinfo)
 {
@@ -315,9 +335,8 @@ new_terms(FunctionCallInfo fcinfo)
 	terms->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt,
 										   "ndrs_optout share terms",
 										   ALLOCSET_SMALL_SIZES);
-	terms->constant = get_fn_expr_arg_stable(fcinfo->flinfo, ARG_PURPOSE) &&
-		get_fn_expr_arg_stable(fcinfo->flinfo, ARG_REGISTERS) &&
-		get_fn_expr_arg_stable(fcinfo->flinfo, ARG_RECIPIENT);
+	terms->constant = is_constant(fcinfo, ARG_PURPOSE) &&
+		is_constant(fcinfo, ARG_REGISTERS) && is_constant(fcinfo, ARG_RECIPIENT);
 	fcinfo->flinfo->fn_extra = terms;
 	return terms;
 }

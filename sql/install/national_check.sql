@@ -4,18 +4,22 @@
 -- opted out.  So a check keeps whom it asked about and who is allowed, until it
 -- expires.  That somebody opted out is written nowhere: it is the difference.
 
--- The library reads the columns of this table by number: see sharing.c.  Sets never
--- change once there is a reply: backends keep them by check and by the transaction
--- that brought it.
+-- The library reads the first columns of this table by number: see national_check.c.
+-- Sets never change once there is a reply: backends keep them by check and by the
+-- transaction that brought it.
+--
+-- A check is as old as its request: that the reply was late makes it no younger.
 CREATE TABLE national_check (
-    check_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    loaded_at  timestamptz,
-    expires_at timestamptz NOT NULL,
-    asked      exclusion_set NOT NULL,
-    allowed    exclusion_set,
-    started_at timestamptz NOT NULL,
-    left_out   bigint NOT NULL,
-    CHECK ((loaded_at IS NULL) = (allowed IS NULL))
+    check_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    expires_at       timestamptz NOT NULL,
+    asked            exclusion_set NOT NULL,
+    allowed          exclusion_set,
+    started_at       timestamptz NOT NULL,
+    loaded_at        timestamptz,
+    asked_patients   bigint NOT NULL,
+    allowed_patients bigint,
+    left_out         bigint NOT NULL,
+    CHECK ((loaded_at IS NULL) = (allowed IS NULL) AND (loaded_at IS NULL) = (allowed_patients IS NULL))
 );
 SELECT pg_catalog.pg_extension_config_dump('national_check', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
@@ -28,12 +32,10 @@ ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies;
 ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
 -- The numbers of a request, in plain, until the reply is there or nobody waits for it
--- any more: ascending, in parts that are small enough to take one number out.
+-- any more.  In parts, by their first four digits, from which one is soon taken out.
 CREATE TABLE national_check_part (
     check_id bigint,
     part     integer,
-    first    bigint NOT NULL,
-    last     bigint NOT NULL,
     numbers  bigint[] NOT NULL,
     PRIMARY KEY (check_id, part)
 );
@@ -45,7 +47,7 @@ CREATE VIEW national_check_progress AS
                 WHEN c.loaded_at IS NULL THEN 'waiting for the reply'
                 ELSE 'in force' END AS state,
            c.started_at, c.loaded_at, c.expires_at,
-           cardinality(c.asked) AS asked, cardinality(c.allowed) AS allowed, c.left_out
+           c.asked_patients, c.allowed_patients, c.left_out
         FROM national_check c
         ORDER BY c.check_id;
 
@@ -69,29 +71,57 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     result bigint;
-    left_out bigint := (SELECT count(*) FROM unnest(numbers) AS n
-                        WHERE n IS NULL OR ndrs_optout.nhs_number_is_placeholder(n));
-    asked bigint;
+    started_at timestamptz := clock_timestamp();
+    asked ndrs_optout.exclusion_set := (
+        SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n)) FROM unnest(numbers) AS n
+            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n));
+    asked_patients bigint := ndrs_optout.cardinality(asked);
+    left_out bigint := (
+        SELECT count(*) FROM unnest(numbers) AS n WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE);
 BEGIN
-    INSERT INTO ndrs_optout.national_check (started_at, expires_at, asked, left_out)
-        SELECT clock_timestamp(), clock_timestamp() + make_interval(days => p.national_check_days),
-               (SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n)) FROM unnest(numbers) AS n
-                    WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)), left_out
-            FROM ndrs_optout.policy p
-        RETURNING check_id, ndrs_optout.cardinality(national_check.asked) INTO STRICT result, asked;
-    IF asked = 0 THEN
+    IF asked_patients = 0 THEN
         PERFORM ndrs_optout.refuse('22023', 'there is no NHS number to ask about',
             detail => format('Missing or unreadable numbers and placeholders: %s.', left_out));
     END IF;
-    INSERT INTO ndrs_optout.national_check_part (check_id, part, first, last, numbers)
-        SELECT result, s.part, min(s.n), max(s.n), array_agg(s.n ORDER BY s.n)
-            FROM (SELECT d.n, (row_number() OVER (ORDER BY d.n) - 1) / 10000 AS part
-                      FROM (SELECT DISTINCT n::bigint FROM unnest(numbers) AS n
-                                WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)) AS d (n)) AS s
-            GROUP BY s.part;
+    INSERT INTO ndrs_optout.national_check (expires_at, asked, started_at, asked_patients, left_out)
+        SELECT started_at + make_interval(days => p.national_check_days), asked, started_at, asked_patients, left_out
+            FROM ndrs_optout.policy p
+        RETURNING check_id INTO STRICT result;
+    INSERT INTO ndrs_optout.national_check_part (check_id, part, numbers)
+        SELECT result, n::bigint / 1000000, array_agg(DISTINCT n::bigint ORDER BY n::bigint)
+            FROM unnest(numbers) AS n
+            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)
+            GROUP BY n::bigint / 1000000;
     PERFORM ndrs_optout.audit('national check started',
-        jsonb_build_object('check', result, 'asked', asked, 'left_out', left_out));
+        jsonb_build_object('check', result, 'asked', asked_patients, 'left_out', left_out));
     RETURN result;
+END
+$$;
+
+-- A query that somebody gave, as q with the one column "value" for FROM.  It runs with
+-- the rights of whoever gave it.  The server repeats it in its error messages, so it must
+-- be a query, and not the data, and must not hold an NHS number.
+CREATE FUNCTION query_source(query text) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    text_of_query text := rtrim(query, E'; \n\r\t');
+BEGIN
+    IF text_of_query IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', 'a query is needed');
+    END IF;
+    IF text_of_query !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
+        PERFORM ndrs_optout.refuse('22023', 'this is not a query',
+            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or else the data as an array: ARRAY[...].');
+    END IF;
+    IF ndrs_optout.holds_nhs_number(text_of_query) THEN
+        PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
+            hint => 'Give the numbers as an array, or put them into a table first.');
+    END IF;
+    -- An error unless there is just one column; reads no row.
+    EXECUTE format(E'SELECT (SELECT q.* FROM (%s\n) AS q LIMIT 0)', text_of_query);
+    RETURN format(E'(%s\n) AS q (value)', text_of_query);
 END
 $$;
 
@@ -103,8 +133,7 @@ AS $$
 DECLARE
     numbers ndrs_optout.nhs_number[];
 BEGIN
-    EXECUTE format(E'SELECT array_agg(ndrs_optout.guard_number(q.number)) FROM (%s\n) AS q (number)',
-                   rtrim(query, E'; \n\r\t'))
+    EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
         INTO numbers;
     RETURN ndrs_optout.start_national_check(numbers);
 END
@@ -126,9 +155,10 @@ BEGIN
     END IF;
     RETURN QUERY
         SELECT lpad(n::text, 10, '0') || ','
-            FROM ndrs_optout.national_check_part p CROSS JOIN LATERAL unnest(p.numbers) WITH ORDINALITY AS u (n, i)
-            WHERE p.check_id = national_check_request.check_id
-            ORDER BY p.part, u.i;
+            FROM (SELECT p.numbers FROM ndrs_optout.national_check_part p
+                      WHERE p.check_id = national_check_request.check_id
+                      ORDER BY p.part) AS p
+            CROSS JOIN LATERAL unnest(p.numbers) AS n;
 END
 $$;
 
@@ -179,13 +209,11 @@ BEGIN
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
+    result := ndrs_optout.cardinality(allowed);
     UPDATE ndrs_optout.national_check c
-        SET loaded_at = clock_timestamp(), allowed = allowed,
-            expires_at = clock_timestamp() + make_interval(days => p.national_check_days)
-        FROM ndrs_optout.policy p
+        SET loaded_at = clock_timestamp(), allowed = allowed, allowed_patients = result
         WHERE c.check_id = load_national_check.check_id;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
-    result := ndrs_optout.cardinality(allowed);
     PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
     RETURN result;
 END
@@ -199,7 +227,7 @@ AS $$
 DECLARE
     content text;
 BEGIN
-    EXECUTE format(E'SELECT string_agg(q.line::text, E''\\n'') FROM (%s\n) AS q (line)', rtrim(query, E'; \n\r\t'))
+    EXECUTE format(E'SELECT string_agg(q.value::text, E''\\n'') FROM %s', ndrs_optout.query_source(query))
         INTO content;
     RETURN ndrs_optout.load_national_check(check_id, ARRAY[content]);
 END
@@ -226,11 +254,11 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE ndrs_optout.national_check_part p SET numbers = array_remove(p.numbers, number::bigint)
-        WHERE number::bigint BETWEEN p.first AND p.last AND number::bigint = ANY (p.numbers)
+        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers)
 $$;
 
 COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';
-COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits for its reply, ascending, some 10,000 in a part';
+COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one row';
 COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (left_out)';
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
@@ -238,9 +266,11 @@ COMMENT ON FUNCTION no_such_check(bigint) IS 'error P0002';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS
-    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors as the query''s, 22023 (nobody to ask about), ND010, ND011';
+    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 42601 (more columns), ND010, ND011, and the query''s';
+COMMENT ON FUNCTION query_source(text) IS
+    'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more columns), and the query''s';
 COMMENT ON FUNCTION national_check_request(bigint) IS
-    'the lines of the file to send, each ten digits and a comma: write them with psql -XAtq -o FILE, whose line end is the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
+    'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
 COMMENT ON FUNCTION national_check_allowed(exclusion_set, text[]) IS
     'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no reply. A text may have many lines; the last comma or line end may be missing';
 COMMENT ON FUNCTION load_national_check(bigint, text[]) IS

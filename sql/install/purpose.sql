@@ -72,7 +72,7 @@ BEGIN
     IF NEW.code <> OLD.code THEN
         PERFORM ndrs_optout.refuse('23503', 'the code of a purpose stays, for what was shared names it');
     END IF;
-    IF NEW.changed_at IS NOT DISTINCT FROM OLD.changed_at THEN
+    IF OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('purpose changed', (
             SELECT jsonb_build_object('purpose', NEW.code) || coalesce(jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)), '{}')

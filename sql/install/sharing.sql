@@ -39,11 +39,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    source text := format(E'(%s\n) AS q (number)', rtrim(query, E'; \n\r\t'));
+    source text := ndrs_optout.query_source(query);
     type regtype;
     spelled boolean;
 BEGIN
-    EXECUTE format('SELECT pg_typeof((SELECT q.number FROM %s LIMIT 0))', source) INTO type;
+    EXECUTE format('SELECT pg_typeof((SELECT q.value FROM %s LIMIT 0))', source) INTO type;
     spelled := type NOT IN ('bigint', 'ndrs_optout.nhs_number', 'ndrs_optout.encoded_nhs_number');
     RETURN QUERY EXECUTE format(
         'SELECT d.decision,
@@ -54,8 +54,8 @@ BEGIN
              GROUP BY d.decision ORDER BY sum(d.rows) DESC, d.decision',
         CASE WHEN spelled THEN 'coalesce(p.number::text, p.other)' ELSE 'p.number' END,
         CASE WHEN spelled
-             THEN 'ndrs_optout.guard_number(q.number), CASE WHEN ndrs_optout.guard_number(q.number) IS NULL THEN q.number::text END'
-             ELSE 'q.number, NULL::text' END,
+             THEN 'ndrs_optout.guard_number(q.value), CASE WHEN ndrs_optout.guard_number(q.value) IS NULL THEN q.value::text END'
+             ELSE 'q.value, NULL::text' END,
         source)
         USING purpose, registers, recipient;
 END
