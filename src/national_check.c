@@ -40,8 +40,8 @@ typedef struct NationalCheck
 	TransactionId xmin;			/* who brought the reply */
 	TimestampTz expires_at;
 	MemoryContext context;		/* holds the rest; NULL: not read yet */
-	ExclusionSet asked;
-	uint8	   *is_allowed;		/* a bit for each member of asked */
+	ExclusionSet allowed;
+	ExclusionSet opted_out;		/* who else was asked about */
 } NationalCheck;
 
 /* Those that have their reply, the latest first */
@@ -124,8 +124,8 @@ read_checks(void)
 			if (found[j].check_id == checks[i].check_id && found[j].xmin == checks[i].xmin)
 			{
 				found[j].context = checks[i].context;
-				found[j].asked = checks[i].asked;
-				found[j].is_allowed = checks[i].is_allowed;
+				found[j].allowed = checks[i].allowed;
+				found[j].opted_out = checks[i].opted_out;
 				checks[i].context = NULL;
 			}
 		}
@@ -137,6 +137,28 @@ read_checks(void)
 	checks = found;
 	nchecks = nfound;
 	checks_generation = generation;
+}
+
+/*
+ * Nearly everybody is allowed, and is found in a set of those alone: one access to
+ * memory.  Large values do not stay longer than they must.
+ */
+static void
+fill_check(NationalCheck *check, HeapTuple tuple, Relation rel)
+{
+	ExclusionSet asked;
+	ExclusionSet allowed;
+
+	ndrs_open_set(&allowed, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ALLOWED))));
+	ndrs_copy_set(&check->allowed, &allowed);
+	pfree((void *) allowed.base);
+
+	ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
+	ndrs_merge_sets(&check->opted_out, EXCLUSION_SET_DIFFERENCE, &asked, &check->allowed);
+	pfree((void *) asked.base);
+	if (check->opted_out.count != asked.count - check->allowed.count)
+		elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
+			 check->check_id);
 }
 
 /*
@@ -165,23 +187,9 @@ read_sets(NationalCheck *check)
 													  "ndrs_optout national check",
 													  ALLOCSET_SMALL_SIZES);
 		MemoryContext outer = MemoryContextSwitchTo(context);
-		ExclusionSet asked;
-		ExclusionSet allowed;
-		uint8	   *is_allowed;
 
-		ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
-		is_allowed = palloc0(asked.count / 8 + 1);
+		fill_check(check, tuple, rel);
 		MemoryContextSwitchTo(outer);
-
-		ndrs_open_set(&allowed, column(tuple, rel, ANUM_CHECK_ALLOWED));
-		if (!exclusion_set_mark(&asked, &allowed, is_allowed))
-			elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
-				 check->check_id);
-		if (VARATT_IS_EXTENDED(DatumGetPointer(column(tuple, rel, ANUM_CHECK_ALLOWED))))
-			pfree((void *) allowed.base);
-
-		check->asked = asked;
-		check->is_allowed = is_allowed;
 		MemoryContextSetParent(context, TopMemoryContext);
 		check->context = context;
 	}
@@ -211,7 +219,7 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
 	for (int i = 0; i < nchecks; i++)
 	{
 		NationalCheck *check = &checks[i];
-		size_t		position;
+		bool		allowed;
 
 		if (check->context == NULL)
 		{
@@ -230,13 +238,12 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
 			}
 		}
 
-		position = exclusion_set_position(&check->asked, encoded);
-		if (position == check->asked.count)
+		allowed = exclusion_set_position(&check->allowed, encoded) < check->allowed.count;
+		if (!allowed && !exclusion_set_contains(&check->opted_out, encoded))
 			continue;
 		if (check->expires_at <= now)
 			return NATIONAL_CHECK_EXPIRED;
-		return check->is_allowed[position / 8] & 1 << position % 8 ?
-			NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
+		return allowed ? NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
 	}
 	return NATIONAL_NOT_CHECKED;
 }
@@ -258,7 +265,8 @@ typedef struct Reply
 	uint64		allowed;		/* bits that are set */
 	uint64		strangers;		/* numbers that were not asked about */
 	uint64		line;			/* number of the line at hand */
-	uint64		ended;			/* number of a line that must be the last, or 0 */
+	uint64		ended;			/* number of a line that must be the last, or
+								 * 0 */
 	enum
 	{
 		END_BLANK, END_TEXT, END_CUT

@@ -101,10 +101,11 @@ sharing_tables() {
 		              bench.shared, bench.shared_together"
 }
 
-# sharing_check ASKED ALLOWED: a national check, from queries; prints its id, and records
-# how long that took and how much memory.
+# sharing_check ASKED ALLOWED: a national check, from queries, with the memory of a usual
+# server; prints its id, and records how long that took and how much memory it needed.
 sharing_check() {
 	psql_in bench <<-END
+		SET work_mem = '64MB';
 		SELECT rss AS before_rss FROM bench.peak_memory() \gset
 		SELECT bench.start_clock() \g /dev/null
 		SELECT ndrs_optout.start_national_check('$1') AS check_id \gset
@@ -113,8 +114,8 @@ sharing_check() {
 		SELECT ndrs_optout.load_national_check(:check_id, '$2') \g /dev/null
 		SELECT wall_us AS load_us FROM bench.read_clock() \gset
 		INSERT INTO bench.check_run
-		    SELECT c.asked, c.allowed, :start_us, :load_us, rss - :before_rss
-		        FROM bench.peak_memory(), ndrs_optout.national_check_progress c WHERE c.check_id = :check_id;
+		    SELECT ndrs_optout.cardinality(c.asked), ndrs_optout.cardinality(c.allowed), :start_us, :load_us, rss - :before_rss
+		        FROM bench.peak_memory(), ndrs_optout.national_check c WHERE c.check_id = :check_id;
 		SELECT :check_id;
 	END
 }
