@@ -82,8 +82,11 @@ prefer_huge_pages(char *base, Size size)
 #endif
 }
 
-static void *
-allocate(MemoryContext context, Size size)
+/*
+ * Memory of any size, in which much will be searched.
+ */
+void *
+ndrs_alloc_to_search(MemoryContext context, Size size)
 {
 	void	   *base = MemoryContextAllocHuge(context, size);
 
@@ -100,7 +103,7 @@ ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 {
 	builder->count = 0;
 	builder->capacity = Max(expected, 16);
-	builder->base = allocate(context, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
+	builder->base = ndrs_alloc_to_search(context, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
 }
 
 /*
@@ -426,22 +429,9 @@ ndrs_merge_sets(ExclusionSet *result, ExclusionSetOperation operation,
 	/* Twice, so as not to take the memory for what is not there */
 	count = exclusion_set_merge(operation, a, b, NULL);
 	check_count(count);
-	base = allocate(CurrentMemoryContext, exclusion_set_size(count));
+	base = ndrs_alloc_to_search(CurrentMemoryContext, exclusion_set_size(count));
 	exclusion_set_merge(operation, a, b, exclusion_set_members(base));
 	exclusion_set_open(result, seal(base, count), exclusion_set_size(count));
-}
-
-/*
- * Copy a set into the current memory context, to be searched often.
- */
-void
-ndrs_copy_set(ExclusionSet *copy, const ExclusionSet *set)
-{
-	Size		size = EXCLUSION_SET_SIZE(set->count, set->words);
-	void	   *base = allocate(CurrentMemoryContext, size);
-
-	memcpy(base, set->base, size);
-	exclusion_set_open(copy, base, size);
 }
 
 static Datum

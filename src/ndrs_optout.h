@@ -60,6 +60,7 @@ typedef struct ExclusionSetBuilder
 	size_t		capacity;
 } ExclusionSetBuilder;
 
+extern void *ndrs_alloc_to_search(MemoryContext context, Size size);
 extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 						   size_t expected);
 extern void ndrs_set_add(ExclusionSetBuilder *builder,
@@ -68,7 +69,6 @@ extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
 extern void ndrs_open_set(ExclusionSet *set, Datum datum);
 extern void ndrs_merge_sets(ExclusionSet *result, ExclusionSetOperation operation,
 							const ExclusionSet *a, const ExclusionSet *b);
-extern void ndrs_copy_set(ExclusionSet *copy, const ExclusionSet *set);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;
