@@ -42,10 +42,10 @@ PIECES = $(addprefix sql/install/, \
 	carry_out.sql \
 	letter.sql \
 	certificate.sql \
-	subject_access.sql \
 	purpose.sql \
 	national_check.sql \
 	sharing.sql \
+	subject_access.sql \
 	sweep.sql \
 	sentry.sql \
 	retention.sql \
@@ -57,7 +57,7 @@ SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention privileges access health
+	guard_coverage sentry sweep retention purpose national_check sharing privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
@@ -66,7 +66,7 @@ ISOLATION = setup \
 	insert_open_while_guarded rebuild_while_invalidated \
 	attach_while_opted_out audit_in_two_sessions \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
-	subject_access_while_changing
+	subject_access_while_changing national_check_while_asked
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

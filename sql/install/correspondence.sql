@@ -84,6 +84,9 @@ BEGIN
     IF content IS NULL THEN
         RETURN NULL;
     END IF;
+    IF content = '' THEN
+        PERFORM ndrs_optout.refuse('22023', 'the content is empty');
+    END IF;
     IF key IS NULL THEN
         PERFORM ndrs_optout.refuse('55000', 'there is no confidential key',
             detail => 'Content is never stored in clear.',
@@ -128,6 +131,6 @@ COMMENT ON FUNCTION pgcrypto_schema() IS 'the schema of extension pgcrypto, quot
 COMMENT ON FUNCTION set_confidential_key(text) IS
     'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns its id; errors 22004, 22023 (no public key)';
 COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
-COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; error 55000 when there is none';
+COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
 COMMENT ON FUNCTION record_correspondence(bigint, text, bytea, date) IS
     'keeps a form, email or letter of a case, as ciphertext for the confidential key, and returns its id; errors P0002, ND021, 22004, 22023, 55000 (no confidential key)';

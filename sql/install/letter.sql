@@ -110,7 +110,7 @@ BEGIN
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
         format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: %s was left.',
                ndrs_optout.english_date(this.carried_out_at::date),
-               CASE WHEN kept > 0 THEN 'none but these' ELSE 'none' END),
+               CASE WHEN kept > 1 THEN 'none but these' WHEN kept = 1 THEN 'none but this one' ELSE 'none' END),
         CASE WHEN this.proofs_destroyed > 0 THEN
             format('We have destroyed what we held of the %s documents that proved identity and address.', this.proofs_destroyed) END,
         format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.',

@@ -51,12 +51,13 @@ CREATE VIEW national_check_progress AS
         FROM national_check c
         ORDER BY c.check_id;
 
-CREATE FUNCTION no_such_check(check_id bigint) RETURNS void
+-- The id is not repeated: it may be a number that was put in the wrong place.
+CREATE FUNCTION no_such_check() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.refuse('P0002', format('national check %s does not exist', coalesce(check_id::text, 'NULL')),
+    PERFORM ndrs_optout.refuse('P0002', 'there is no such national check',
         hint => 'View ndrs_optout.national_check_progress lists the checks.');
 END
 $$;
@@ -98,30 +99,30 @@ BEGIN
 END
 $$;
 
--- A query that somebody gave, as q with the one column "value" for FROM.  It runs with
--- the rights of whoever gave it.  The server repeats it in its error messages, so it must
--- be a query, and not the data, and must not hold an NHS number.
+-- A query that somebody gave, as q with its only column "value", for FROM.  The server
+-- repeats it in error messages, so it must be a query, and not the data, and must not
+-- hold an NHS number.  Of the condition, the server looks just at whether it is one
+-- column.
 CREATE FUNCTION query_source(query text) RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    text_of_query text := rtrim(query, E'; \n\r\t');
+    source text := rtrim(query, E'; \n\r\t');
 BEGIN
-    IF text_of_query IS NULL THEN
+    IF source IS NULL THEN
         PERFORM ndrs_optout.refuse('22004', 'a query is needed');
     END IF;
-    IF text_of_query !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
+    IF source !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
         PERFORM ndrs_optout.refuse('22023', 'this is not a query',
-            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or else the data as an array: ARRAY[...].');
+            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or the data as an array: ARRAY[...].');
     END IF;
-    IF ndrs_optout.holds_nhs_number(text_of_query) THEN
+    IF ndrs_optout.holds_nhs_number(source) THEN
         PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
             hint => 'Give the numbers as an array, or put them into a table first.');
     END IF;
-    -- An error unless there is just one column; reads no row.
-    EXECUTE format(E'SELECT (SELECT q.* FROM (%s\n) AS q LIMIT 0)', text_of_query);
-    RETURN format(E'(%s\n) AS q (value)', text_of_query);
+    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
 END
 $$;
 
@@ -147,7 +148,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id = national_check_request.check_id) THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id) THEN
         PERFORM ndrs_optout.refuse('ND021', format('the request of national check %s is not kept any more', check_id),
@@ -184,7 +185,7 @@ BEGIN
     SELECT c.loaded_at, c.expires_at INTO this FROM ndrs_optout.national_check c
         WHERE c.check_id = load_national_check.check_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     IF this.loaded_at IS NOT NULL THEN
         PERFORM ndrs_optout.refuse('ND021', format('the reply to national check %s was loaded already', check_id),
@@ -241,7 +242,7 @@ AS $$
 BEGIN
     DELETE FROM ndrs_optout.national_check c WHERE c.check_id = cancel_national_check.check_id;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = cancel_national_check.check_id;
     PERFORM ndrs_optout.audit('national check cancelled', jsonb_build_object('check', check_id));
@@ -262,7 +263,7 @@ COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits
 COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (left_out)';
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
-COMMENT ON FUNCTION no_such_check(bigint) IS 'error P0002';
+COMMENT ON FUNCTION no_such_check() IS 'error P0002';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS

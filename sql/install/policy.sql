@@ -21,14 +21,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM ndrs_optout.policy;
+    ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('policy changed', (
             SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
                 FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
                 WHERE n.value <> o.value AND n.key <> 'changed_at'));
-    ELSE
-        DELETE FROM ndrs_optout.policy;
     END IF;
     RETURN NEW;
 END

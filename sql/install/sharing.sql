@@ -45,7 +45,7 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT pg_typeof((SELECT q.value FROM %s LIMIT 0))', source) INTO type;
     spelled := type NOT IN ('bigint', 'ndrs_optout.nhs_number', 'ndrs_optout.encoded_nhs_number');
-    RETURN QUERY EXECUTE format(
+    FOR decision, patients, rows IN EXECUTE format(
         'SELECT d.decision,
                 CASE WHEN d.decision NOT IN (''number missing'', ''number unreadable'', ''placeholder'') THEN count(d.number) END,
                 sum(d.rows)::bigint
@@ -57,7 +57,10 @@ BEGIN
              THEN 'ndrs_optout.guard_number(q.value), CASE WHEN ndrs_optout.guard_number(q.value) IS NULL THEN q.value::text END'
              ELSE 'q.value, NULL::text' END,
         source)
-        USING purpose, registers, recipient;
+        USING purpose, registers, recipient
+    LOOP
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 
