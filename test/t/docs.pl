@@ -27,6 +27,7 @@ my %prepare = (
 	registry => \&fill_registry,
 	installed => \&install_in_registry,
 	guarded => \&guard_registry,
+	checked => \&check_registry,
 	delivery => \&write_delivery);
 
 # The demo's tables, with its patient and 199 others
@@ -66,6 +67,29 @@ sub guard_registry
 		       ndrs_optout.guard_table('rare_disease.patient', 'nhs_number', '{rare_disease}', birth_date_column => 'birth_date'),
 		       ndrs_optout.guard_table('congenital_anomaly.mother', 'nhs_number', '{congenital_anomaly}'),
 		       ndrs_optout.guard_table('congenital_anomaly.baby', 'nhs_number', '{congenital_anomaly}')});
+	return;
+}
+
+# Installed, with an analyst, and as a national check leaves it: one of long ago asked about the
+# first five patients, one of now about most others.  The demo's patient has left another register.
+sub check_registry
+{
+	install_in_registry();
+	$server->safe_psql($database, q{
+		SELECT 'CREATE ROLE analyst LOGIN' WHERE to_regrole('analyst') IS NULL \gexec
+		SELECT ndrs_optout.grant_access('analyst', 'analyst');
+		CREATE SCHEMA study AUTHORIZATION analyst;
+		GRANT USAGE ON SCHEMA cancer TO analyst;
+		GRANT SELECT ON ALL TABLES IN SCHEMA cancer TO analyst;
+		INSERT INTO cancer.av_patient (patientid, nhsnumber)
+		    VALUES (1001, NULL), (1002, '999 000 0019'), (1003, '1111111111');
+		SELECT ndrs_optout.exclude('9990000018', '{rare_disease}');
+		SELECT ndrs_optout.grant_exemption('University Hospital', 'clinical_audit', 'CAG 24/1', current_date - 1);
+		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 5') AS check \gset
+		SELECT ndrs_optout.load_national_check(:check, 'SELECT * FROM ndrs_optout.national_check_request(1)');
+		UPDATE ndrs_optout.national_check SET expires_at = now();
+		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient WHERE patientid BETWEEN 6 AND 190') AS check \gset
+		SELECT ndrs_optout.load_national_check(:check, 'SELECT r FROM ndrs_optout.national_check_request(2) WITH ORDINALITY AS r (r, i) WHERE i % 20 <> 0')});
 	return;
 }
 
@@ -181,7 +205,7 @@ sub type_page
 	return;
 }
 
-foreach my $page (qw(doc/dba.md doc/officer.md README.md))
+foreach my $page (qw(doc/dba.md doc/officer.md doc/analyst.md README.md))
 {
 	($database = lc $page) =~ s/\W/_/g;
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
