@@ -28,6 +28,7 @@ my %prepare = (
 	installed => \&install_in_registry,
 	guarded => \&guard_registry,
 	checked => \&check_registry,
+	shared => \&share_registry,
 	delivery => \&write_delivery);
 
 # The demo's tables, with its patient and 199 others
@@ -43,17 +44,22 @@ sub install_in_registry
 {
 	install_extension($server, $database);
 	fill_registry();
-	foreach my $duty (qw(officer loader dba auditor))
-	{
-		$server->safe_psql($database, qq{
-			SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
-			SELECT ndrs_optout.grant_access('$duty', '$duty')});
-	}
+	add_role($_) foreach qw(officer loader dba auditor);
 	$server->safe_psql($database, q{
 		GRANT USAGE ON SCHEMA cancer TO loader;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader});
 	my $key = slurp_file("$top/test/keys/guardian.public.asc");
 	$server->safe_psql($database, "SELECT ndrs_optout.set_confidential_key('$key')");
+	return;
+}
+
+# A role with its duty's name: roles are there for all pages
+sub add_role
+{
+	my ($duty) = @_;
+	$server->safe_psql($database, qq{
+		SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
+		SELECT ndrs_optout.grant_access('$duty', '$duty')});
 	return;
 }
 
@@ -70,14 +76,26 @@ sub guard_registry
 	return;
 }
 
+# The same, with an analyst, an officer who may read whom to ask about and has a
+# place for a reply
+sub share_registry
+{
+	guard_registry();
+	add_role('analyst');
+	$server->safe_psql($database, q{
+		GRANT USAGE ON SCHEMA cancer, rare_disease TO officer, analyst;
+		GRANT SELECT ON cancer.av_patient, cancer.sact_patient, rare_disease.patient TO officer, analyst;
+		CREATE SCHEMA officer AUTHORIZATION officer});
+	return;
+}
+
 # Installed, with an analyst, and as a national check leaves it: one of long ago asked about the
 # first five patients, one of now about most others.  The demo's patient has left another register.
 sub check_registry
 {
 	install_in_registry();
+	add_role('analyst');
 	$server->safe_psql($database, q{
-		SELECT 'CREATE ROLE analyst LOGIN' WHERE to_regrole('analyst') IS NULL \gexec
-		SELECT ndrs_optout.grant_access('analyst', 'analyst');
 		CREATE SCHEMA study AUTHORIZATION analyst;
 		GRANT USAGE ON SCHEMA cancer TO analyst;
 		GRANT SELECT ON ALL TABLES IN SCHEMA cancer TO analyst;
@@ -205,7 +223,7 @@ sub type_page
 	return;
 }
 
-foreach my $page (qw(doc/dba.md doc/officer.md doc/analyst.md README.md))
+foreach my $page (qw(doc/dba.md doc/officer.md doc/sharing.md doc/analyst.md README.md))
 {
 	($database = lc $page) =~ s/\W/_/g;
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
