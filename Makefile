@@ -57,7 +57,7 @@ SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention purpose national_check sharing privileges access health
+	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
