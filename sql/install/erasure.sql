@@ -164,6 +164,7 @@ LANGUAGE sql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
+SET array_nulls = on
 SET jit = off
 SET row_security = off
 SET log_min_error_statement = panic
@@ -377,6 +378,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
+SET array_nulls = on
 SET jit = off
 SET row_security = off
 SET log_min_error_statement = panic

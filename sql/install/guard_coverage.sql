@@ -71,6 +71,7 @@ SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 
 CREATE FUNCTION accept_gap(gap text, relation regclass, object text, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable

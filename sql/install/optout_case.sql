@@ -56,6 +56,7 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('expire', 'awaiting_identity', 'withdrawn'),
     ('confirm identity', 'ready', 'ready'),
     ('confirm identity', 'excluded', 'excluded'),
+    ('confirm identity', 'carried_out', 'carried_out'),
     ('accept dropped tables', 'excluded', 'excluded'),
     ('exclude', 'ready', 'excluded'),
     ('exclude', 'excluded', 'excluded'),
@@ -324,6 +325,8 @@ AS $$
 DECLARE
     destroyed integer;
 BEGIN
+    -- To see every proof: one that was recorded since an older snapshot would stay.
+    PERFORM ndrs_optout.require_read_committed();
     DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id;
     GET DIAGNOSTICS destroyed = ROW_COUNT;
     UPDATE ndrs_optout.optout_case c
@@ -343,6 +346,7 @@ $$;
 
 CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -436,9 +440,9 @@ COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action 
 COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
     'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
 COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors P0002, ND021, 22023';
-COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs';
-COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021';
-COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number)';
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
+COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021, 25000';
+COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter. Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';

@@ -41,7 +41,7 @@ INSERT INTO story.action VALUES
     ('record_guardian_call(%s, ''held'')', '{awaiting_identity,ready,excluded,carried_out,completed,opt_in}'),
     ('withdraw_case(%s)', '{awaiting_identity,ready}'),
     ('refuse_case(%s, ''a reason'')', '{awaiting_identity,ready}'),
-    ('confirm_identity(%s)', '{ready,excluded}'),
+    ('confirm_identity(%s)', '{ready,excluded,carried_out}'),
     ('accept_dropped_tables(%s)', '{excluded}'),
     ('case_exclude(%s, %L)', '{ready,excluded,carried_out}'),
     ('complete_case(%s)', '{carried_out,completed,opt_in}'),
@@ -233,7 +233,7 @@ CALL ndrs_optout.carry_out(:ready_id, '9990000026');
 ROLLBACK;
 INSERT INTO story.called VALUES ('in a transaction', '25001', :'answer');
 SELECT story.calls(:ready_id, '9990000026');
-INSERT INTO story.called VALUES ('in a function', '2D000', :'SQLSTATE');
+INSERT INTO story.called VALUES ('in a function', '25001', :'SQLSTATE');
 \set VERBOSITY default
 \set ON_ERROR_STOP on
 SELECT is(answer, expected, 'carry_out ' || call) FROM story.called;

@@ -373,6 +373,20 @@ SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
 SELECT unguard_table(:kept);
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
 
+-- A key that is missing is not the word for it, whatever the session says.
+CREATE TABLE parent (nhs text, code text UNIQUE);
+CREATE TABLE child (code text REFERENCES parent (code));
+INSERT INTO parent VALUES ('9990000018', NULL), ('9990000026', 'NULL');
+INSERT INTO child VALUES ('NULL');
+SELECT guard_table('parent', 'nhs', '{congenital_anomaly}');
+SET array_nulls = off;
+SELECT relation, row_count FROM erasure_preview('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
+SELECT source FROM subject_access('9990000018') WHERE source LIKE 'public.%';
+SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
+RESET array_nulls;
+SELECT unguard_table('parent');
+DROP TABLE parent, child;
+
 SELECT erasure_tables('{cancer}');
 DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;
 DROP TABLE mother, baby, anomaly, chain, visit, finding, both_registers, rare_case, note, a_side, b_side, letter, imaging, drug, cycle, regimen, tumour CASCADE;

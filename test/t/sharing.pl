@@ -29,6 +29,8 @@ $primary->safe_psql('postgres', qq{
 	CREATE TABLE patient AS SELECT unnest(ARRAY['$allowed', '$optedout', '$unchecked', '$excluded', '1111111111', '']) AS number;
 	CREATE TABLE many AS SELECT '99900' || lpad(i::text, 5, '0') AS number FROM generate_series(0, 20000) AS i;
 	ALTER TABLE many SET (parallel_workers = 2);
+	CREATE FUNCTION kept() RETURNS text LANGUAGE plpgsql AS
+		\$\$ BEGIN RETURN ndrs_optout.share_decision('$allowed', 'research'); END \$\$;
 	SELECT ndrs_optout.exclude('$excluded', '{rare_disease}');
 	SELECT ndrs_optout.start_national_check(ARRAY['$allowed', '$optedout', '$excluded']::ndrs_optout.nhs_number[]);
 	SELECT ndrs_optout.load_national_check(1, ARRAY['$allowed,', '$excluded,']);
@@ -64,6 +66,14 @@ subtest 'a standby' => sub {
 	reload_and_wait($standby, $session, $snapshot);
 	is(run_in($session, $decide), $first, 'with the key, it decides as the primary does');
 	is($primary->safe_psql('postgres', $decide), $first, 'which decides so');
+	# An answer that PL/pgSQL has kept is none any more when the key is gone.
+	run_in($snapshot, "BEGIN; SELECT kept()");
+	unlink key_path($standby);
+	reload_and_wait($standby, $snapshot);
+	is(sqlstate((run_in($snapshot, 'SELECT kept()'))[1]), 'ND010', 'without the key an answer that was kept is none');
+	run_in($snapshot, 'ROLLBACK');
+	write_key($standby, slurp_file(key_path($primary)));
+	reload_and_wait($standby, $session, $snapshot);
 	is(run_in($session, $exempted), 'number missing|placeholder|eligible|eligible|eligible|excluded from register',
 		'and knows of the exemption');
 	run_in($snapshot, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
