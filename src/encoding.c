@@ -7,10 +7,6 @@
  * key is the whole protection.  It lives in a file outside the database, hence
  * outside every dump, and only its fingerprint is recorded (encoding_key).
  *
- * HMAC over OpenSSL's SHA-256: the digest states after the inner and the outer
- * pad are computed once, and a number costs two copies of a state and two
- * blocks.  That is five times cheaper than setting the key up for each number.
- *
  * Fail closed: a key that cannot be read, or is not the one whose fingerprint
  * is recorded, is an error for whoever asked.
  */
@@ -21,12 +17,12 @@
 #include <unistd.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "compat.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -39,20 +35,11 @@ PG_FUNCTION_INFO_V1(ndrs_optout_encode_nhs_number);
 PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_in);
 PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_out);
 
-#define KEY_SIZE			32
-#define SHA256_BLOCK_SIZE	64
-#define SHA256_SIZE			32
-
 /* What is authenticated for the fingerprint: no NHS number looks like it. */
 #define FINGERPRINT_TEXT	"ndrs_optout key fingerprint"
 
 /* Column of table encoding_key */
 #define ANUM_ENCODING_KEY_FINGERPRINT	2
-
-/* Digest states with the key's pads taken in; NULL when no key is loaded */
-static EVP_MD_CTX *inner_state = NULL;
-static EVP_MD_CTX *outer_state = NULL;
-static EVP_MD_CTX *work_state = NULL;
 
 static EncodedNhsNumber fingerprint;
 
@@ -72,11 +59,7 @@ static EncodedNhsNumber placeholders[10];
 static void
 forget_key(int code, Datum arg)
 {
-	/* OpenSSL wipes the states that it frees. */
-	EVP_MD_CTX_free(inner_state);
-	EVP_MD_CTX_free(outer_state);
-	EVP_MD_CTX_free(work_state);
-	inner_state = outer_state = work_state = NULL;
+	encoding_forget_key();
 	agreed_generation = 0;
 	last_number = -1;
 }
@@ -144,7 +127,7 @@ static void
 read_key_file(uint8 *key)
 {
 	/* One more than the key and a line end take, so that more is seen. */
-	char		content[2 * KEY_SIZE + 3];
+	char		content[2 * ENCODING_KEY_SIZE + 3];
 	int			fd;
 	ssize_t		length;
 	bool		ok;
@@ -160,54 +143,21 @@ read_key_file(uint8 *key)
 	length = read(fd, content, sizeof(content));
 	CloseTransientFile(fd);
 
-	if (length > 2 * KEY_SIZE && content[length - 1] == '\n')
+	if (length > 2 * ENCODING_KEY_SIZE && content[length - 1] == '\n')
 		length--;
-	if (length > 2 * KEY_SIZE && content[length - 1] == '\r')
+	if (length > 2 * ENCODING_KEY_SIZE && content[length - 1] == '\r')
 		length--;
-	ok = length == 2 * KEY_SIZE && ndrs_decode_hex(content, KEY_SIZE, key);
+	ok = length == 2 * ENCODING_KEY_SIZE && ndrs_decode_hex(content, ENCODING_KEY_SIZE, key);
 	OPENSSL_cleanse(content, sizeof(content));
 	if (!ok)
 		key_missing("The key file does not hold 64 hexadecimal digits and nothing else.");
 }
 
-static EVP_MD_CTX *
-padded_state(const uint8 *key, uint8 pad)
-{
-	uint8		block[SHA256_BLOCK_SIZE];
-	EVP_MD_CTX *state = EVP_MD_CTX_new();
-	bool		ok;
-
-	memset(block, pad, sizeof(block));
-	for (int i = 0; i < KEY_SIZE; i++)
-		block[i] ^= key[i];
-	ok = state != NULL &&
-		EVP_DigestInit_ex(state, EVP_sha256(), NULL) &&
-		EVP_DigestUpdate(state, block, sizeof(block));
-	OPENSSL_cleanse(block, sizeof(block));
-	if (!ok)
-	{
-		EVP_MD_CTX_free(state);
-		elog(ERROR, "could not set up SHA-256");
-	}
-	return state;
-}
-
-/*
- * HMAC-SHA-256, cut to what an encoded NHS number keeps.
- */
 static void
 authenticate(const char *message, size_t length, EncodedNhsNumber *result)
 {
-	uint8		digest[SHA256_SIZE];
-
-	if (!EVP_MD_CTX_copy_ex(work_state, inner_state) ||
-		!EVP_DigestUpdate(work_state, message, length) ||
-		!EVP_DigestFinal_ex(work_state, digest, NULL) ||
-		!EVP_MD_CTX_copy_ex(work_state, outer_state) ||
-		!EVP_DigestUpdate(work_state, digest, SHA256_SIZE) ||
-		!EVP_DigestFinal_ex(work_state, digest, NULL))
+	if (!encoding_compute(message, length, result))
 		elog(ERROR, "could not compute HMAC");
-	memcpy(result->bytes, digest, ENCODED_NHS_NUMBER_SIZE);
 }
 
 /*
@@ -217,10 +167,9 @@ static void
 load_key(void)
 {
 	static bool exit_registered = false;
-	uint8		key[KEY_SIZE];
+	uint8		key[ENCODING_KEY_SIZE];
 
-	/* The outer state is set last: when it is there, everything is. */
-	if (outer_state != NULL && loaded_at == PgReloadTime)
+	if (encoding_has_key() && loaded_at == PgReloadTime)
 		return;
 
 	forget_key(0, (Datum) 0);
@@ -233,11 +182,8 @@ load_key(void)
 	PG_TRY();
 	{
 		read_key_file(key);
-		work_state = EVP_MD_CTX_new();
-		if (work_state == NULL)
+		if (!encoding_set_key(key))
 			elog(ERROR, "could not set up SHA-256");
-		inner_state = padded_state(key, 0x36);
-		outer_state = padded_state(key, 0x5c);
 	}
 	PG_FINALLY();
 	{
@@ -328,7 +274,7 @@ ndrs_encoding_ready(void)
 	uint64		generation = ndrs_generation();
 	ErrorContextCallback hider;
 
-	if (outer_state != NULL && loaded_at == PgReloadTime &&
+	if (encoding_has_key() && loaded_at == PgReloadTime &&
 		agreed_generation == generation)
 		return;
 

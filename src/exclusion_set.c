@@ -9,6 +9,8 @@
  */
 #include "ndrs_optout.h"
 
+#include <sys/mman.h>
+
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -63,6 +65,36 @@ check_count(size_t count)
 }
 
 /*
+ * Each search touches another place of a large set.  In huge pages, where the system
+ * has them, the processor knows where all of them are.
+ */
+#define HUGE_PAGE_SIZE	(2 * 1024 * 1024)
+
+static void
+prefer_huge_pages(char *base, Size size)
+{
+#ifdef MADV_HUGEPAGE
+	char	   *start = (char *) TYPEALIGN(HUGE_PAGE_SIZE, base);
+	char	   *end = (char *) TYPEALIGN_DOWN(HUGE_PAGE_SIZE, base + size);
+
+	if (start < end)
+		madvise(start, end - start, MADV_HUGEPAGE);
+#endif
+}
+
+/*
+ * Memory of any size, in which much will be searched.
+ */
+void *
+ndrs_alloc_to_search(MemoryContext context, Size size)
+{
+	void	   *base = MemoryContextAllocHuge(context, size);
+
+	prefer_huge_pages(base, size);
+	return base;
+}
+
+/*
  * Begin a set in a memory context.  More members than are expected may come.
  */
 void
@@ -71,8 +103,7 @@ ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 {
 	builder->count = 0;
 	builder->capacity = Max(expected, 16);
-	builder->base = MemoryContextAllocHuge(context,
-										   EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
+	builder->base = ndrs_alloc_to_search(context, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
 }
 
 /*
@@ -92,6 +123,7 @@ ndrs_set_add(ExclusionSetBuilder *builder, const EncodedNhsNumber *members,
 			builder->capacity *= 2;
 		builder->base = repalloc_huge(builder->base,
 									  EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
+		prefer_huge_pages(builder->base, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
 	}
 	memcpy(exclusion_set_members(builder->base) + builder->count, members,
 		   count * sizeof(EncodedNhsNumber));
@@ -384,23 +416,35 @@ ndrs_optout_exclusion_set_contained(PG_FUNCTION_ARGS)
 										  (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
+/*
+ * Merge two sets into a third, in the current memory context.
+ */
+void
+ndrs_merge_sets(ExclusionSet *result, ExclusionSetOperation operation,
+				const ExclusionSet *a, const ExclusionSet *b)
+{
+	size_t		count;
+	void	   *base;
+
+	/* Twice, so as not to take the memory for what is not there */
+	count = exclusion_set_merge(operation, a, b, NULL);
+	check_count(count);
+	base = ndrs_alloc_to_search(CurrentMemoryContext, exclusion_set_size(count));
+	exclusion_set_merge(operation, a, b, exclusion_set_members(base));
+	exclusion_set_open(result, seal(base, count), exclusion_set_size(count));
+}
+
 static Datum
 merge(FunctionCallInfo fcinfo, ExclusionSetOperation operation)
 {
 	ExclusionSet a;
 	ExclusionSet b;
-	size_t		count;
-	void	   *base;
+	ExclusionSet result;
 
 	ndrs_open_set(&a, PG_GETARG_DATUM(0));
 	ndrs_open_set(&b, PG_GETARG_DATUM(1));
-
-	/* Twice, so as not to take the memory for what is not there */
-	count = exclusion_set_merge(operation, &a, &b, NULL);
-	check_count(count);
-	base = palloc(exclusion_set_size(count));
-	exclusion_set_merge(operation, &a, &b, exclusion_set_members(base));
-	PG_RETURN_POINTER(seal(base, count));
+	ndrs_merge_sets(&result, operation, &a, &b);
+	PG_RETURN_POINTER(result.base);
 }
 
 Datum

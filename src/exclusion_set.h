@@ -149,8 +149,6 @@ extern bool exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b);
 extern size_t exclusion_set_merge(ExclusionSetOperation operation,
 								  const ExclusionSet *a, const ExclusionSet *b,
 								  EncodedNhsNumber *result);
-extern bool exclusion_set_mark(const ExclusionSet *set, const ExclusionSet *other,
-							   uint8_t *bits);
 
 extern void exclusion_set_write_message(const EncodedNhsNumber *members,
 										size_t count, void *message);

@@ -432,26 +432,6 @@ exclusion_set_merge(ExclusionSetOperation operation,
 	return count;
 }
 
-/*
- * Set a bit for each member of a set that the other has too, in bytes that are zero.
- * False when the other has a member that the set has not.
- */
-bool
-exclusion_set_mark(const ExclusionSet *set, const ExclusionSet *other, uint8_t *bits)
-{
-	size_t		at = 0;
-
-	for (size_t i = 0; i < other->count; i++)
-	{
-		while (at < set->count && compare(&set->members[at], &other->members[i]) < 0)
-			at++;
-		if (at == set->count || compare(&set->members[at], &other->members[i]) != 0)
-			return false;
-		bits[at / 8] |= (uint8_t) (1 << at % 8);
-	}
-	return true;
-}
-
 /* ---------------------------------------------------------------- messages */
 
 /*

@@ -542,8 +542,9 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
  */
 static HeapTuple
 change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
-	   EncodedNhsNumber *encoded)
+	   const NhsNumber *number)
 {
+	EncodedNhsNumber encoded;
 	int			first = redacting ? 0 : guard->nredacted;
 	int			count = guard->nchanged - first;
 	Datum	   *values;
@@ -554,9 +555,10 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 	values = palloc0(count * sizeof(Datum));
 	nulls = palloc(count * sizeof(bool));
 	memset(nulls, true, count * sizeof(bool));
-	if (guard->nchanged > guard->nredacted && encoded != NULL)
+	if (guard->nchanged > guard->nredacted && number != NULL)
 	{
-		values[count - 1] = PointerGetDatum(encoded);
+		ndrs_encode(*number, &encoded);
+		values[count - 1] = PointerGetDatum(&encoded);
 		nulls[count - 1] = false;
 	}
 	return heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
@@ -574,7 +576,6 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	GuardAction action;
 	NhsNumber	number;
 	NhsNumberForm form;
-	EncodedNhsNumber encoded;
 	HeapTuple	tuple;
 	Datum		value;
 	bool		isnull;
@@ -608,12 +609,10 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 	{
 		case GUARD_ALLOW:
 			has_number = form == NHS_NUMBER_VALID && !nhs_number_is_placeholder(number);
-			if (has_number)
-				ndrs_encode(number, &encoded);
 			if (finding != GUARD_NOT_EXCLUDED && !updating)
 				count_row(guard->target, finding, GUARD_ALLOW);
 			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), false,
-						   has_number ? &encoded : NULL);
+						   has_number ? &number : NULL);
 			break;
 		case GUARD_REDACT:
 			count_row(guard->target, finding, GUARD_REDACT);

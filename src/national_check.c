@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -34,14 +35,38 @@ PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
 #define ANUM_CHECK_ASKED		3
 #define ANUM_CHECK_ALLOWED		4
 
+/*
+ * Whom a check allows: nearly everybody who is looked up is found here, with one
+ * access to memory, where a set needs two or three, one after the other.
+ *
+ * The members are in ascending order, four in each line of the processor's cache.
+ * A member's first 32 bits, taken as a fraction, say which line is its own; it lies
+ * there, or in the next that has room.  Where nobody lies, the next member is repeated,
+ * so a line whose last member is greater than what is wanted ends the search.
+ */
+#define LINE_MEMBERS	4
+#define LINE_FILLING	3		/* of them are taken, on average */
+
+typedef struct Line
+{
+	EncodedNhsNumber members[LINE_MEMBERS];
+} Line;
+
+typedef struct Allowed
+{
+	Line	   *lines;
+	size_t		nlines;
+	size_t		nown;			/* lines that can be a member's own */
+} Allowed;
+
 typedef struct NationalCheck
 {
 	int64		check_id;
 	TransactionId xmin;			/* who brought the reply */
 	TimestampTz expires_at;
 	MemoryContext context;		/* holds the rest; NULL: not read yet */
-	ExclusionSet asked;
-	uint8	   *is_allowed;		/* a bit for each member of asked */
+	Allowed		allowed;
+	ExclusionSet opted_out;		/* who else was asked about */
 } NationalCheck;
 
 /* Those that have their reply, the latest first */
@@ -124,8 +149,8 @@ read_checks(void)
 			if (found[j].check_id == checks[i].check_id && found[j].xmin == checks[i].xmin)
 			{
 				found[j].context = checks[i].context;
-				found[j].asked = checks[i].asked;
-				found[j].is_allowed = checks[i].is_allowed;
+				found[j].allowed = checks[i].allowed;
+				found[j].opted_out = checks[i].opted_out;
 				checks[i].context = NULL;
 			}
 		}
@@ -137,6 +162,88 @@ read_checks(void)
 	checks = found;
 	nchecks = nfound;
 	checks_generation = generation;
+}
+
+static inline size_t
+own_line(const Allowed *allowed, const EncodedNhsNumber *member)
+{
+	uint32		beginning;
+
+	memcpy(&beginning, member->bytes, sizeof(beginning));
+	return (uint64) pg_ntoh32(beginning) * allowed->nown >> 32;
+}
+
+static void
+fill_lines(Allowed *allowed, const ExclusionSet *set)
+{
+	EncodedNhsNumber *slots;
+	size_t		end = 0;
+	size_t		at = 0;
+
+	allowed->nown = set->count / LINE_FILLING + 1;
+	for (uint32 i = 0; i < set->count; i++)
+		end = Max(end, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
+	allowed->nlines = set->count == 0 ? 0 : Max(allowed->nown, (end - 1) / LINE_MEMBERS + 1);
+	allowed->lines = (Line *) TYPEALIGN(sizeof(Line),
+										ndrs_alloc_to_search(CurrentMemoryContext,
+															 (allowed->nlines + 1) * sizeof(Line)));
+
+	slots = allowed->lines->members;
+	for (uint32 i = 0; i < set->count; i++)
+	{
+		end = Max(at, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
+		while (at < end)
+			slots[at++] = set->members[i];
+	}
+	while (at < allowed->nlines * LINE_MEMBERS)
+		slots[at++] = set->members[set->count - 1];
+}
+
+/* Compares all of a line, for what is compared can hardly be predicted. */
+static bool
+is_allowed(const Allowed *allowed, const EncodedNhsNumber *member)
+{
+	uint64		wanted[2];
+
+	memcpy(wanted, member, sizeof(wanted));
+	for (size_t i = own_line(allowed, member); i < allowed->nlines; i++)
+	{
+		const Line *line = &allowed->lines[i];
+		int			found = 0;
+
+		for (int j = 0; j < LINE_MEMBERS; j++)
+		{
+			uint64		words[2];
+
+			memcpy(words, &line->members[j], sizeof(words));
+			found |= ((words[0] ^ wanted[0]) | (words[1] ^ wanted[1])) == 0;
+		}
+		if (found)
+			return true;
+		if (encoded_nhs_number_compare(&line->members[LINE_MEMBERS - 1], member) > 0)
+			return false;
+	}
+	return false;
+}
+
+/*
+ * Large values do not stay longer than they must.
+ */
+static void
+fill_check(NationalCheck *check, HeapTuple tuple, Relation rel)
+{
+	ExclusionSet allowed;
+	ExclusionSet asked;
+
+	ndrs_open_set(&allowed, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ALLOWED))));
+	ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
+	ndrs_merge_sets(&check->opted_out, EXCLUSION_SET_DIFFERENCE, &asked, &allowed);
+	if (check->opted_out.count != asked.count - allowed.count)
+		elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
+			 check->check_id);
+	pfree((void *) asked.base);
+	fill_lines(&check->allowed, &allowed);
+	pfree((void *) allowed.base);
 }
 
 /*
@@ -165,23 +272,9 @@ read_sets(NationalCheck *check)
 													  "ndrs_optout national check",
 													  ALLOCSET_SMALL_SIZES);
 		MemoryContext outer = MemoryContextSwitchTo(context);
-		ExclusionSet asked;
-		ExclusionSet allowed;
-		uint8	   *is_allowed;
 
-		ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
-		is_allowed = palloc0(asked.count / 8 + 1);
+		fill_check(check, tuple, rel);
 		MemoryContextSwitchTo(outer);
-
-		ndrs_open_set(&allowed, column(tuple, rel, ANUM_CHECK_ALLOWED));
-		if (!exclusion_set_mark(&asked, &allowed, is_allowed))
-			elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
-				 check->check_id);
-		if (VARATT_IS_EXTENDED(DatumGetPointer(column(tuple, rel, ANUM_CHECK_ALLOWED))))
-			pfree((void *) allowed.base);
-
-		check->asked = asked;
-		check->is_allowed = is_allowed;
 		MemoryContextSetParent(context, TopMemoryContext);
 		check->context = context;
 	}
@@ -211,7 +304,7 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
 	for (int i = 0; i < nchecks; i++)
 	{
 		NationalCheck *check = &checks[i];
-		size_t		position;
+		bool		allowed;
 
 		if (check->context == NULL)
 		{
@@ -230,13 +323,12 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
 			}
 		}
 
-		position = exclusion_set_position(&check->asked, encoded);
-		if (position == check->asked.count)
+		allowed = is_allowed(&check->allowed, encoded);
+		if (!allowed && !exclusion_set_contains(&check->opted_out, encoded))
 			continue;
 		if (check->expires_at <= now)
 			return NATIONAL_CHECK_EXPIRED;
-		return check->is_allowed[position / 8] & 1 << position % 8 ?
-			NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
+		return allowed ? NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
 	}
 	return NATIONAL_NOT_CHECKED;
 }

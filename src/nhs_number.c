@@ -61,6 +61,34 @@ digit_length(const unsigned char *s, const unsigned char *end, int *digit)
 }
 
 /*
+ * Digits come off one after the other, each waiting for the last: two halves go
+ * side by side.
+ */
+#define HALF_DIGITS			(NHS_NUMBER_DIGITS / 2)
+#define HALF_LIMIT			100000
+
+static inline void
+halve(NhsNumber number, uint32_t *upper, uint32_t *lower)
+{
+	*upper = (uint32_t) (number / HALF_LIMIT);
+	*lower = (uint32_t) (number % HALF_LIMIT);
+}
+
+/*
+ * Weight 1 on the check digit, up to 10 on the first, makes the sum of a valid
+ * number a multiple of 11, and no digit fits where the check digit would have
+ * been 10.
+ */
+static NhsNumberForm
+agree(int64_t value, int weighted_sum, NhsNumber *number)
+{
+	if (weighted_sum % 11 != 0)
+		return NHS_NUMBER_BAD_CHECK_DIGIT;
+	*number = value;
+	return NHS_NUMBER_VALID;
+}
+
+/*
  * Read a number.  *number is set only when the result is NHS_NUMBER_VALID.
  */
 NhsNumberForm
@@ -70,6 +98,8 @@ nhs_number_parse(const char *text, size_t length, NhsNumber *number)
 	const unsigned char *end = s + length;
 	int64_t		value = 0;
 	int			digits = 0;
+	int			sum = 0;
+	int			weighted_sum = 0;
 
 	while (s < end && is_outer_blank(end[-1]))
 		end--;
@@ -83,9 +113,16 @@ nhs_number_parse(const char *text, size_t length, NhsNumber *number)
 
 		if (n > 0)
 		{
-			/* Go on to the end: a bad character says more than "too long". */
+			/*
+			 * A sum of sums counts each of ten digits as often as its weight.
+			 * Go on to the end: a bad character says more than "too long".
+			 */
 			if (digits < NHS_NUMBER_DIGITS)
+			{
 				value = value * 10 + digit;
+				sum += digit;
+				weighted_sum += sum;
+			}
 			digits++;
 		}
 		else
@@ -103,7 +140,7 @@ nhs_number_parse(const char *text, size_t length, NhsNumber *number)
 		return NHS_NUMBER_TOO_SHORT;
 	if (digits > NHS_NUMBER_DIGITS)
 		return NHS_NUMBER_TOO_LONG;
-	return nhs_number_check(value, number);
+	return agree(value, weighted_sum, number);
 }
 
 /*
@@ -114,28 +151,23 @@ nhs_number_parse(const char *text, size_t length, NhsNumber *number)
 NhsNumberForm
 nhs_number_check(int64_t value, NhsNumber *number)
 {
-	int64_t		rest = value;
-	int			sum = 0;
+	uint32_t	upper;
+	uint32_t	lower;
+	int			weighted_sum = 0;
 
 	if (value < 0)
 		return NHS_NUMBER_BAD_CHARACTER;
 	if (value >= NHS_NUMBER_LIMIT)
 		return NHS_NUMBER_TOO_LONG;
 
-	/*
-	 * Weight 1 on the check digit makes the sum of a valid number a multiple
-	 * of 11, and no digit fits where the check digit would have been 10.
-	 */
-	for (int weight = 1; weight <= NHS_NUMBER_DIGITS; weight++)
+	halve(value, &upper, &lower);
+	for (int weight = 1; weight <= HALF_DIGITS; weight++)
 	{
-		sum += (int) (rest % 10) * weight;
-		rest /= 10;
+		weighted_sum += (int) (lower % 10) * weight + (int) (upper % 10) * (weight + HALF_DIGITS);
+		lower /= 10;
+		upper /= 10;
 	}
-	if (sum % 11 != 0)
-		return NHS_NUMBER_BAD_CHECK_DIGIT;
-
-	*number = value;
-	return NHS_NUMBER_VALID;
+	return agree(value, weighted_sum, number);
 }
 
 /*
@@ -168,10 +200,16 @@ nhs_number_form_detail(NhsNumberForm form)
 void
 nhs_number_digits(NhsNumber number, char *digits)
 {
-	for (int i = NHS_NUMBER_DIGITS - 1; i >= 0; i--)
+	uint32_t	upper;
+	uint32_t	lower;
+
+	halve(number, &upper, &lower);
+	for (int i = HALF_DIGITS - 1; i >= 0; i--)
 	{
-		digits[i] = (char) ('0' + number % 10);
-		number /= 10;
+		digits[i] = (char) ('0' + upper % 10);
+		digits[HALF_DIGITS + i] = (char) ('0' + lower % 10);
+		upper /= 10;
+		lower /= 10;
 	}
 }
 

@@ -39,6 +39,17 @@ table_targets() {
 		    ('the same, two workers: times as fast (wall)',
 		         bench.wall_ns('sweep $large_list 0', 'count(*) WHERE is_excluded() of bigint')
 		         / bench.wall_ns('sweep $large_list 2', 'count(*) WHERE is_excluded() of bigint'), '>= 1.7', 'x'),
+		    ('sharing, $share_opted_out opted out nationally, bigint (wall)',
+		         bench.wall_ns('sharing 0', 'share_eligible() of bigint'), '<= 210', 'ns'),
+		    ('the same, text (wall)', bench.wall_ns('sharing 0', 'share_eligible() of text'), '<= 210', 'ns'),
+		    ('sharing, bigint: the fastest of the others, times it',
+		         (SELECT min(m.cpu_ns) FROM bench.median m WHERE m.stage = 'sharing 0' AND m.label LIKE ANY ('{%join%numbers,%join%hmac%,NOT IN%,PL/pgSQL%}'))
+		         / bench.cpu_ns('sharing 0', 'share_eligible() of bigint'), '>= 1', 'x'),
+		    ('sharing, bigint, two workers: times as fast (wall)',
+		         bench.wall_ns('sharing 0', 'share_eligible() of bigint') / bench.wall_ns('sharing 2', 'share_eligible() of bigint'), '>= 1.7', 'x'),
+		    ('sharing, encoded column: times a no-op C function',
+		         bench.cpu_ns('sharing 0', 'share_eligible() of encoded column') / bench.cpu_ns('sharing 0', 'no-op C function'), '<= 2', 'x'),
+		    $(check_targets)
 		    ('sweep: times count(*) WHERE is_excluded()', bench.cpu_ns('sweep $list 0', 'CALL sweep()')
 		         / bench.cpu_ns('sweep $list 0', 'count(*) WHERE is_excluded() of bigint'), '<= 1.5', 'x'),
 		    ('erasure of one patient, indexes: times DELETEs by hand', bench.cpu_ns('erasure indexed 1', 'erase()')
@@ -58,6 +69,18 @@ size_target() {
 		echo "(SELECT pg_column_size(members) / size::float8 FROM peer.sets WHERE size = $1)"
 	else
 		echo "NULL::float8"
+	fi
+}
+
+# What there is to say of national checks, each line with its comma.
+check_targets() {
+	if [[ " ${stages[*]} " == *" sharing "* ]]; then
+		cat <<-'END'
+			('national check of 10 million: load', (SELECT load_us / 1e6 FROM bench.check_run WHERE asked = 10000000), '<= 60', 's'),
+			('the same: memory for that', (SELECT peak / 1e6 FROM bench.check_run WHERE asked = 10000000), '<= 1000', 'MB'),
+			('memory of a backend, national check of 3600000', (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY contexts) / 1e6
+			     FROM bench.check_memory WHERE asked = 3600000), '<= 80', 'MB'),
+		END
 	fi
 }
 

@@ -27,6 +27,7 @@ my %prepare = (
 	registry => \&fill_registry,
 	installed => \&install_in_registry,
 	guarded => \&guard_registry,
+	checked => \&check_registry,
 	shared => \&share_registry,
 	delivery => \&write_delivery);
 
@@ -43,17 +44,22 @@ sub install_in_registry
 {
 	install_extension($server, $database);
 	fill_registry();
-	foreach my $duty (qw(officer loader dba auditor))
-	{
-		$server->safe_psql($database, qq{
-			SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
-			SELECT ndrs_optout.grant_access('$duty', '$duty')});
-	}
+	add_role($_) foreach qw(officer loader dba auditor);
 	$server->safe_psql($database, q{
 		GRANT USAGE ON SCHEMA cancer TO loader;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader});
 	my $key = slurp_file("$top/test/keys/guardian.public.asc");
 	$server->safe_psql($database, "SELECT ndrs_optout.set_confidential_key('$key')");
+	return;
+}
+
+# A role with its duty's name: roles are there for all pages
+sub add_role
+{
+	my ($duty) = @_;
+	$server->safe_psql($database, qq{
+		SELECT 'CREATE ROLE $duty LOGIN' WHERE to_regrole('$duty') IS NULL \\gexec
+		SELECT ndrs_optout.grant_access('$duty', '$duty')});
 	return;
 }
 
@@ -75,12 +81,33 @@ sub guard_registry
 sub share_registry
 {
 	guard_registry();
+	add_role('analyst');
 	$server->safe_psql($database, q{
-		CREATE ROLE analyst LOGIN;
-		SELECT ndrs_optout.grant_access('analyst', 'analyst');
 		GRANT USAGE ON SCHEMA cancer, rare_disease TO officer, analyst;
 		GRANT SELECT ON cancer.av_patient, cancer.sact_patient, rare_disease.patient TO officer, analyst;
 		CREATE SCHEMA officer AUTHORIZATION officer});
+	return;
+}
+
+# Installed, with an analyst, and as a national check leaves it: one of long ago asked about the
+# first five patients, one of now about most others.  The demo's patient has left another register.
+sub check_registry
+{
+	install_in_registry();
+	add_role('analyst');
+	$server->safe_psql($database, q{
+		CREATE SCHEMA study AUTHORIZATION analyst;
+		GRANT USAGE ON SCHEMA cancer TO analyst;
+		GRANT SELECT ON ALL TABLES IN SCHEMA cancer TO analyst;
+		INSERT INTO cancer.av_patient (patientid, nhsnumber)
+		    VALUES (1001, NULL), (1002, '999 000 0019'), (1003, '1111111111');
+		SELECT ndrs_optout.exclude('9990000018', '{rare_disease}');
+		SELECT ndrs_optout.grant_exemption('University Hospital', 'clinical_audit', 'CAG 24/1', current_date - 1);
+		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 5') AS check \gset
+		SELECT ndrs_optout.load_national_check(:check, 'SELECT * FROM ndrs_optout.national_check_request(1)');
+		UPDATE ndrs_optout.national_check SET expires_at = now();
+		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient WHERE patientid BETWEEN 6 AND 190') AS check \gset
+		SELECT ndrs_optout.load_national_check(:check, 'SELECT r FROM ndrs_optout.national_check_request(2) WITH ORDINALITY AS r (r, i) WHERE i % 20 <> 0')});
 	return;
 }
 
@@ -196,7 +223,7 @@ sub type_page
 	return;
 }
 
-foreach my $page (qw(doc/dba.md doc/officer.md doc/sharing.md README.md))
+foreach my $page (qw(doc/dba.md doc/officer.md doc/sharing.md doc/analyst.md README.md))
 {
 	($database = lc $page) =~ s/\W/_/g;
 	$server->safe_psql('postgres', "CREATE DATABASE $database");

@@ -1,0 +1,20 @@
+/*
+ * encoding.h
+ *		HMAC-SHA-256 of NHS numbers, without a server.
+ *
+ * Nothing here knows of fmgr or ereport, so that unit tests can link it alone.
+ */
+#ifndef NDRS_ENCODING_H
+#define NDRS_ENCODING_H
+
+#include "exclusion_set.h"
+
+#define ENCODING_KEY_SIZE	32
+
+extern bool encoding_set_key(const uint8_t *key);
+extern bool encoding_has_key(void);
+extern void encoding_forget_key(void);
+extern bool encoding_compute(const void *message, size_t length,
+							 EncodedNhsNumber *encoded);
+
+#endif							/* NDRS_ENCODING_H */
