@@ -30,6 +30,7 @@ PIECES = $(addprefix sql/install/, \
 	audit.sql \
 	nhs_number.sql \
 	encoding.sql \
+	pseudo_id.sql \
 	exclusion_set.sql \
 	exclusion_list.sql \
 	guard.sql \
@@ -38,6 +39,8 @@ PIECES = $(addprefix sql/install/, \
 	guard_coverage.sql \
 	policy.sql \
 	optout_case.sql \
+	release.sql \
+	recall.sql \
 	correspondence.sql \
 	carry_out.sql \
 	letter.sql \
@@ -56,8 +59,8 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing privileges access health
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate subject_access audit \
+	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
@@ -66,8 +69,8 @@ ISOLATION = setup \
 	insert_open_while_guarded rebuild_while_invalidated \
 	attach_while_opted_out audit_in_two_sessions \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
-	subject_access_while_changing proof_while_withdrawn key_set_while_recorded \
-	national_check_while_asked
+	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
+	release_while_opted_out
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

@@ -52,11 +52,11 @@ print_sql() {
 # -------------------------------------------------------------------- the SQL
 
 # psql_as ROLE [ARGUMENT...]: a session in the registry.  A loader needs to know
-# the line of the file, an officer nothing of what lies behind an error.
+# the line of the file, officers and analysts nothing of what lies behind an error.
 psql_as() {
 	local role=$1 context=errors
 	shift
-	if [ "$role" = officer ]; then
+	if [ "$role" = officer ] || [ "$role" = analyst ]; then
 		context=never
 	fi
 	as_postgres PGAPPNAME="$role" psql -X -h "$server" -p "$port" -U "$role" -d registry \
@@ -452,7 +452,7 @@ closing() {
 	if command -v sudo >/dev/null; then
 		sudo='sudo -u postgres'
 	fi
-	heading "8. Over to you"
+	heading "13. Over to you"
 	tell "Everything above held; it took $1 s. The server is running. Explore it with"
 	printf '    %s %s -h %s registry\n\n' "$sudo" "$("$PG_CONFIG" --bindir)/psql" "$server"
 	tell "Three things to try there:"

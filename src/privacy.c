@@ -14,10 +14,12 @@
 #include "compat.h"
 #include "fmgr.h"
 #include "replication/logicalworker.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 PG_FUNCTION_INFO_V1(ndrs_optout_tell);
+PG_FUNCTION_INFO_V1(ndrs_optout_lock_quietly);
 
 static void hiding_callback(void *arg);
 
@@ -163,5 +165,20 @@ ndrs_optout_tell(PG_FUNCTION_ARGS)
 			 hint ? errhint("%s", hint) : 0,
 			 errhidestmt(true),
 			 errhidecontext(true)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * LOCK TABLE for whoever may be waiting, and give up, at the COMMIT of a procedure:
+ * that undoes the settings of functions before it reports the error.
+ */
+Datum
+ndrs_optout_lock_quietly(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback hider;
+
+	ndrs_begin_hiding(&hider);
+	LockRelationOid(PG_GETARG_OID(0), ShareRowExclusiveLock);
+	ndrs_end_hiding(&hider);
 	PG_RETURN_VOID();
 }

@@ -19,6 +19,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
+            ('officer', '{recipient,release_progress,recall_progress}'),
+            ('analyst', '{recipient}'),
+            ('auditor', '{recipient,release_progress,recall_progress}'),
             ('officer', '{purpose,exemption,national_check_progress}'),
             ('analyst', '{register,purpose,exemption,national_check_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
@@ -42,6 +45,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
+            ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
+            ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
+            ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check,query_source}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary,query_source}'),

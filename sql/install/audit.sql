@@ -54,7 +54,8 @@ AS $$
 $$;
 
 -- At commit: under REPEATABLE READ and SERIALIZABLE the update fails with 40001
--- when another transaction has put an event there since the snapshot.
+-- when another transaction has put an event there since the snapshot.  The statement
+-- that waits here, and may give up, is anybody's and may name a patient.
 CREATE FUNCTION audit_chain() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -66,7 +67,7 @@ BEGIN
     IF NEW.link IS NOT NULL THEN  -- restored from a dump
         RETURN NULL;
     END IF;
-    LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM ndrs_optout.lock_quietly('ndrs_optout.audit_segment');
     SELECT * INTO last FROM ndrs_optout.audit_segment ORDER BY segment DESC LIMIT 1;
 
     -- Time does not go back, whatever the clock does.

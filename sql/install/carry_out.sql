@@ -251,10 +251,11 @@ BEGIN
     END IF;
 
     PERFORM ndrs_optout.case_check_guards(this);
-    -- Whoever was waited for may have brought more tables under the guards.
+    -- Whoever was waited for may have brought more tables under the guards.  Of
+    -- releases, because record_release() asks the list after it has locked them.
     LOOP
         waited := tables;
-        tables := ndrs_optout.erasure_tables(this.registers);
+        tables := ndrs_optout.erasure_tables(this.registers) || 'ndrs_optout.release'::regclass;
         EXIT WHEN tables <@ waited;
         PERFORM ndrs_optout.wait_for_writers(tables);
     END LOOP;
@@ -263,7 +264,8 @@ BEGIN
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp(), identity_confirmed = false,
-            erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn()
+            erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn(),
+            recalls = ndrs_optout.raise_recalls(this)
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
     PERFORM ndrs_optout.commit_durably();
@@ -328,8 +330,8 @@ COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
-COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, ND031, 25000, 55P03';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; errors ND021, ND030, ND031, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a recall notice for each release that held the patient. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

@@ -68,6 +68,21 @@ AS $$
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
 $$;
 
+-- Whom the patient's data was given to, and what is known of its deletion there.
+CREATE FUNCTION certificate_recalls(case_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('notice', n.notice_id, 'release', r.release_id, 'recipient', p.name,
+                                                 'released_on', r.released_on, 'raised_at', n.raised_at, 'asked_at', n.asked_at, 'due_on', n.due_on,
+                                                 'acknowledged_at', n.acknowledged_at, 'deleted_on', n.deleted_on)
+                              ORDER BY n.notice_id), '[]')
+        FROM ndrs_optout.recall_notice n
+        JOIN ndrs_optout.release r USING (release_id)
+        JOIN ndrs_optout.recipient p USING (recipient)
+        WHERE n.case_id = certificate_recalls.case_id
+$$;
+
 -- Gaps that somebody has accepted are out of reach all the same.
 CREATE FUNCTION certificate_out_of_scope() RETURNS jsonb
 LANGUAGE sql
@@ -76,7 +91,7 @@ SET jit = off
 AS $$
     SELECT jsonb_build_object(
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
-        'recipients', 'Not reached. Which data were given to others is not recorded at this version, so nobody was asked to delete, and no deletion elsewhere is confirmed.',
+        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and still had it, is to delete it: see recalls, which say who was asked and has answered. What was given to others is not known.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
                                                       'object', g.object, 'accepted', a.gap IS NOT NULL)
                                    ORDER BY g.relation::text, g.gap, g.object), '[]'))
@@ -123,6 +138,7 @@ BEGIN
         'recount', jsonb_build_object('at', this.carried_out_at, 'rows_left', 0,
             'note', 'After every transaction that was writing to these tables had ended, everything that was to be deleted, redacted or unlinked was looked for again.'),
         'levels', ndrs_optout.certificate_levels(this),
+        'recalls', ndrs_optout.certificate_recalls(case_id),
         'out_of_scope', ndrs_optout.certificate_out_of_scope(),
         'encoding_key', (SELECT k.key_id FROM ndrs_optout.encoding_key k),
         'wal', jsonb_build_object('from', this.erased_from, 'to', this.erased_to),
@@ -186,6 +202,7 @@ COMMENT ON FUNCTION certificate_hash(jsonb) IS 'SHA-256 of a certificate''s cano
 COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
 COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when VACUUM had been over all of each since';
 COMMENT ON FUNCTION certificate_levels(optout_case) IS 'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
+COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
 COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names, accepted or not';
 COMMENT ON FUNCTION certificate_of(bigint, text) IS 'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
 COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';

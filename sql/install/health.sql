@@ -71,6 +71,19 @@ AS $$
                   FROM ndrs_optout.case_progress p) AS c
 $$;
 
+CREATE FUNCTION health_recalls() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN r.overdue > 0 THEN 'warning' ELSE 'ok' END,
+               format('recall notices overdue: %s, open: %s', r.overdue, r.open),
+               CASE WHEN r.overdue > 0
+                   THEN 'SELECT * FROM ndrs_optout.recall_progress' END)
+        FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
+                     count(*) FILTER (WHERE p.acknowledged_at IS NULL) AS open
+                  FROM ndrs_optout.recall_progress p) AS r
+$$;
+
 CREATE FUNCTION health_subject_access() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -183,7 +196,7 @@ AS $$
                           WHERE l.pid IS NULL AND l.virtualtransaction = i.virtualtransaction AND l.locktype = 'relation'
                               AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
                               AND (l.relation IN (SELECT w.relation FROM ndrs_optout.guard_walk w)
-                                   OR l.relation = 'ndrs_optout.exclusion'::regclass))) AS p
+                                   OR l.relation IN ('ndrs_optout.exclusion'::regclass, 'ndrs_optout.release'::regclass)))) AS p
 $$;
 
 CREATE FUNCTION health_sweep() RETURNS health_finding
@@ -254,6 +267,7 @@ COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopte
 COMMENT ON FUNCTION health_guards() IS 'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
 COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
 COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
+COMMENT ON FUNCTION health_recalls() IS 'check: no recipient is late with deleting what a patient recalled';
 COMMENT ON FUNCTION health_subject_access() IS 'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
 COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';

@@ -43,6 +43,34 @@ AS $$
         'If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
 $$;
 
+-- Whom data was given to, and what came of asking to delete it.  Answers are purged
+-- after some years; the case still knows how many notices there were.
+CREATE FUNCTION letter_recalls(this optout_case, whose text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN this.recalls > 0 THEN
+               format(E'We had given data about %s from %s to other organisations, which have to delete it:\n%s', whose,
+                      ndrs_optout.register_names(this.registers),
+                      concat_ws(E'\n', n.lines,
+                                CASE WHEN this.recalls > n.notices THEN
+                                    format('  - requests with a deletion confirmed, which are not kept any more: %s', this.recalls - n.notices) END))
+           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so there was nobody else to ask to delete it.',
+                       whose, ndrs_optout.register_names(this.registers)) END
+        FROM (SELECT count(*) AS notices,
+                     string_agg(format('  - %s, data given on %s: %s', p.name, ndrs_optout.english_date(r.released_on),
+                                       CASE WHEN n.acknowledged_at IS NOT NULL
+                                                THEN 'has confirmed that it was deleted on ' || ndrs_optout.english_date(n.deleted_on)
+                                            WHEN n.asked_at IS NULL THEN 'will be asked by us'
+                                            ELSE format('was asked on %s to delete it by %s, and has not confirmed yet',
+                                                        ndrs_optout.english_date(n.asked_at::date), ndrs_optout.english_date(n.due_on)) END),
+                                E'\n' ORDER BY n.notice_id) AS lines
+                  FROM ndrs_optout.recall_notice n
+                  JOIN ndrs_optout.release r USING (release_id)
+                  JOIN ndrs_optout.recipient p USING (recipient)
+                  WHERE n.case_id = this.case_id) AS n
+$$;
+
 -- letter_kept: this letter will be kept with the copy.
 CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -112,6 +140,7 @@ BEGIN
         format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: %s was left.',
                ndrs_optout.english_date(this.carried_out_at::date),
                CASE WHEN kept > 1 THEN 'none but these' WHEN kept = 1 THEN 'none but this one' ELSE 'none' END),
+        ndrs_optout.letter_recalls(this, whose),
         CASE WHEN this.proofs_destroyed > 0 THEN
             format('We have destroyed what we held of the %s documents that proved identity and address.', this.proofs_destroyed) END,
         format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.',
@@ -119,7 +148,7 @@ BEGIN
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END,
                CASE cardinality(this.registers) WHEN 1 THEN 'the register' ELSE 'the registers' END, whose),
         ndrs_optout.letter_rights(this, letter_kept),
-        'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');
+        'This letter does not speak of backup copies of the database, nor of data that other organisations did not have from us.');
 END
 $$;
 
@@ -127,4 +156,5 @@ COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
 COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
 COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
+COMMENT ON FUNCTION letter_recalls(optout_case, text) IS 'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds any';
 COMMENT ON FUNCTION completion_letter(bigint, boolean) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';

@@ -22,7 +22,8 @@ CREATE TABLE optout_case (
     ended_at           timestamptz,
     refusal_reason     text,
     proofs_destroyed   integer,
-    hold_reason        text
+    hold_reason        text,
+    recalls            integer  -- notices raised, whether they are still on record or not
 );
 SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
@@ -138,17 +139,24 @@ CREATE FUNCTION commit_durably() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
     LANGUAGE C VOLATILE;
 
--- A day on which something was received.
-CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
+-- A day on which something happened.
+CREATE FUNCTION checked_day(day date, what text) RETURNS date
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (day <= current_date AND isfinite(day)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', format('the day on which %s was received must be today or before', what));
+        PERFORM ndrs_optout.refuse('22023', format('the day on which %s must be today or before', what));
     END IF;
     RETURN day;
 END
+$$;
+
+CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.checked_day(day, what || ' was received')
 $$;
 
 -- Who asks, and a parent only for a child.
@@ -432,7 +440,8 @@ COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
 COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
 COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
-COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself; error 22023 when it is not today or before';
+COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when it is not today or before';
+COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself, on which something was received; error 22023 when it is not today or before';
 COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
 COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS

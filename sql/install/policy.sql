@@ -9,6 +9,7 @@ CREATE TABLE policy (
     evidence_days       integer NOT NULL DEFAULT 180 CHECK (evidence_days > 0),
     audit_years         integer NOT NULL DEFAULT 10 CHECK (audit_years > 0),
     national_check_days integer NOT NULL DEFAULT 7 CHECK (national_check_days > 0),
+    recall_days         integer NOT NULL DEFAULT 30 CHECK (recall_days > 0),
     changed_at          timestamptz
 );
 INSERT INTO policy DEFAULT VALUES;
@@ -154,7 +155,7 @@ AS $$
         FROM ndrs_optout.policy p
 $$;
 
-COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request and the answered requests for subject access are kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good. Changes are audited';
+COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request and the answered requests for subject access are kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good, days that a recipient has to delete a patient''s data. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 or younger"';
 COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row and audits its changes';
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';

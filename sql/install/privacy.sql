@@ -11,7 +11,13 @@ CREATE FUNCTION tell(warning boolean, message text, hint text DEFAULT NULL) RETU
     AS 'MODULE_PATHNAME', 'ndrs_optout_tell'
     LANGUAGE C VOLATILE;
 
+CREATE FUNCTION lock_quietly(relation regclass) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_lock_quietly'
+    LANGUAGE C VOLATILE STRICT;
+
 COMMENT ON FUNCTION refuse(text, text, text, text) IS
     'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
 COMMENT ON FUNCTION tell(boolean, text, text) IS
     'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';
+COMMENT ON FUNCTION lock_quietly(regclass) IS
+    'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; error 55P03 after lock_timeout';

@@ -19,8 +19,8 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- Of rows that count the same for a guard and a day, all but one are due when the day
 -- is over.  A month of the audit is due as a whole.  The latest sweep stays for
 -- sweep_progress.  A ready case never is due: that nobody has carried it out is the
--- registry's own delay.  A national check with its reply stays as long as an older
--- one is in force, which it would else bring back for those whom both asked about.
+-- registry's own delay.  A national check with its reply stays as long as an older one
+-- is in force, which it would else bring back for those whom both asked about.
 CREATE VIEW retained AS
     SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
            c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
@@ -50,6 +50,17 @@ CREATE VIEW retained AS
         FROM sweep s
         WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l)
     UNION ALL
+    SELECT 'recall notices', c.case_id, count(*),
+           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
+        FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
+        WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
+        GROUP BY c.case_id, p.copy_years
+    UNION ALL
+    SELECT 'release sets', r.release_id, 1,
+           (r.destroyed_on + pg_catalog.make_interval(years => p.copy_years))::timestamptz, false
+        FROM release r CROSS JOIN policy p
+        WHERE r.patients IS NOT NULL
+    UNION ALL
     SELECT 'national checks', n.check_id, 1,
            CASE WHEN n.loaded_at IS NULL THEN n.expires_at ELSE max(n.expires_at) OVER (ORDER BY n.check_id) END, false
         FROM national_check n;
@@ -60,7 +71,7 @@ CREATE VIEW purge_due AS
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
         FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'), ('guard counts'), ('sweeps'),
-                     ('national checks')) AS w (what)
+                     ('recall notices'), ('release sets'), ('national checks')) AS w (what)
         LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
         GROUP BY w.what, l.run_at, l.removed
@@ -82,6 +93,8 @@ DECLARE
     events bigint;
     tallies bigint;
     sweeps bigint;
+    notices bigint;
+    sets bigint;
     checks bigint[];
     counts jsonb;
 BEGIN
@@ -96,13 +109,24 @@ BEGIN
     -- have come before.
     cases := ARRAY(SELECT c.case_id FROM ndrs_optout.optout_case c
         WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retained r
-                                WHERE r.what IN ('correspondence', 'unproven cases') AND r.due_at <= as_of AND NOT r.held)
+                                WHERE r.what IN ('correspondence', 'unproven cases', 'recall notices')
+                                    AND r.due_at <= as_of AND NOT r.held)
         ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
 
     DELETE FROM ndrs_optout.case_correspondence k
         WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retained r
                                 WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
     GET DIAGNOSTICS correspondence = ROW_COUNT;
+
+    DELETE FROM ndrs_optout.recall_notice n
+        WHERE n.acknowledged_at IS NOT NULL
+            AND n.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                  WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
+    GET DIAGNOSTICS notices = ROW_COUNT;
+
+    UPDATE ndrs_optout.release l SET patients = NULL
+        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'release sets' AND r.due_at <= as_of);
+    GET DIAGNOSTICS sets = ROW_COUNT;
 
     expired := ARRAY(SELECT r.id FROM ndrs_optout.retained r
         WHERE r.what = 'unproven cases' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held ORDER BY r.id);
@@ -162,7 +186,8 @@ BEGIN
 
     counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
         'subject access requests', requests,
-        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps, 'national checks', cardinality(checks));
+        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps,
+        'recall notices', notices, 'release sets', sets, 'national checks', cardinality(checks));
     INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
         SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
         ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
@@ -187,21 +212,21 @@ AS $$
                        AND ndrs_optout.nhs_number_or_null(substr(value, start, size)) IS NOT NULL)
 $$;
 
--- A reason that goes to the audit, which holds no identifiers.
-CREATE FUNCTION checked_reason(reason text) RETURNS text
+-- A reason, or other words that go to the audit, which holds no identifiers.
+CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (reason ~ '\S') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
+        PERFORM ndrs_optout.refuse('22004', format('a %s is needed', what));
     END IF;
     IF length(reason) > 500 THEN
-        PERFORM ndrs_optout.refuse('22023', 'a reason has at most 500 characters');
+        PERFORM ndrs_optout.refuse('22023', format('a %s has at most 500 characters', what));
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
-        PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
-            hint => 'Reasons are kept for years. Of another number with ten digits, leave out some.');
+        PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
+            hint => 'It is kept for years. Of another number with ten digits, leave out some.');
     END IF;
     RETURN reason;
 END
@@ -342,12 +367,12 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; national checks: expired ones, with what an older one says about the same patients';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
 COMMENT ON FUNCTION holds_nhs_number(text) IS 'whether a free text has an NHS number in it';
-COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
+COMMENT ON FUNCTION checked_reason(text, text) IS 'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';

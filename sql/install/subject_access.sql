@@ -123,6 +123,23 @@ AS $$
                   WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY c.case_id) AS l
     UNION ALL
+    SELECT 'release', to_jsonb(l), false
+        FROM (SELECT r.release_id, p.name AS recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference,
+                     r.destroyed_on
+                  FROM ndrs_optout.release r JOIN ndrs_optout.recipient p USING (recipient)
+                  WHERE r.patients OPERATOR(ndrs_optout.@>) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY r.release_id) AS l
+    UNION ALL
+    SELECT 'recall notice', to_jsonb(l), false
+        FROM (SELECT n.notice_id, n.case_id, n.release_id, p.name AS recipient, n.raised_at, n.due_on, n.asked_at, n.chased_on,
+                     n.acknowledged_at, n.deleted_on
+                  FROM ndrs_optout.recall_notice n
+                  JOIN ndrs_optout.optout_case c USING (case_id)
+                  JOIN ndrs_optout.release r USING (release_id)
+                  JOIN ndrs_optout.recipient p USING (recipient)
+                  WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY n.notice_id) AS l
+    UNION ALL
     SELECT 'subject access request', to_jsonb(l), false
         FROM (SELECT q.request_id, q.applicant, q.received_on, q.due_on, q.answered_at
                   FROM ndrs_optout.subject_access_request q
@@ -219,7 +236,7 @@ COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS 'the row
 COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS 'whether the value of a guarded column is another NHS number than this, or cannot be read';
 COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
 COMMENT ON FUNCTION subject_access(nhs_number) IS
-    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
+    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), releases that held the patient''s data, recall notices, requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
 COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
     'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS

@@ -79,6 +79,8 @@ Some of our tables serve the National Congenital Anomaly Register and the Nation
 
 On DAY, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none but this one was left.
 
+Our records of whom we gave data to name nobody who still holds data about you from the National Cancer Register, so there was nobody else to ask to delete it.
+
 We have destroyed what we held of the 2 documents that proved identity and address.
 
 We do not hold your records in this register any more. So if patients of the register are written to one day, for example about the late effects of a treatment, we cannot write to you; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.
@@ -89,7 +91,7 @@ You may change your mind at any time: write to us as you did before. From then o
 
 If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.
 
-This letter does not speak of backup copies of the database, nor of data that other organisations hold.$letter$, :ada), 'the letter says all of it');
+This letter does not speak of backup copies of the database, nor of data that other organisations did not have from us.$letter$, :ada), 'the letter says all of it');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'completed', 'the case is completed');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada), 0, 'her proofs are gone');
 SELECT is((SELECT string_agg(kind, ', ' ORDER BY correspondence_id) FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 'email, form, letter',

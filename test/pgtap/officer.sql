@@ -27,10 +27,21 @@ CREATE FUNCTION held() RETURNS jsonb LANGUAGE sql AS $$
         'rare_diagnosis', (SELECT count(*) FROM rare_diagnosis))
 $$;
 
-SELECT plan(22);
+SELECT ndrs_optout.add_recipient('hospital', 'Some Hospital', 'nhs_number') \g /dev/null
+SELECT ndrs_optout.add_recipient('university', 'Some University', 'release_pseudo_id', 'safe 3') \g /dev/null
+
+SELECT plan(32);
 
 SELECT is(held(), '{"patient": [1, 2, 3, 4], "tumour": 9, "regimen": 27, "rare_patient": [1, 2], "rare_diagnosis": 3}',
           'the registry holds three patients and one without a number');
+
+-- What is given to others, and is there when somebody opts out.
+SELECT ndrs_optout.record_release('hospital', 'direct_care', 'SELECT nhs_number FROM registry.patient WHERE nhs_number IS NOT NULL',
+                                  current_date, 'order 1', registers => '{cancer}') AS hospital \gset
+SELECT ndrs_optout.record_release('university', 'anonymised', 'SELECT nhs_number FROM registry.rare_patient',
+                                  current_date, 'study 2', registers => '{rare_disease}') AS university \gset
+SELECT is((SELECT jsonb_object_agg(recipient, patient_count) FROM ndrs_optout.release_progress), '{"hospital": 3, "university": 2}',
+          'two releases are on record, with the number of patients in them');
 
 -- Ada opts out of the cancer register only.
 SELECT ndrs_optout.open_case('9990000018', '{cancer}', channel => 'post') AS ada \gset
@@ -51,6 +62,17 @@ SELECT is((SELECT sum(row_count)::int FROM ndrs_optout.case_erasure WHERE case_i
 SELECT is_empty(format('SELECT FROM registry.tumour t LEFT JOIN registry.patient p USING (patient_id) WHERE p.patient_id IS NULL'),
                 'no orphan is left');
 
+-- Who was given her data has to delete it.
+SELECT is((SELECT jsonb_agg(jsonb_build_array(recipient, days_left)) FROM ndrs_optout.recall_progress), '[["hospital", 30]]',
+          'the hospital is asked to delete her within 30 days, and the university has nothing of that register');
+SELECT p.notice_id AS notice FROM ndrs_optout.recall_progress p \gset
+SELECT alike(ndrs_optout.recall_letter(:notice, '9990000018'), '%999 000 0018%', 'the letter says who, as the hospital knows her');
+SELECT throws_ok(format('SELECT ndrs_optout.recall_letter(%s, %L)', :notice, '9990000026'), 'ND031', NULL,
+                 'and does not say it of somebody else');
+SELECT throws_ok($$ SELECT ndrs_optout.record_release('hospital', 'direct_care', ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[],
+                                                      current_date, 'order 3') $$, 'ND041', NULL, 'she can be in no new release');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.release_progress), 2, 'and none was recorded');
+
 -- What comes in afterwards.
 SELECT lives_ok($$ INSERT INTO registry.patient VALUES (5, '9990000018', 'Ada Seeded'), (6, '9990000042', 'Dee Seeded') $$,
                 'a delivery with her and another patient is accepted');
@@ -68,10 +90,25 @@ SELECT is(held(), '{"patient": [2, 3, 4, 6], "tumour": 6, "regimen": 18, "rare_p
 SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (6, 9990000018) $$, 'ND001', NULL,
                  'a table that rejects refuses her');
 
+-- The university knows patients by ids of the release: SHA-256 twice.
+SELECT p.notice_id AS notice FROM ndrs_optout.recall_progress p WHERE p.case_id = :ada2 \gset
+SELECT alike(ndrs_optout.recall_letter(:notice, '9990000018', '1234567890abcdef1234567890abcdef', '0123456789abcdef1234567890abcdef'),
+             '% ' || left(encode(sha256(convert_to('pseudoid_'
+                 || encode(sha256('nhsnumber_99900000181234567890abcdef1234567890abcdef'), 'hex')
+                 || '0123456789abcdef1234567890abcdef', 'UTF8')), 'hex'), 16) || '.%', 'the letter has the university''s id of her');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.recipient r WHERE r::text LIKE '%abcdef%')
+          + (SELECT count(*)::int FROM ndrs_optout.recall_notice n WHERE n::text LIKE '%abcdef%')
+          + (SELECT count(*)::int FROM ndrs_optout.audit_event e WHERE e::text LIKE '%abcdef%'), 0, 'and no salt is kept');
+SELECT ndrs_optout.acknowledge_recall(:notice) \g /dev/null
+
 -- The letter: every count from what was stored, the proofs destroyed.
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 2, 'her proofs are on file');
 SELECT alike(ndrs_optout.complete_case(:ada2), '%from the National Rare Disease Register: 4 records%',
              'the letter says how many records were deleted');
+SELECT alike(ndrs_optout.complete_case(:ada2), '%Some University, data given on %: has confirmed that it was deleted on %',
+             'and what became of those that others had');
+SELECT alike(ndrs_optout.complete_case(:ada), '%Some Hospital, data given on %: was asked on % to delete it by %, and has not confirmed yet%',
+             'which not everybody has answered');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 0, 'her proofs are destroyed');
 SELECT unalike(ndrs_optout.complete_case(:ada2), '%999%', 'the letter does not hold her NHS number');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada2), 'completed', 'the case is completed');
@@ -93,6 +130,9 @@ SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anom
 SELECT * FROM finish();
 DROP SCHEMA registry CASCADE;
 DELETE FROM ndrs_optout.guard;
+DELETE FROM ndrs_optout.recall_notice;
+DELETE FROM ndrs_optout.release;
+DELETE FROM ndrs_optout.recipient;
 DELETE FROM ndrs_optout.case_erasure;
 DELETE FROM ndrs_optout.case_certificate;
 DELETE FROM ndrs_optout.identity_evidence;

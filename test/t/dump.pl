@@ -82,6 +82,16 @@ my %old = (copy => "$directory/old.dump", inserts => "$directory/old_inserts.dum
 is((run_program('pg_dump', '-Fc', '-f', $old{copy}, 'registry'))[0], 0, 'the database is dumped');
 is((run_program('pg_dump', '-Fc', '--inserts', '-f', $old{inserts}, 'registry'))[0], 0, 'and once more as INSERTs');
 
+# Releases, of which one is destroyed
+ask('registry', qq{
+	SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number'),
+		ndrs_optout.add_recipient('university', 'University', 'ndrs_pseudo_id', 'safe 3');
+	SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$excluded,$leaving}'::ndrs_optout.nhs_number[], current_date, 'order 1'),
+		ndrs_optout.record_release('university', 'direct_care', '{$excluded,$allowed}'::ndrs_optout.nhs_number[], current_date, 'order 2'),
+		ndrs_optout.record_release('university', 'direct_care', '{$leaving}'::ndrs_optout.nhs_number[], current_date, 'order 3');
+	SELECT ndrs_optout.record_destruction(3);
+});
+
 # A case in each state, skipped rows, a patient who is out of one register only
 sub open_case
 {
@@ -97,6 +107,7 @@ ask('registry', qq{
 		ndrs_optout.record_identity(c, 'address', 'utility_bill') FROM unnest(ARRAY[$completed, $ready]) AS c;
 	SELECT ndrs_optout.record_identity($waiting, 'address', 'bank_statement');
 	CALL ndrs_optout.carry_out($completed, '$excluded');
+	SELECT ndrs_optout.acknowledge_recall(2);
 	SELECT ndrs_optout.complete_case($completed);
 	SELECT ndrs_optout.request_subject_access('$allowed');
 	SELECT ndrs_optout.exclude('$elsewhere', '{local}');
@@ -122,7 +133,8 @@ my %content = (
 		qw(patient tumour sample cohort referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
 		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
 		  optout_case identity_evidence case_erasure audit_event audit_segment purge_run granted_access
-		  case_certificate subject_access_request purpose exemption national_check national_check_part)),
+		  case_certificate subject_access_request recipient release recall_notice
+		  purpose exemption national_check national_check_part)),
 	'decisions on sharing' => q{
 		SELECT p.code, r.recipient, string_agg(ndrs_optout.share_decision(t.nhs, p.code, NULL, r.recipient), '|' ORDER BY t.patient_id)
 			FROM ndrs_optout.purpose p, patient t, (VALUES ('university'), (NULL)) AS r (recipient)
@@ -191,12 +203,17 @@ sub works_on
 			SELECT (SELECT string_agg(patient_id::text, ',') FROM patient), (SELECT count(*) FROM tumour),
 				(SELECT count(*) FROM sample), (SELECT count(*) FROM referral WHERE nhs = '$leaving')}),
 		'2|2|2|0', 'over the foreign keys and the declared reference');
+	is(ask($database, "SELECT notice_id, release_id, days_left FROM ndrs_optout.recall_progress WHERE case_id = $ready"),
+		'3|1|30', 'what was released is recalled, unless it is destroyed, and ids of notices continue');
 	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 records$/m, 'the letter counts them');
 	is(ask($database, qq{
 			SELECT string_agg(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(c))::text, ',')
 				FROM unnest(ARRAY[$completed, $ready]) AS c}),
 		'true,true', 'certificates verify, the old one and a new one');
 	is(ask($database, "SELECT ndrs_optout.request_subject_access('$allowed')"), 2, 'ids of requests continue');
+	is(ask($database, qq{
+			SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$allowed}'::ndrs_optout.nhs_number[], current_date, 'order 4')}),
+		4, 'ids of releases continue');
 	is(ask($database, "SELECT ndrs_optout.load_national_check(2, ARRAY['$allowed'])"), 1, 'a check that waited has its reply');
 	is(ask($database, "SELECT ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[])"), 3,
 		'ids of checks continue');

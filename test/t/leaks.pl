@@ -481,6 +481,8 @@ subtest 'calls of an officer that fail' => sub {
 	my $case_id = ready_case($server, $EXCLUDED);
 	my $request_id = $server->safe_psql('postgres', "SELECT ndrs_optout.request_subject_access('$ALLOWED')");
 
+	my $release = "ndrs_optout.record_release('nobody', 'direct_care', '{$EXCLUDED}'::ndrs_optout.nhs_number[], current_date, 'order')";
+
 	my %calls = (
 		'exclude, no such register' => [ '42704', "SELECT ndrs_optout.exclude('$EXCLUDED', '{nowhere}')" ],
 		'exclude, mistyped number' =>
@@ -496,7 +498,10 @@ subtest 'calls of an officer that fail' => sub {
 		  [ '42704', "SELECT ndrs_optout.erasure_preview('$EXCLUDED', '{nowhere}')" ],
 		'request_subject_access, day to come' =>
 		  [ '22023', "SELECT ndrs_optout.request_subject_access('$EXCLUDED', received_on => current_date + 1)" ],
-		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ]);
+		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ],
+		'record_release, no such recipient' => [ '42704', "SELECT $release" ],
+		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains(999, '$EXCLUDED')" ],
+		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter(999, '$EXCLUDED')" ]);
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
@@ -521,6 +526,21 @@ subtest 'calls of an officer that fail' => sub {
 	refused_silently('55P03', "SET lock_timeout = '100ms'; SELECT ndrs_optout.subject_access($_)",
 		"subject_access($_), lock_timeout", user => $officer) foreach "'$EXCLUDED'", "$request_id, '$ALLOWED'";
 	run_in($writer, 'ROLLBACK');
+
+	my %locked = (
+		release => [ $release, "ndrs_optout.release_contains(1, '$EXCLUDED')" ],
+		recall_notice => [ "ndrs_optout.recall_letter(1, '$EXCLUDED')" ],
+		# as it is by the end of another transaction
+		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);
+	my $carry_out = "CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')";
+	foreach my $table (sort keys %locked)
+	{
+		run_in($writer, "BEGIN; LOCK TABLE ndrs_optout.$table");
+		refused_silently('55P03', "SET lock_timeout = '100ms'; SELECT $_", "$table is locked, " . s/\(.*//r, user => $officer)
+		  foreach @{ $locked{$table} };
+		refused_silently('55P03', "SET lock_timeout = '100ms'; $carry_out", "$table is locked, carry_out", user => $officer);
+		run_in($writer, 'ROLLBACK');
+	}
 	close_session($writer);
 };
 

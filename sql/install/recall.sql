@@ -1,0 +1,218 @@
+-- recall: the request to a recipient to delete one patient's data.
+--
+-- A notice names case and release; the patient is named in the recall letter only,
+-- by the id under which the recipient knows the patient.
+
+CREATE TABLE recall_notice (
+    notice_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    case_id         bigint NOT NULL,
+    release_id      bigint NOT NULL,
+    raised_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    due_on          date NOT NULL,
+    asked_at        timestamptz,    -- when the letter was first written
+    chased_on       date,
+    acknowledged_at timestamptz,
+    deleted_on      date,
+    UNIQUE (case_id, release_id),
+    CHECK ((acknowledged_at IS NULL) = (deleted_on IS NULL))
+);
+SELECT pg_catalog.pg_extension_config_dump('recall_notice', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
+
+-- One notice for each release that held the patient's data of the case's registers
+-- and is not destroyed; what was raised before stays.  Returns how many there are.
+-- The caller has waited for whoever was recording a release.
+CREATE FUNCTION raise_recalls(this optout_case) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    raised integer;
+    notices integer;
+BEGIN
+    WITH held AS (
+        SELECT r.release_id FROM ndrs_optout.release r
+            WHERE r.destroyed_on IS NULL AND r.registers && this.registers
+                AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
+            FOR SHARE)
+    INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
+        SELECT this.case_id, h.release_id, current_date + p.recall_days
+            FROM held h CROSS JOIN ndrs_optout.policy p
+            ORDER BY h.release_id
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS raised = ROW_COUNT;
+    SELECT count(*) INTO notices FROM ndrs_optout.recall_notice n WHERE n.case_id = this.case_id;
+    IF raised > 0 THEN
+        PERFORM ndrs_optout.audit('recall notices raised', jsonb_build_object('case', this.case_id, 'notices', raised));
+        PERFORM ndrs_optout.tell(false, format('recall notices raised for case %s: %s', this.case_id, raised),
+            'View ndrs_optout.recall_progress lists them; ndrs_optout.recall_letter() writes each letter.');
+    END IF;
+    RETURN notices;
+END
+$$;
+
+-- A notice that is not answered yet, locked.
+CREATE FUNCTION locked_notice(notice_id bigint) RETURNS recall_notice
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.recall_notice;
+BEGIN
+    SELECT * INTO result FROM ndrs_optout.recall_notice n WHERE n.notice_id = locked_notice.notice_id FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('P0002', format('recall notice %s does not exist', coalesce(notice_id::text, 'NULL')),
+            hint => 'View ndrs_optout.recall_progress lists the notices.');
+    END IF;
+    IF result.acknowledged_at IS NOT NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('recall notice %s is answered already', notice_id),
+            hint => 'View ndrs_optout.recall_progress says when the data was deleted.');
+    END IF;
+    RETURN result;
+END
+$$;
+
+-- The day on which a recipient deleted data of a release: not before it had them.
+CREATE FUNCTION checked_deletion(day date, release_id bigint) RETURNS date
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.checked_day(day, 'the data was deleted');
+    IF day < (SELECT r.released_on FROM ndrs_optout.release r WHERE r.release_id = checked_deletion.release_id) THEN
+        PERFORM ndrs_optout.refuse('22023', 'the data cannot have been deleted before it was released',
+            hint => 'View ndrs_optout.release_progress says when that was.');
+    END IF;
+    RETURN day;
+END
+$$;
+
+CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT current_date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
+BEGIN
+    UPDATE ndrs_optout.recall_notice n
+        SET acknowledged_at = clock_timestamp(), deleted_on = ndrs_optout.checked_deletion(deleted_on, this.release_id)
+        WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.audit('recall acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
+                                                                        'release', this.release_id, 'deleted_on', deleted_on));
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+-- The notice stays overdue: what the recipient was given is still there.
+CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT current_date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
+BEGIN
+    IF this.asked_at IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('nobody was asked with recall notice %s yet', notice_id),
+            hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
+    END IF;
+    UPDATE ndrs_optout.recall_notice n SET chased_on = ndrs_optout.checked_day(chased_on, 'the recipient was reminded')
+        WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+END
+$$;
+
+-- The id under which a recipient knows a patient.
+CREATE FUNCTION recipient_id(this recipient, number nhs_number, salt text, release_salt text, fields jsonb) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF this.id_scheme <> 'nhs_number' AND salt IS NULL
+        OR this.id_scheme = 'release_pseudo_id' AND release_salt IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', format('the ids of recipient "%s" need a salt', this.recipient),
+            detail => format('It is kept here: %s.', this.salt_reference),
+            hint => CASE this.id_scheme
+                WHEN 'release_pseudo_id' THEN 'Give the salt of the pseudo-ids, and that of the release as release_salt.' END);
+    END IF;
+    RETURN CASE this.id_scheme
+        WHEN 'nhs_number' THEN ndrs_optout.nhs_number_format(number)
+        WHEN 'ndrs_pseudo_id' THEN ndrs_optout.ndrs_pseudo_id(number, salt)
+        WHEN 'release_pseudo_id' THEN ndrs_optout.release_pseudo_id(ndrs_optout.ndrs_pseudo_id(number, salt), release_salt)
+        ELSE ndrs_optout.openpseudonymiser_digest(number, salt, fields)
+    END;
+END
+$$;
+
+CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL, release_salt text DEFAULT NULL,
+    fields jsonb DEFAULT '{}')
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
+    its_case ndrs_optout.optout_case;
+    its_release record;
+    its_recipient ndrs_optout.recipient;
+BEGIN
+    SELECT * INTO STRICT its_case FROM ndrs_optout.optout_case c WHERE c.case_id = this.case_id;
+    -- Without the set, which may be large.
+    SELECT r.recipient, r.released_on, r.registers, r.reference INTO STRICT its_release
+        FROM ndrs_optout.release r WHERE r.release_id = this.release_id;
+    SELECT * INTO STRICT its_recipient FROM ndrs_optout.recipient r WHERE r.recipient = its_release.recipient;
+    IF its_case.encoded_nhs_number OPERATOR(ndrs_optout.<>)
+        ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
+        PERFORM ndrs_optout.refuse('ND031', format('the NHS number is not that of case %s', this.case_id));
+    END IF;
+    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    RETURN concat_ws(E'\n\n',
+        format('Our reference: recall notice %s', this.notice_id),
+        'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
+        format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
+               ndrs_optout.english_date(its_release.released_on),
+               ndrs_optout.register_names(its_release.registers), its_release.reference),
+        format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you made and with everybody whom you gave them to. Then tell us the day on which that was done.',
+               ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(its_release.registers) AS code
+                                                    WHERE code = ANY (its_case.registers))),
+               ndrs_optout.english_date(this.due_on)),
+        CASE WHEN this.chased_on IS NOT NULL THEN
+            format('We reminded you of this on %s.', ndrs_optout.english_date(this.chased_on)) END,
+        format('The patient''s %s is %s. Use it for nothing else, and do not keep this letter with the data.',
+               CASE its_recipient.id_scheme
+                   WHEN 'nhs_number' THEN 'NHS number'
+                   WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
+                   ELSE 'pseudo-id in your data' END,
+               ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields)));
+END
+$$;
+
+CREATE VIEW recall_progress AS
+    SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
+           CASE WHEN f.open THEN n.due_on - current_date END AS days_left,
+           f.open AND n.due_on < current_date AS overdue,
+           n.asked_at, n.chased_on, n.acknowledged_at, n.deleted_on,
+           CASE WHEN f.open THEN pg_catalog.format(
+               CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.recall_letter(%s, ...)'
+                    WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
+                    ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id) END AS next_action
+        FROM recall_notice n JOIN release r USING (release_id)
+        CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
+        ORDER BY f.open DESC, n.due_on, n.notice_id;
+
+COMMENT ON TABLE recall_notice IS 'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
+COMMENT ON FUNCTION raise_recalls(optout_case) IS 'raises the recall notices of a case that are not there yet; returns how many there are';
+COMMENT ON FUNCTION locked_notice(bigint) IS 'a notice, locked; errors P0002, ND021 (answered already)';
+COMMENT ON FUNCTION checked_deletion(date, bigint) IS 'the day itself; error 22023 when it is not between the release and today';
+COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
+    'records that the recipient has deleted the patient''s data, and when; errors P0002, ND021 (answered already), 22023';
+COMMENT ON FUNCTION chase_recall(bigint, date) IS
+    'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 (answered already, or no letter was written), 22023';
+COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS 'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
+COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
+    'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
+COMMENT ON VIEW recall_progress IS 'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter and the last reminder went, the answer, and what comes next';

@@ -1,0 +1,273 @@
+-- release: what data was given to whom, with the set of patients that it held.
+
+-- The salt of a recipient's ids is never here, only where it is kept.
+CREATE TABLE recipient (
+    recipient      text COLLATE "C" PRIMARY KEY CHECK (recipient ~ '^[a-z][a-z0-9_]{0,62}$'),
+    name           text NOT NULL,
+    contact        text,
+    id_scheme      text NOT NULL
+        CHECK (id_scheme IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser')),
+    salt_reference text CHECK (salt_reference IS NOT NULL OR id_scheme = 'nhs_number'),
+    added_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+SELECT pg_catalog.pg_extension_config_dump('recipient', '');
+
+-- patients goes some time after the recipient has destroyed the data; see retained.
+CREATE TABLE release (
+    release_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    recipient     text COLLATE "C" NOT NULL,
+    purpose       text NOT NULL,
+    legal_basis   text,
+    registers     text[] NOT NULL,
+    released_on   date NOT NULL,
+    reference     text NOT NULL,
+    patients      exclusion_set,
+    patient_count bigint NOT NULL,
+    recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    destroyed_on  date,
+    CHECK (patients IS NOT NULL OR destroyed_on IS NOT NULL)
+);
+SELECT pg_catalog.pg_extension_config_dump('release', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
+
+CREATE FUNCTION add_recipient(recipient text, name text, id_scheme text, salt_reference text DEFAULT NULL,
+    contact text DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
+        PERFORM ndrs_optout.refuse('22023', 'a recipient''s code has up to 63 small letters, digits and underscores, the first a letter');
+    END IF;
+    PERFORM ndrs_optout.checked_reason(recipient, 'code');
+    PERFORM ndrs_optout.checked_reason(name, 'name');
+    IF contact IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(contact, 'contact');
+    END IF;
+    IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser') THEN
+        PERFORM ndrs_optout.refuse('22023',
+            'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
+    END IF;
+    IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
+        IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN
+            PERFORM ndrs_optout.refuse('22023', 'the salt itself must not be stored',
+                hint => 'Say where it is kept.');
+        END IF;
+    END IF;
+    INSERT INTO ndrs_optout.recipient (recipient, name, contact, id_scheme, salt_reference)
+        VALUES (recipient, name, contact, id_scheme, salt_reference)
+        ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('23505', format('recipient "%s" exists', recipient));
+    END IF;
+    PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
+END
+$$;
+
+CREATE FUNCTION checked_recipient(recipient text) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.recipient r WHERE r.recipient = checked_recipient.recipient) THEN
+        PERFORM ndrs_optout.refuse('42704', 'there is no such recipient',
+            hint => 'Table ndrs_optout.recipient lists them; ndrs_optout.add_recipient() adds one.');
+    END IF;
+    RETURN recipient;
+END
+$$;
+
+-- Refuses a set of patients unless each of them may be in this release now.
+CREATE FUNCTION release_check(patients exclusion_set, purpose text, registers text[], recipient text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    refused bigint;
+    reasons text;
+BEGIN
+    SELECT sum(d.patients), string_agg(format('%s: %s', d.decision, d.patients), ', ' ORDER BY d.decision) INTO refused, reasons
+        FROM (SELECT ndrs_optout.share_decision(member, purpose, registers, recipient) AS decision, count(*) AS patients
+                  FROM ndrs_optout.unnest(release_check.patients) AS member
+                  GROUP BY 1) AS d
+        WHERE d.decision IS DISTINCT FROM 'eligible';
+    IF refused > 0 THEN
+        PERFORM ndrs_optout.refuse('ND041',
+            format('%s of %s patients must not be in this release', refused, ndrs_optout.cardinality(patients)),
+            detail => format('By reason: %s.', reasons),
+            hint => 'Nothing was recorded. Leave them out of the data, and record the release of the others before it is sent.');
+    END IF;
+END
+$$;
+
+-- The lock comes before the decision.  An opt-out that is carried out meanwhile
+-- waits for whoever holds it, after its exclusion is committed and before it looks
+-- for releases; whoever locks later decides with the new list.  So no patient is in
+-- a release that was not found.
+CREATE FUNCTION record_release(recipient text, purpose text, patients exclusion_set, released_on date, reference text,
+    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    codes text[];
+    result bigint;
+BEGIN
+    LOCK TABLE ndrs_optout.release IN ROW EXCLUSIVE MODE;
+    PERFORM ndrs_optout.checked_recipient(recipient);
+    PERFORM ndrs_optout.checked_day(released_on, 'the data is released');
+    PERFORM ndrs_optout.checked_reason(reference, 'reference');
+    IF legal_basis IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(legal_basis, 'legal basis');
+    END IF;
+    codes := ndrs_optout.checked_registers(coalesce(registers, ARRAY(SELECT r.code FROM ndrs_optout.register r)));
+    IF coalesce(ndrs_optout.cardinality(patients), 0) = 0 THEN
+        PERFORM ndrs_optout.refuse('22004', 'a release needs its patients',
+            hint => 'Data that is about nobody in particular is no release.');
+    END IF;
+    PERFORM ndrs_optout.release_check(patients, purpose, codes, recipient);
+    INSERT INTO ndrs_optout.release (recipient, purpose, legal_basis, registers, released_on, reference, patients, patient_count)
+        VALUES (recipient, purpose, legal_basis, codes, released_on, reference, patients, ndrs_optout.cardinality(patients))
+        RETURNING release_id INTO STRICT result;
+    PERFORM ndrs_optout.audit('release recorded', jsonb_build_object('release', result, 'recipient', recipient,
+        'purpose', purpose, 'registers', codes, 'patients', ndrs_optout.cardinality(patients)));
+    PERFORM ndrs_optout.commit_durably();
+    RETURN result;
+END
+$$;
+
+CREATE FUNCTION record_release(recipient text, purpose text, patients nhs_number[], released_on date, reference text,
+    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    unusable bigint := (SELECT count(*) FROM unnest(patients) AS number
+                        WHERE number IS NULL OR ndrs_optout.nhs_number_is_placeholder(number));
+BEGIN
+    IF unusable > 0 THEN
+        PERFORM ndrs_optout.refuse('22004', format('%s of %s patients have no NHS number', unusable, cardinality(patients)),
+            detail => 'It is missing, a placeholder, or cannot be read.',
+            hint => 'Who cannot be identified could not be recalled: leave them out.');
+    END IF;
+    RETURN ndrs_optout.record_release(recipient, purpose,
+        (SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(number)) FROM unnest(patients) AS number),
+        released_on, reference, legal_basis, registers);
+END
+$$;
+
+-- The query runs with the rights of whoever calls this.
+CREATE FUNCTION record_release(recipient text, purpose text, query text, released_on date, reference text,
+    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    numbers ndrs_optout.nhs_number[];
+BEGIN
+    EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
+        INTO numbers;
+    RETURN ndrs_optout.record_release(recipient, purpose, numbers, released_on, reference, legal_basis, registers);
+END
+$$;
+
+CREATE FUNCTION no_such_release(release_id bigint) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.refuse('P0002', format('release %s does not exist', coalesce(release_id::text, 'NULL')),
+        hint => 'View ndrs_optout.release_progress lists the releases.')
+$$;
+
+CREATE FUNCTION release_contains(release_id bigint, number nhs_number) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
+    result boolean;
+BEGIN
+    SELECT r.patients OPERATOR(ndrs_optout.@>) encoded INTO result
+        FROM ndrs_optout.release r WHERE r.release_id = release_contains.release_id;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release(release_id);
+    END IF;
+    IF result IS NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
+            detail => 'The recipient has destroyed the data, and its years are over.');
+    END IF;
+    RETURN result;
+END
+$$;
+
+-- The recipient has destroyed the data of a release: that answers what it was asked
+-- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
+-- that is raised meanwhile.  Who was in it stays on record for a time, since patients
+-- may ask to whom their data was given.
+CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    destroyed boolean;
+    answered bigint;
+BEGIN
+    -- To see the notices of whoever held the lock.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.destroyed_on IS NOT NULL INTO destroyed
+        FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release(release_id);
+    END IF;
+    IF destroyed THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
+    END IF;
+    PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
+    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;
+    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
+        WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
+    GET DIAGNOSTICS answered = ROW_COUNT;
+    PERFORM ndrs_optout.audit('release destroyed',
+        jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
+    PERFORM ndrs_optout.commit_durably();
+END
+$$;
+
+CREATE VIEW release_progress AS
+    SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference, r.patient_count,
+           r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record
+        FROM release r
+        ORDER BY r.release_id;
+
+COMMENT ON TABLE recipient IS 'organisations that data is released to, and under which ids they know patients: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser. salt_reference says where the salt of the ids is kept; the salt itself is not here';
+COMMENT ON TABLE release IS 'releases of data to recipients, each with the set of the patients that it held; the set is purged some years after the recipient has destroyed the data';
+COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS
+    'adds an organisation that data is released to. id_scheme says under which id it knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser; salt_reference, where the salt of these ids is kept, never the salt; errors 22004, 22023, 23505 (the recipient exists)';
+COMMENT ON FUNCTION checked_recipient(text) IS 'the recipient''s code itself; error 42704 when there is none';
+COMMENT ON FUNCTION release_check(exclusion_set, text, text[], text) IS 'error ND041 unless every member may be released to the recipient for the purpose now';
+COMMENT ON FUNCTION record_release(text, text, exclusion_set, date, text, text, text[]) IS
+    'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
+COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
+    'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
+COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
+    'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), 42601 (more columns)';
+COMMENT ON FUNCTION no_such_release(bigint) IS 'error P0002';
+COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
+    'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';
+COMMENT ON FUNCTION record_destruction(bigint, date) IS
+    'records that the recipient has destroyed the data of a release: open recall notices of it are answered with that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
+COMMENT ON VIEW release_progress IS 'the releases, without their sets of patients; patients_on_record: the set is not purged yet';

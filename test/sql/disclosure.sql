@@ -1,0 +1,303 @@
+-- Recipients, releases, and what is recalled when a patient opts out.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+SET client_min_messages = warning;
+ALTER TABLE optout_case ALTER case_id RESTART;
+ALTER TABLE release ALTER release_id RESTART;
+ALTER TABLE recall_notice ALTER notice_id RESTART;
+CREATE TABLE patient (patient_id int PRIMARY KEY, nhs_number text);
+CREATE TABLE rare_patient (patient_id int PRIMARY KEY, nhs_number bigint);
+INSERT INTO patient VALUES (1, '999 000 0018'), (2, '9990000026'), (3, '999-000-0034'), (4, '9990000042');
+INSERT INTO rare_patient VALUES (1, 9990000018), (2, 9990000026);
+SELECT guard_table('patient', 'nhs_number', '{cancer}') + guard_table('rare_patient', 'nhs_number', '{rare_disease}') AS guarded;
+CREATE FUNCTION dateless(text) RETURNS text LANGUAGE sql AS $$
+    SELECT regexp_replace($1, '\d{1,2} (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DATE', 'g') $$;
+
+-- Recipients.
+SELECT add_recipient('university', 'University of Somewhere', 'release_pseudo_id', 'safe 3, envelope 7', 'data@example.org');
+SELECT add_recipient('charity', 'A Charity', 'ndrs_pseudo_id', 'safe 3, envelope 8');
+SELECT add_recipient('hospital', 'Somewhere Hospital', 'nhs_number');
+SELECT add_recipient('studies', 'Studies', 'openpseudonymiser', 'the studies'' own vault');
+SELECT recipient, name, contact, id_scheme, salt_reference FROM recipient ORDER BY recipient;
+SELECT detail FROM audit_event WHERE event = 'recipient added' ORDER BY entry_id LIMIT 1;
+SELECT add_recipient('university', 'Another', 'nhs_number');
+\echo :SQLSTATE
+SELECT add_recipient('University', 'University', 'nhs_number');
+\echo :SQLSTATE
+SELECT add_recipient(NULL, 'University', 'nhs_number');
+SELECT add_recipient('h9990000018', 'Hospital', 'nhs_number');
+SELECT add_recipient('other', ' ', 'nhs_number');
+\echo :SQLSTATE
+SELECT add_recipient('other', 'for 999 000 0018', 'nhs_number');
+SELECT add_recipient('other', 'Other', 'nhs_number', contact => 'about 9990000018');
+SELECT add_recipient('other', 'Other', 'name');
+SELECT add_recipient('other', 'Other', NULL);
+SELECT add_recipient('other', 'Other', 'ndrs_pseudo_id');
+SELECT add_recipient('other', 'Other', 'ndrs_pseudo_id', '1234567890abcdef1234567890abcdef');
+SELECT count(*) FROM recipient;
+
+-- Releases: three ways to say whose data it is.
+SELECT start_national_check('{9990000018,9990000026,9990000034}'::nhs_number[]) AS check_id \gset
+SELECT load_national_check(:check_id, ARRAY['9990000018,', '9990000026,']) AS allowed;
+SELECT record_release('university', 'research', '{9990000018,9990000026,9990000018}'::nhs_number[], current_date - 10, 'DARS 1', 'section 251, regulation 2') AS university \gset
+SELECT record_release('hospital', 'direct_care', exclusion_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), current_date - 9, 'order 2') AS hospital \gset
+SELECT record_release('charity', 'anonymised', 'SELECT nhs_number FROM public.patient -- all of them
+;', current_date, 'project 3', registers => '{cancer}') AS charity \gset
+SELECT record_release('studies', 'direct_care', 'SELECT nhs_number FROM public.rare_patient', current_date, 'study 4', registers => '{rare_disease}') AS rare \gset
+SELECT record_release('studies', 'direct_care', '{9990000018}'::nhs_number[], current_date - 8, 'study 5') AS destroyed \gset
+SELECT record_release('studies', 'direct_care', '{9990000026}'::nhs_number[], current_date - 7, 'study 6') AS without \gset
+SELECT release_id, recipient, purpose, legal_basis, registers, current_date - released_on AS days, reference, patient_count, destroyed_on, patients_on_record
+    FROM release_progress;
+SELECT event, detail FROM audit_event WHERE event = 'release recorded' ORDER BY entry_id DESC LIMIT 6;
+SELECT release_id, release_contains(release_id, '9990000018') AS has_18, release_contains(release_id, '9990000034') AS has_34
+    FROM release ORDER BY release_id;
+-- The set is out of line and as it is, not compressed.
+SELECT attstorage FROM pg_attribute WHERE attrelid = 'release'::regclass AND attname = 'patients';
+
+-- Who may not be in it: the release is refused as a whole, and says why without
+-- saying who.
+SELECT record_release('university', 'research', '{9990000018,9990000034,9990000042}'::nhs_number[], current_date, 'DARS 7');
+\echo :SQLSTATE
+SELECT record_release('university', 'sale', '{9990000018}'::nhs_number[], current_date, 'DARS 7');
+SELECT exclude('9990000026', '{rare_disease}');
+SELECT record_release('university', 'direct_care', '{9990000018,9990000026}'::nhs_number[], current_date, 'DARS 7');
+-- From the register that the patient did not leave:
+BEGIN;
+SELECT record_release('university', 'direct_care', '{9990000018,9990000026}'::nhs_number[], current_date, 'DARS 7', registers => '{cancer}') IS NOT NULL AS recorded;
+ROLLBACK;
+SELECT readmit('9990000026', '{rare_disease}');
+-- An exemption covers a recipient and a purpose, and not the exclusion list.
+BEGIN;
+SELECT grant_exemption('charity', 'research', 'CAG 1') IS NOT NULL AS granted;
+SELECT record_release('charity', 'research', '{9990000034,9990000042}'::nhs_number[], current_date, 'DARS 7') IS NOT NULL AS recorded;
+\set ON_ERROR_ROLLBACK on
+SELECT record_release('university', 'research', '{9990000034}'::nhs_number[], current_date, 'DARS 7');
+SELECT exclude('9990000034', '{cancer}');
+SELECT record_release('charity', 'research', '{9990000034}'::nhs_number[], current_date, 'DARS 7');
+\set ON_ERROR_ROLLBACK off
+ROLLBACK;
+
+-- Wrong calls.
+SELECT record_release('nobody', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x');
+\echo :SQLSTATE
+SELECT record_release(NULL, 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x');
+SELECT record_release('charity', 'whim', '{9990000018}'::nhs_number[], current_date, 'x');
+\echo :SQLSTATE
+SELECT record_release('charity', NULL, '{9990000018}'::nhs_number[], current_date, 'x');
+SELECT record_release('charity', 'direct_care', '{}'::nhs_number[], current_date, 'x');
+\echo :SQLSTATE
+SELECT record_release('charity', 'direct_care', NULL::nhs_number[], current_date, 'x');
+SELECT record_release('charity', 'direct_care', NULL::exclusion_set, current_date, 'x');
+SELECT record_release('charity', 'direct_care', '{}'::exclusion_set, current_date, 'x');
+SELECT record_release('charity', 'direct_care', NULL::text, current_date, 'x');
+SELECT record_release('charity', 'direct_care', '{9990000018,NULL,1111111111}'::nhs_number[], current_date, 'x');
+\echo :SQLSTATE
+SELECT record_release('charity', 'direct_care', 'SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'SELECT ''9990000018''', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'SELECT '''' WHERE false', current_date, 'x');
+SELECT record_release('charity', 'direct_care', '{9990000018}', current_date, 'x');
+\echo :SQLSTATE
+\set VERBOSITY sqlstate
+SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM patient', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'SELECT now()', current_date, 'x');
+SELECT record_release('charity', 'direct_care', 'TABLE public.patient', current_date, 'x');
+\set VERBOSITY default
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date + 1, 'x');
+\echo :SQLSTATE
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], NULL, 'x');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], '-infinity', 'x');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, '');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, '9990000018');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', 'as 9990000018 asked');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{}');
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{heart}');
+SELECT release_contains(0, '9990000018');
+\echo :SQLSTATE
+SELECT release_contains(NULL, '9990000018');
+SELECT release_contains(:university, '1111111111');
+SELECT release_contains(:university, NULL);
+SELECT count(*) FROM release;
+
+-- The recipient has destroyed the data.
+SELECT record_destruction(:destroyed, current_date + 1);
+SELECT record_destruction(:destroyed, current_date - 9);
+\echo :SQLSTATE
+SELECT record_destruction(:destroyed, NULL);
+SELECT record_destruction(0);
+SELECT record_destruction(NULL);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT record_destruction(:destroyed);
+\echo :SQLSTATE
+ROLLBACK;
+SELECT record_destruction(:destroyed, current_date - 1);
+SELECT record_destruction(:destroyed);
+\echo :SQLSTATE
+SELECT current_date - destroyed_on AS days, patients_on_record FROM release_progress WHERE release_id = :destroyed;
+SELECT release_contains(:destroyed, '9990000018');
+
+-- An opt-out from the cancer register.
+CREATE PROCEDURE ready_case(number nhs_number, registers text[], INOUT case_id bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    case_id := ndrs_optout.open_case(number, registers);
+    PERFORM ndrs_optout.record_identity(case_id, 'identity', 'passport');
+    PERFORM ndrs_optout.record_identity(case_id, 'address', 'utility_bill');
+END $$;
+CALL ready_case('9990000018', '{cancer}', NULL) \gset
+RESET client_min_messages;
+CALL carry_out(:case_id, '9990000018');
+SELECT recipient, reference, due_on - current_date AS days, days_left, overdue, asked_at, chased_on, acknowledged_at, deleted_on, next_action FROM recall_progress;
+SELECT substring(dateless(completion_letter(:case_id, false)) FROM '  - A Charity.*?\n') AS not_asked;
+SELECT recalls FROM optout_case WHERE case_id = :case_id;
+SELECT event, detail - 'case' AS detail FROM audit_event WHERE event LIKE 'recall%' ORDER BY entry_id;
+-- Again: the same notices.
+CALL carry_out(:case_id, '9990000018');
+SELECT count(*), count(DISTINCT release_id) FROM recall_notice;
+SELECT record_release('hospital', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'order 8', registers => '{cancer}');
+\echo :SQLSTATE
+
+SELECT n.notice_id AS to_university FROM recall_notice n WHERE n.release_id = :university \gset
+SELECT n.notice_id AS to_hospital FROM recall_notice n WHERE n.release_id = :hospital \gset
+SELECT n.notice_id AS to_charity FROM recall_notice n WHERE n.release_id = :charity \gset
+
+SELECT chase_recall(:to_university);
+\echo :SQLSTATE
+-- The letters to the recipients: each names the patient as the recipient does.
+SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) \g (format=unaligned tuples_only=on)
+SELECT position(release_pseudo_id(ndrs_pseudo_id('9990000018', 'salt'), 'release salt') IN recall_letter(:to_university, '9990000018', 'salt', 'release salt')) > 0 AS by_release_id,
+       position(ndrs_pseudo_id('9990000018', 'salt') IN recall_letter(:to_charity, '9990000018', 'salt')) > 0 AS by_pseudo_id,
+       position('999 000 0018' IN recall_letter(:to_hospital, '9990000018')) > 0 AS by_number,
+       recall_letter(:to_university, '9990000018', 'salt', 'release salt') || recall_letter(:to_charity, '9990000018', 'salt') ~ '999 ?000' AS number_to_others;
+SELECT recall_letter(:to_hospital, '9990000026');
+\echo :SQLSTATE
+SELECT recall_letter(:to_hospital, '1111111111');
+SELECT recall_letter(:to_hospital, NULL);
+SELECT recall_letter(:to_charity, '9990000018');
+\echo :SQLSTATE
+SELECT recall_letter(:to_charity, '9990000018', '');
+SELECT recall_letter(:to_university, '9990000018', 'salt');
+\echo :SQLSTATE
+SELECT recall_letter(0, '9990000018');
+\echo :SQLSTATE
+SELECT recall_letter(NULL, '9990000018');
+
+-- Answers, and none.
+SELECT chase_recall(:to_hospital, current_date + 1);
+SELECT chase_recall(0);
+SELECT acknowledge_recall(:to_hospital, current_date + 1);
+\echo :SQLSTATE
+SELECT acknowledge_recall(:to_hospital, current_date - 10);
+SELECT acknowledge_recall(:to_hospital, NULL);
+SELECT acknowledge_recall(0);
+SELECT acknowledge_recall(NULL);
+SELECT acknowledge_recall(:to_hospital, current_date - 9);
+SELECT acknowledge_recall(:to_hospital);
+\echo :SQLSTATE
+SELECT chase_recall(:to_hospital);
+SELECT recall_letter(:to_hospital, '9990000018');
+UPDATE recall_notice SET raised_at = raised_at - interval '31 days', due_on = due_on - 31 WHERE notice_id = :to_university;
+SELECT chase_recall(:to_university);
+SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) ~ 'We reminded you of this on DATE' AS reminded;
+SELECT recipient, days_left, overdue, asked_at IS NOT NULL AS asked, chased_on - current_date AS chased, acknowledged_at IS NOT NULL AS answered,
+       current_date - deleted_on AS deleted, next_action FROM recall_progress;
+SELECT event, detail - 'case' - 'notice' - 'release' - 'deleted_on' AS detail, count(*) FROM audit_event WHERE event LIKE 'recall%' GROUP BY 1, 2 ORDER BY 1;
+SELECT (health_recalls()).*;
+
+-- What the applicant is told.
+SELECT dateless(complete_case(:case_id)) \g (format=unaligned tuples_only=on)
+SELECT jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].recipient') AS recipients,
+       jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].deleted_on') <@ to_jsonb(ARRAY[NULL, current_date - 9]) AS answers,
+       verify_certificate(erasure_certificate(:case_id));
+-- The destruction of a release answers its notice.
+SELECT record_destruction(:university);
+SELECT recipient, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
+SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data given on DATE: has confirmed that it was deleted on DATE' AS told,
+       verify_certificate(erasure_certificate(:case_id));
+
+-- The other register, and a patient nobody was told of.
+CALL ready_case('9990000018', '{rare_disease}', NULL) \gset second_
+CALL carry_out(:second_case_id, '9990000018');
+SELECT p.recipient, p.reference FROM recall_progress p WHERE p.case_id = :second_case_id ORDER BY p.release_id;
+CALL ready_case('9990000050', '{cancer}', NULL) \gset third_
+CALL carry_out(:third_case_id, '9990000050');
+SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records of whom we gave data to name nobody who still holds data about you from the National Cancer Register, so there was nobody else to ask to delete it.\n\n' AS nobody;
+SELECT erasure_certificate(:third_case_id) -> 'recalls' AS recalls;
+
+-- Whoever opts in again: what was asked for stays asked for.
+SELECT withdraw_optout('9990000018', '{cancer}') AS back \gset
+SELECT p.recipient FROM recall_progress p WHERE p.case_id = :case_id AND p.acknowledged_at IS NULL;
+
+-- What the patient is told who asks.
+SELECT source, record - 'raised_at' - 'due_on' - 'asked_at' - 'acknowledged_at' - 'released_on' - 'deleted_on' - 'destroyed_on' - 'notice_id' - 'case_id' - 'release_id' - 'chased_on' AS record
+    FROM subject_access('9990000018') WHERE source IN ('release', 'recall notice');
+
+-- Kept for three years after the case ended and it was answered, or the data was
+-- destroyed.
+CREATE VIEW due AS SELECT what, due, held FROM purge_due WHERE what IN ('recall notices', 'release sets') AND (due > 0 OR held > 0);
+SELECT * FROM due;
+UPDATE optout_case SET ended_at = ended_at - interval '3 years' WHERE case_id = :case_id;
+UPDATE recall_notice SET acknowledged_at = now() - interval '4 years', deleted_on = current_date WHERE case_id = :second_case_id;
+SELECT * FROM due;
+UPDATE recall_notice SET acknowledged_at = acknowledged_at - interval '3 years' WHERE case_id = :case_id;
+UPDATE release SET released_on = released_on - 2000, destroyed_on = destroyed_on - 1200 WHERE release_id = :destroyed;
+SELECT * FROM due;
+SELECT place_hold(:case_id, 'complaint');
+SELECT * FROM due;
+SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
+SELECT release_hold(:case_id);
+SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
+SELECT * FROM due;
+SELECT recipient, acknowledged_at IS NOT NULL AS answered FROM recall_progress WHERE case_id = :case_id;
+SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT patients_on_record;
+SELECT release_contains(:destroyed, '9990000018');
+\echo :SQLSTATE
+-- The letter still says what is so.
+SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
+
+-- An analyst records a release and does not see who was in it; the query has the
+-- analyst's rights.
+CREATE ROLE regress_disclosure;
+SELECT grant_access('regress_disclosure', 'analyst');
+SET ROLE regress_disclosure;
+SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9');
+\echo :SQLSTATE
+RESET ROLE;
+GRANT SELECT ON patient TO regress_disclosure;
+SET ROLE regress_disclosure;
+SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9') IS NOT NULL AS recorded;
+SELECT record_release('charity', 'direct_care', '{9990000026}'::nhs_number[], current_date, 'project 10') IS NOT NULL AS recorded;
+SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'project 10', registers => '{rare_disease}');
+SELECT length(release_pseudo_id(ndrs_pseudo_id('9990000026', 'salt'), 'release salt')) AS id;
+SELECT release_contains(:university, '9999999999');
+SELECT count(*) FROM release;
+SELECT count(*) FROM release_progress;
+SELECT recall_letter(1, '9999999999');
+RESET ROLE;
+SELECT revoke_access('regress_disclosure', 'analyst');
+-- An officer sends the letter, and hears from the recipient.
+SELECT grant_access('regress_disclosure', 'officer');
+SET ROLE regress_disclosure;
+SELECT p.notice_id AS open_notice FROM recall_progress p WHERE p.case_id = :case_id AND p.days_left IS NOT NULL \gset
+SELECT recall_letter(:open_notice, '9990000018', 'salt') LIKE 'Our reference%' AS letter;
+SELECT chase_recall(:open_notice), acknowledge_recall(:open_notice);
+SELECT release_contains(:university, '9990000018');
+SELECT record_destruction(:charity);
+SELECT patients FROM release;
+TABLE recall_notice;
+RESET ROLE;
+SELECT revoke_access('regress_disclosure', 'officer');
+REVOKE ALL ON patient FROM regress_disclosure;
+DROP ROLE regress_disclosure;
+
+-- Nothing of the extension's own holds a number, and the audit no pseudo-id.
+SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';
+SELECT * FROM verify_audit();
+
+SELECT unguard_table('patient');
+SELECT unguard_table('rare_patient');
+DELETE FROM recall_notice; DELETE FROM release; DELETE FROM recipient; DELETE FROM national_check;
+DELETE FROM case_erasure; DELETE FROM case_correspondence; DELETE FROM identity_evidence; DELETE FROM case_certificate; DELETE FROM optout_case;
+DELETE FROM exclusion; DELETE FROM purge_run;
+DROP VIEW due;
+DROP TABLE patient, rare_patient;
+DROP PROCEDURE ready_case;
+DROP FUNCTION dateless;
