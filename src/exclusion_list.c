@@ -36,6 +36,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -53,6 +54,12 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 #define ANUM_REGISTER_CODE		1
 #define ANUM_EXCLUSION_REGISTER	1
 #define ANUM_EXCLUSION_ENCODED	2
+
+/*
+ * Rows that come by the key in the time of a page in a scan of the whole table,
+ * which has more than a hundred
+ */
+#define KEY_ROWS_PER_PAGE		4
 
 struct ExclusionList
 {
@@ -108,15 +115,41 @@ check_register(const char *code)
 				 ndrs_errhidevalues()));
 }
 
+/*
+ * Read the list of a register, by the key or from the whole table.  False when so many
+ * rows came by the key that one had better scan the table; what was read is of no use
+ * then.
+ */
+static bool
+read_list(Relation rel, const char *code, bool by_key, size_t limit,
+		  ExclusionSetBuilder *builder)
+{
+	SysScanDesc scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code, by_key);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)) &&
+		   !(by_key && builder->count >= limit))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
+										 RelationGetDescr(rel), &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		ndrs_set_add(builder, (EncodedNhsNumber *) DatumGetPointer(value), 1);
+	}
+	systable_endscan(scan);
+	return !HeapTupleIsValid(tuple);
+}
+
 static void
 rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
 	uint64		generation = ndrs_generation();
+	size_t		expected = list->set.count + list->set.count / 16;
 	ExclusionSetBuilder builder;
 	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	size_t		limit;
 	struct varlena *set;
 
 	check_register(list->code);
@@ -127,22 +160,18 @@ rebuild(ExclusionList *list)
 	 */
 	list->generation = 0;
 	MemoryContextReset(list->context);
-	ndrs_set_begin(&builder, list->context, 0);
 
-	/* Row for row, the way by the key costs twice as much as a whole scan. */
+	/* How many there are is not known before: the statistics may be old or none. */
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
-	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, list->code,
-							   list->set.count < rel->rd_rel->reltuples / 2);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
+	ndrs_set_begin(&builder, list->context, expected);
+	if (list->set.count >= limit ||
+		!read_list(rel, list->code, true, limit, &builder))
 	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
-										 RelationGetDescr(rel), &isnull);
-
-		CHECK_FOR_INTERRUPTS();
-		ndrs_set_add(&builder, (EncodedNhsNumber *) DatumGetPointer(value), 1);
+		pfree(builder.base);
+		ndrs_set_begin(&builder, list->context, Max(expected, rel->rd_rel->reltuples));
+		read_list(rel, list->code, false, 0, &builder);
 	}
-	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
 	set = ndrs_set_end(&builder);
