@@ -161,7 +161,10 @@ rebuild(ExclusionList *list)
 	list->generation = 0;
 	MemoryContextReset(list->context);
 
-	/* How many there are is not known before: the statistics may be old or none. */
+	/*
+	 * How many there are is not known before: the statistics may be old or
+	 * none.
+	 */
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
 	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
 	ndrs_set_begin(&builder, list->context, expected);
