@@ -17,6 +17,8 @@ OBJS = \
 	src/exclusion_set_core.o \
 	src/exclusion_set.o \
 	src/exclusion_list.o \
+	src/national_check.o \
+	src/sharing.o \
 	src/guard.o \
 	src/sentry.o \
 	src/erasure.o
@@ -40,6 +42,9 @@ PIECES = $(addprefix sql/install/, \
 	carry_out.sql \
 	letter.sql \
 	certificate.sql \
+	purpose.sql \
+	national_check.sql \
+	sharing.sql \
 	subject_access.sql \
 	sweep.sql \
 	sentry.sql \
@@ -52,7 +57,7 @@ SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list guard guard_paths erasure optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention privileges access health
+	guard_coverage sentry sweep retention purpose national_check sharing privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \

@@ -39,6 +39,9 @@ static struct
 }			watched[] = {
 	{"encoding_key", InvalidOid},
 	{"exclusion", InvalidOid},
+	{"exemption", InvalidOid},
+	{"national_check", InvalidOid},
+	{"purpose", InvalidOid},
 	{"register", InvalidOid},
 };
 

@@ -53,6 +53,9 @@ static uint64 agreed_generation = 0;
 static NhsNumber last_number = -1;
 static EncodedNhsNumber last_encoded;
 
+/* Nobody's: what the ten placeholders are encoded as */
+static EncodedNhsNumber placeholders[10];
+
 static void
 forget_key(int code, Datum arg)
 {
@@ -189,6 +192,13 @@ load_key(void)
 	PG_END_TRY();
 
 	authenticate(FINGERPRINT_TEXT, strlen(FINGERPRINT_TEXT), &fingerprint);
+	for (int i = 0; i < lengthof(placeholders); i++)
+	{
+		char		digits[NHS_NUMBER_DIGITS];
+
+		memset(digits, '0' + i, sizeof(digits));
+		authenticate(digits, sizeof(digits), &placeholders[i]);
+	}
 	loaded_at = PgReloadTime;
 }
 
@@ -291,6 +301,20 @@ ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded)
 		last_number = number;
 	}
 	*encoded = last_encoded;
+}
+
+/*
+ * Is it what a placeholder is encoded as?  The caller has made sure of the key.
+ */
+bool
+ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded)
+{
+	for (int i = 0; i < lengthof(placeholders); i++)
+	{
+		if (memcmp(&placeholders[i], encoded, sizeof(EncodedNhsNumber)) == 0)
+			return true;
+	}
+	return false;
 }
 
 Datum

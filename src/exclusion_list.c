@@ -61,6 +61,9 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
  */
 #define KEY_ROWS_PER_PAGE		4
 
+/* The code of no register, for the list of them all */
+#define EVERY_REGISTER ""
+
 struct ExclusionList
 {
 	char		code[NAMEDATALEN];	/* hash key: must be first */
@@ -73,8 +76,8 @@ struct ExclusionList
 static HTAB *lists = NULL;
 
 /*
- * Scan one of our tables for the rows of a register, through its primary key
- * or from one end to the other.
+ * Scan one of our tables for the rows of a register, or of all of them (NULL), through
+ * its primary key or from one end to the other.
  */
 static SysScanDesc
 begin_register_scan(Relation rel, AttrNumber column, const char *code,
@@ -87,6 +90,8 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code,
 	list_free(RelationGetIndexList(rel));
 	index = rel->rd_pkindex;
 
+	if (code == NULL)
+		return systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(code));
@@ -116,9 +121,9 @@ check_register(const char *code)
 }
 
 /*
- * Read the list of a register, by the key or from the whole table.  False when so many
- * rows came by the key that one had better scan the table; what was read is of no use
- * then.
+ * Read the list of a register, by the key or from the whole table, or of all of them
+ * (NULL).  False when so many rows came by the key that one had better scan the table;
+ * what was read is of no use then.
  */
 static bool
 read_list(Relation rel, const char *code, bool by_key, size_t limit,
@@ -146,13 +151,15 @@ rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
 	uint64		generation = ndrs_generation();
+	const char *code = strcmp(list->code, EVERY_REGISTER) == 0 ? NULL : list->code;
 	size_t		expected = list->set.count + list->set.count / 16;
 	ExclusionSetBuilder builder;
 	Relation	rel;
 	size_t		limit;
 	struct varlena *set;
 
-	check_register(list->code);
+	if (code != NULL)
+		check_register(code);
 
 	/*
 	 * The old set makes room before the new one is there: it is of no use to
@@ -168,12 +175,12 @@ rebuild(ExclusionList *list)
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
 	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
 	ndrs_set_begin(&builder, list->context, expected);
-	if (list->set.count >= limit ||
-		!read_list(rel, list->code, true, limit, &builder))
+	if (code == NULL || list->set.count >= limit ||
+		!read_list(rel, code, true, limit, &builder))
 	{
 		pfree(builder.base);
 		ndrs_set_begin(&builder, list->context, Max(expected, rel->rd_rel->reltuples));
-		read_list(rel, list->code, false, 0, &builder);
+		read_list(rel, code, false, 0, &builder);
 	}
 	table_close(rel, AccessShareLock);
 
@@ -182,11 +189,8 @@ rebuild(ExclusionList *list)
 	list->generation = generation;
 }
 
-/*
- * The list of one register.  The pointer stays good for the backend's life.
- */
-ExclusionList *
-ndrs_exclusion_list(const char *code)
+static ExclusionList *
+find_list(const char *code, bool is_register)
 {
 	ExclusionList *list;
 	bool		found;
@@ -203,8 +207,9 @@ ndrs_exclusion_list(const char *code)
 	 * Unknown codes get no entry, so that nobody can fill the memory; a code
 	 * too long for a key would be taken for the one that it begins with.
 	 */
-	if (strlen(code) >= NAMEDATALEN ||
-		hash_search(lists, code, HASH_FIND, NULL) == NULL)
+	if (is_register &&
+		(code[0] == '\0' || strlen(code) >= NAMEDATALEN ||
+		 hash_search(lists, code, HASH_FIND, NULL) == NULL))
 		check_register(code);
 	list = hash_search(lists, code, HASH_ENTER, &found);
 	if (!found)
@@ -221,11 +226,29 @@ ndrs_exclusion_list(const char *code)
 }
 
 /*
+ * The list of one register.  The pointer stays good for the backend's life.
+ */
+ExclusionList *
+ndrs_exclusion_list(const char *code)
+{
+	return find_list(code, true);
+}
+
+/*
+ * One list of who is excluded from any register.
+ */
+ExclusionList *
+ndrs_every_exclusion_list(void)
+{
+	return find_list(EVERY_REGISTER, false);
+}
+
+/*
  * Make sure of the key and of these lists.  Without the key there is no answer,
  * not even about a placeholder.
  */
-static void
-make_current(ExclusionList **wanted, int nwanted)
+void
+ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 {
 	AcceptInvalidationMessages();
 	ndrs_encoding_ready();
@@ -242,12 +265,21 @@ make_current(ExclusionList **wanted, int nwanted)
 	}
 }
 
+/*
+ * Look in a list that is current.
+ */
+bool
+ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
+{
+	return exclusion_set_contains(&list->set, encoded);
+}
+
 static bool
 is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
 {
 	for (int i = 0; i < nwanted; i++)
 	{
-		if (!exclusion_set_contains(&wanted[i]->set, encoded))
+		if (!ndrs_is_listed(wanted[i], encoded))
 			return false;
 	}
 	return nwanted > 0;
@@ -263,7 +295,7 @@ ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
 {
 	EncodedNhsNumber encoded;
 
-	make_current(wanted, nwanted);
+	ndrs_make_lists_current(wanted, nwanted);
 	if (nhs_number_is_placeholder(number))
 		return false;
 	ndrs_encode(number, &encoded);
@@ -303,7 +335,7 @@ ndrs_optout_is_excluded_encoded(PG_FUNCTION_ARGS)
 {
 	ExclusionList *list = list_argument(fcinfo);
 
-	make_current(&list, 1);
+	ndrs_make_lists_current(&list, 1);
 	PG_RETURN_BOOL(is_in_all(&list, 1, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 

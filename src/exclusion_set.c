@@ -132,8 +132,8 @@ damaged(void)
  * Open a set whose checksum is right.  It lies where the value does, or in the
  * current memory context.
  */
-static void
-open_set(ExclusionSet *set, Datum datum)
+void
+ndrs_open_set(ExclusionSet *set, Datum datum)
 {
 	struct varlena *value = PG_DETOAST_DATUM(datum);
 
@@ -188,7 +188,7 @@ set_argument(FunctionCallInfo fcinfo, int i)
 		argument->set.base = NULL;
 
 		outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-		open_set(&set, PointerGetDatum(value));
+		ndrs_open_set(&set, PointerGetDatum(value));
 		MemoryContextSwitchTo(outer);
 		argument->set = set;
 		argument->pointer = pointer;
@@ -201,7 +201,7 @@ set_argument(FunctionCallInfo fcinfo, int i)
 		!exclusion_set_open(&set, value, VARSIZE(value)) ||
 		set.checksum != argument->set.checksum)
 	{
-		open_set(&set, PointerGetDatum(value));
+		ndrs_open_set(&set, PointerGetDatum(value));
 		if (argument->toasted)
 			pfree((void *) argument->set.base);
 		argument->toasted = false;
@@ -275,7 +275,7 @@ ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
 	char	   *result;
 	char	   *at;
 
-	open_set(&set, PG_GETARG_DATUM(0));
+	ndrs_open_set(&set, PG_GETARG_DATUM(0));
 
 	/* Braces, commas and the terminator */
 	size = (Size) set.count * (HEX_DIGITS + 1) + (set.count > 0 ? 2 : 3);
@@ -343,7 +343,7 @@ ndrs_optout_exclusion_set_send(PG_FUNCTION_ARGS)
 {
 	ExclusionSet set;
 
-	open_set(&set, PG_GETARG_DATUM(0));
+	ndrs_open_set(&set, PG_GETARG_DATUM(0));
 	PG_RETURN_BYTEA_P(write_message(set.members, set.count));
 }
 
@@ -392,8 +392,8 @@ merge(FunctionCallInfo fcinfo, ExclusionSetOperation operation)
 	size_t		count;
 	void	   *base;
 
-	open_set(&a, PG_GETARG_DATUM(0));
-	open_set(&b, PG_GETARG_DATUM(1));
+	ndrs_open_set(&a, PG_GETARG_DATUM(0));
+	ndrs_open_set(&b, PG_GETARG_DATUM(1));
 
 	/* Twice, so as not to take the memory for what is not there */
 	count = exclusion_set_merge(operation, &a, &b, NULL);
@@ -427,8 +427,8 @@ equal_arguments(FunctionCallInfo fcinfo)
 	ExclusionSet a;
 	ExclusionSet b;
 
-	open_set(&a, PG_GETARG_DATUM(0));
-	open_set(&b, PG_GETARG_DATUM(1));
+	ndrs_open_set(&a, PG_GETARG_DATUM(0));
+	ndrs_open_set(&b, PG_GETARG_DATUM(1));
 	return exclusion_set_equal(&a, &b);
 }
 
@@ -479,7 +479,7 @@ ndrs_optout_exclusion_set_unnest(PG_FUNCTION_ARGS)
 		calls = SRF_FIRSTCALL_INIT();
 		outer = MemoryContextSwitchTo(calls->multi_call_memory_ctx);
 		set = palloc(sizeof(ExclusionSet));
-		open_set(set, PointerGetDatum(PG_GETARG_VARLENA_P(0)));
+		ndrs_open_set(set, PointerGetDatum(PG_GETARG_VARLENA_P(0)));
 		calls->user_fctx = set;
 		calls->max_calls = set->count;
 		MemoryContextSwitchTo(outer);

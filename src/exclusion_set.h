@@ -143,10 +143,14 @@ extern bool exclusion_set_open(ExclusionSet *set, const void *base, size_t size)
 extern bool exclusion_set_intact(const ExclusionSet *set);
 extern bool exclusion_set_contains(const ExclusionSet *set,
 								   const EncodedNhsNumber *member);
+extern size_t exclusion_set_position(const ExclusionSet *set,
+									 const EncodedNhsNumber *member);
 extern bool exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b);
 extern size_t exclusion_set_merge(ExclusionSetOperation operation,
 								  const ExclusionSet *a, const ExclusionSet *b,
 								  EncodedNhsNumber *result);
+extern bool exclusion_set_mark(const ExclusionSet *set, const ExclusionSet *other,
+							   uint8_t *bits);
 
 extern void exclusion_set_write_message(const EncodedNhsNumber *members,
 										size_t count, void *message);

@@ -306,9 +306,10 @@ exclusion_set_intact(const ExclusionSet *set)
 
 /*
  * Search from a guess: in steps that double until they have passed the member.
- * Each further one leads out of what is left, which is halved then.
+ * Each further one leads out of what is left, which is halved then.  Returns where
+ * the member is, or how many there are when it is none.
  */
-static bool
+static size_t
 search_from(const ExclusionSet *set, size_t at, const EncodedNhsNumber *member)
 {
 	size_t		low = 0;
@@ -323,7 +324,7 @@ search_from(const ExclusionSet *set, size_t at, const EncodedNhsNumber *member)
 			at = low + (high - low) / 2;
 		order = compare(member, &set->members[at]);
 		if (order == 0)
-			return true;
+			return at;
 		if (order > 0)
 		{
 			low = at + 1;
@@ -336,7 +337,35 @@ search_from(const ExclusionSet *set, size_t at, const EncodedNhsNumber *member)
 		}
 		step *= 2;
 	}
-	return false;
+	return set->count;
+}
+
+/*
+ * Search from where the group of a place begins; what is left of the place says how
+ * far into it.
+ */
+static inline size_t
+search_place(const ExclusionSet *set, uint64_t where, const EncodedNhsNumber *member)
+{
+	uint32_t	start[2];
+
+	where >>= EXCLUSION_SET_GROUP_BITS;
+	memcpy(start, set->starts + (where >> 32) * sizeof(uint32_t), sizeof(start));
+	where = (uint64_t) (uint32_t) where * (uint32_t) (start[1] - start[0]);
+	return search_from(set, start[0] + (size_t) (where >> 32), member);
+}
+
+/*
+ * Which of the members it is, counted from zero; as many as there are when it is
+ * none.  For those who expect to find it: the filter, which would only cost them an
+ * access to memory, is not asked.
+ */
+size_t
+exclusion_set_position(const ExclusionSet *set, const EncodedNhsNumber *member)
+{
+	if (set->count == 0)
+		return 0;
+	return search_place(set, place(member, set->words), member);
 }
 
 bool
@@ -345,7 +374,6 @@ exclusion_set_contains(const ExclusionSet *set, const EncodedNhsNumber *member)
 	uint64_t	where = place(member, set->words);
 	uint64_t	bits = filter_bits(member);
 	uint64_t	word;
-	uint32_t	start[2];
 
 	if (set->count == 0)
 		return false;
@@ -353,11 +381,7 @@ exclusion_set_contains(const ExclusionSet *set, const EncodedNhsNumber *member)
 	if ((word & bits) != bits)
 		return false;
 
-	/* The group; what is left of the place says how far into it. */
-	where >>= EXCLUSION_SET_GROUP_BITS;
-	memcpy(start, set->starts + (where >> 32) * sizeof(uint32_t), sizeof(start));
-	where = (uint64_t) (uint32_t) where * (uint32_t) (start[1] - start[0]);
-	return search_from(set, start[0] + (size_t) (where >> 32), member);
+	return search_place(set, where, member) < set->count;
 }
 
 /* ----------------------------------------------------------------- merging */
@@ -406,6 +430,26 @@ exclusion_set_merge(ExclusionSetOperation operation,
 		j += order >= 0;
 	}
 	return count;
+}
+
+/*
+ * Set a bit for each member of a set that the other has too, in bytes that are zero.
+ * False when the other has a member that the set has not.
+ */
+bool
+exclusion_set_mark(const ExclusionSet *set, const ExclusionSet *other, uint8_t *bits)
+{
+	size_t		at = 0;
+
+	for (size_t i = 0; i < other->count; i++)
+	{
+		while (at < set->count && compare(&set->members[at], &other->members[i]) < 0)
+			at++;
+		if (at == set->count || compare(&set->members[at], &other->members[i]) != 0)
+			return false;
+		bits[at / 8] |= (uint8_t) (1 << at % 8);
+	}
+	return true;
 }
 
 /* ---------------------------------------------------------------- messages */

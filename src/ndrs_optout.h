@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/nodes.h"
 
 #include "exclusion_set.h"
@@ -22,6 +23,7 @@
 #define ERRCODE_NDRS_KEY_MISSING		MAKE_SQLSTATE('N','D','0','1','0')
 #define ERRCODE_NDRS_KEY_MISMATCH		MAKE_SQLSTATE('N','D','0','1','1')
 #define ERRCODE_NDRS_CASE_NOT_READY		MAKE_SQLSTATE('N','D','0','2','0')
+#define ERRCODE_NDRS_CHECK_REFUSED		MAKE_SQLSTATE('N','D','0','4','0')
 
 /* ndrs_optout.c */
 extern char *ndrs_key_file;
@@ -47,6 +49,7 @@ extern Oid	ndrs_type(const char *name);
 extern bool ndrs_before_restore(void);
 extern void ndrs_encoding_ready(void);
 extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
+extern bool ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded);
 extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
 /* exclusion_set.c */
@@ -62,12 +65,30 @@ extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 extern void ndrs_set_add(ExclusionSetBuilder *builder,
 						 const EncodedNhsNumber *members, size_t count);
 extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
+extern void ndrs_open_set(ExclusionSet *set, Datum datum);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;
 extern ExclusionList *ndrs_exclusion_list(const char *code);
+extern ExclusionList *ndrs_every_exclusion_list(void);
+extern void ndrs_make_lists_current(ExclusionList **lists, int nlists);
+extern bool ndrs_is_listed(const ExclusionList *list,
+						   const EncodedNhsNumber *encoded);
 extern bool ndrs_excluded_from_all(ExclusionList **lists, int nlists,
 								   NhsNumber number);
+
+/* national_check.c */
+typedef enum NationalChoice
+{
+	NATIONAL_NOT_CHECKED,
+	NATIONAL_CHECK_EXPIRED,
+	NATIONAL_ALLOWED,
+	NATIONAL_OPTED_OUT
+} NationalChoice;
+
+extern void ndrs_make_national_checks_current(void);
+extern NationalChoice ndrs_national_choice(const EncodedNhsNumber *encoded,
+										   TimestampTz now);
 
 /* guard.c */
 extern void ndrs_guard_init(void);

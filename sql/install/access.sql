@@ -19,11 +19,15 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
+            ('officer', '{purpose,exemption,national_check_progress}'),
+            ('analyst', '{register,purpose,exemption,national_check_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
+            ('auditor', '{purpose,exemption,national_check_progress}'),
             ('dba', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
-            ('dba', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}')) AS d (duty, names)
+            ('dba', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
+            ('dba', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
 -- case_exclude and case_certify: carry_out() runs as its caller.  What runs DDL on
@@ -38,6 +42,12 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
             ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
+            ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check,query_source}'),
+            ('officer', '{grant_exemption,end_exemption}'),
+            ('analyst', '{share_eligible,share_decision,share_summary,query_source}'),
+            ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
+            ('analyst', '{encoded_nhs_number_ge,encoded_nhs_number_gt,encoded_nhs_number_cmp}'),
+            ('analyst', '{encoded_nhs_number_hash,encoded_nhs_number_hash_extended}'),
             ('auditor', '{verify_audit,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
@@ -202,7 +212,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE duty_privilege IS 'what each duty may do here: officer (works cases), loader (nothing: a guard needs no right of who loads), analyst (reads NHS numbers'' form; nothing of the list), auditor (reads the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the owner of the extension';
+COMMENT ON TABLE duty_privilege IS 'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the owner of the extension';
 COMMENT ON TABLE granted_access IS 'which role has which duty, as grant_access() gave it';
 COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an object of the extension';
 COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';

@@ -418,6 +418,7 @@ BEGIN
     PERFORM ndrs_optout.erasure_redact(b, patient) FROM unnest(batches) AS b
         WHERE b.action = 'redact' AND cardinality(b.row_ids) > 0;
     PERFORM ndrs_optout.erasure_recount(batches, patient);
+    PERFORM ndrs_optout.forget_in_national_checks(patient);
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,

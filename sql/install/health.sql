@@ -128,6 +128,28 @@ AS $$
         WHERE e.extname = 'ndrs_optout'
 $$;
 
+-- A registry that shares nothing where the national opt-out applies needs no check.
+CREATE FUNCTION health_national_check() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN c.waiting IS NOT NULL
+            THEN ROW('warning', format('national check %s waits for its reply for more than 2 days', c.waiting),
+                     format('send the request again, and load_national_check(%s, ...); or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
+        WHEN c.in_force IS NOT NULL
+            THEN ROW('ok', format('the latest national check in force is %s', c.in_force), NULL)::ndrs_optout.health_finding
+        WHEN c.expired IS NOT NULL
+            THEN ROW('warning', format('national check %s has expired: nobody is shared where the national opt-out applies', c.expired),
+                     'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
+        ELSE ROW('ok', 'there is no national check: nobody is shared where the national opt-out applies', NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply' AND p.started_at < now() - interval '2 days') AS waiting,
+                     max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,
+                     max(p.check_id) FILTER (WHERE p.state = 'expired') AS expired
+                  FROM ndrs_optout.national_check_progress p) AS c
+$$;
+
 -- They make carry_out() wait, and nobody is there who would end them.
 CREATE FUNCTION health_prepared_transactions(older_than interval DEFAULT '1 hour') RETURNS health_finding
 LANGUAGE sql STABLE
@@ -222,6 +244,7 @@ COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or
 COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
 COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
+COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
 COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files';
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
 COMMENT ON FUNCTION health_purge() IS 'whether the purge runs';

@@ -18,7 +18,9 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- The copy of an open case has no such day yet.  Of rows that count the same for a
 -- guard and a day, all but one are due when the day is over.  A month of the audit is
 -- due as a whole.  The latest sweep stays for sweep_progress.  A ready case never is
--- due: that nobody has carried it out is the registry's own delay.
+-- due: that nobody has carried it out is the registry's own delay.  A national check
+-- with its reply stays as long as an older one is in force, which it would else bring
+-- back for those whom both asked about.
 CREATE VIEW retained AS
     SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
            c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
@@ -43,14 +45,19 @@ CREATE VIEW retained AS
     UNION ALL
     SELECT 'sweeps', s.sweep_id, 1, s.finished_at, false
         FROM sweep s
-        WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l);
+        WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l)
+    UNION ALL
+    SELECT 'national checks', n.check_id, 1,
+           CASE WHEN n.loaded_at IS NULL THEN n.expires_at ELSE max(n.expires_at) OVER (ORDER BY n.check_id) END, false
+        FROM national_check n;
 
 CREATE VIEW purge_due AS
     SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
            min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
-        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps')) AS w (what)
+        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps'),
+                     ('national checks')) AS w (what)
         LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
         GROUP BY w.what, l.run_at, l.removed
@@ -71,6 +78,7 @@ DECLARE
     events bigint;
     tallies bigint;
     sweeps bigint;
+    checks bigint[];
     counts jsonb;
 BEGIN
     IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
@@ -117,6 +125,18 @@ BEGIN
         WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'sweeps' AND r.due_at <= as_of);
     GET DIAGNOSTICS sweeps = ROW_COUNT;
 
+    -- What is due is asked again when the checks are locked: a reply may have come before.
+    checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
+        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'national checks' AND r.due_at <= as_of)
+        ORDER BY n.check_id FOR UPDATE);
+    WITH gone AS (
+        DELETE FROM ndrs_optout.national_check n
+            WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                     WHERE r.what = 'national checks' AND r.id = ANY (checks) AND r.due_at <= as_of)
+            RETURNING n.check_id)
+    SELECT coalesce(array_agg(g.check_id), '{}') INTO checks FROM gone g;
+    DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = ANY (checks);
+
     -- Last, since from here on whoever commits an event waits.
     LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
     WITH marked AS (
@@ -129,7 +149,7 @@ BEGIN
     GET DIAGNOSTICS events = ROW_COUNT;
 
     counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
-        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps);
+        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps, 'national checks', cardinality(checks));
     INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
         SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
         ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
@@ -142,8 +162,18 @@ BEGIN
 END
 $$;
 
--- A reason that goes to the audit, which holds no identifiers.  Longer runs of
--- digits than an NHS number's are something else.
+-- Whether a free text tells an NHS number.  Longer runs of digits than an NHS
+-- number's are something else.
+CREATE FUNCTION holds_nhs_number(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM generate_series(1, length(value)) AS start, generate_series(10, 30) AS size
+                   WHERE substr(value, start - 1, 1) !~ '[0-9]' AND substr(value, start + size, 1) !~ '[0-9]'
+                       AND ndrs_optout.nhs_number_or_null(substr(value, start, size)) IS NOT NULL)
+$$;
+
+-- A reason that goes to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -155,9 +185,7 @@ BEGIN
     IF length(reason) > 500 THEN
         PERFORM ndrs_optout.refuse('22023', 'a reason has at most 500 characters');
     END IF;
-    IF EXISTS (SELECT FROM generate_series(1, length(reason)) AS start, generate_series(10, 30) AS size
-               WHERE substr(reason, start - 1, 1) !~ '[0-9]' AND substr(reason, start + size, 1) !~ '[0-9]'
-                   AND ndrs_optout.nhs_number_or_null(substr(reason, start, size)) IS NOT NULL) THEN
+    IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
             hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
     END IF;
@@ -298,10 +326,11 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+COMMENT ON FUNCTION holds_nhs_number(text) IS 'whether a free text has an NHS number in it';
 COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number)';

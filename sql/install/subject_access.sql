@@ -127,6 +127,13 @@ AS $$
                   FROM ndrs_optout.subject_access_request q
                   WHERE q.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY q.request_id) AS l
+    UNION ALL
+    SELECT 'national check', to_jsonb(l), false
+        FROM (SELECT n.check_id, n.started_at, n.loaded_at, n.expires_at,
+                     ndrs_optout.encode_nhs_number(number) OPERATOR(ndrs_optout.<@) n.allowed AS allowed
+                  FROM ndrs_optout.national_check n
+                  WHERE ndrs_optout.encode_nhs_number(number) OPERATOR(ndrs_optout.<@) n.asked
+                  ORDER BY n.check_id) AS l
 $$;
 
 CREATE FUNCTION subject_access(number nhs_number)
@@ -212,7 +219,7 @@ COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS 'the row
 COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS 'whether the value of a guarded column is another NHS number than this, or cannot be read';
 COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
 COMMENT ON FUNCTION subject_access(nhs_number) IS
-    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content) and requests for subject access. shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
+    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
 COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
     'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS

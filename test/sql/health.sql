@@ -75,6 +75,20 @@ INSERT INTO confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\
 SELECT status, detail FROM asked WHERE check_name = 'confidential key';
 ROLLBACK;
 
+-- National checks: one waits, one waits for long, one is in force, one has expired.
+BEGIN;
+SELECT start_national_check('{9990000018}'::nhs_number[]) AS check_id \gset
+SELECT status, detail FROM asked WHERE check_name = 'national check';
+UPDATE national_check SET started_at = now() - interval '2 days 1 s';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+SELECT load_national_check(:check_id, ARRAY['9990000018']);
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+UPDATE national_check SET expires_at = now();
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+SELECT start_national_check('{9990000018}'::nhs_number[]) > 0 AS another;
+SELECT status, detail FROM asked WHERE check_name = 'national check';
+ROLLBACK;
+
 -- Access
 CREATE ROLE regress_officer;
 SELECT grant_access('regress_officer', 'officer');

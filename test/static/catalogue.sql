@@ -110,10 +110,13 @@ WHERE NOT EXISTS (
         WHERE (o.object_kind, o.name, o.privilege) = (d.object_kind, d.name, d.privilege))
 ORDER BY 1, 2, 3;
 
--- A duty's function either has the owner's rights or needs none of them.
-\echo check: the function of a duty is SECURITY DEFINER, or the procedure that commits
+-- A duty's function either has the owner's rights or needs none of them: those in C
+-- read what is ours without any, and those that take a query run it as their caller.
+\echo check: the function of a duty is SECURITY DEFINER, in C, or runs a query of the caller, or is the procedure that commits
 SELECT d.duty, p.oid::regprocedure
 FROM ndrs_optout.duty_privilege d
     JOIN pg_proc p ON p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = d.name
 WHERE d.object_kind = 'routine' AND NOT p.prosecdef AND p.prokind <> 'p'
+    AND p.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')
+    AND NOT 'query' = ANY (coalesce(p.proargnames, '{}'))
 ORDER BY 1, 2;

@@ -1,0 +1,282 @@
+-- national_check: one round trip with the NHS "check for national data opt-outs".
+--
+-- The service answers a list of NHS numbers with the same list without those who
+-- opted out.  So a check keeps whom it asked about and who is allowed, until it
+-- expires.  That somebody opted out is written nowhere: it is the difference.
+
+-- The library reads the first columns of this table by number: see national_check.c.
+-- Sets never change once there is a reply: backends keep them by check and by the
+-- transaction that brought it.
+--
+-- A check is as old as its request: that the reply was late makes it no younger.
+CREATE TABLE national_check (
+    check_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    expires_at       timestamptz NOT NULL,
+    asked            exclusion_set NOT NULL,
+    allowed          exclusion_set,
+    started_at       timestamptz NOT NULL,
+    loaded_at        timestamptz,
+    asked_patients   bigint NOT NULL,
+    allowed_patients bigint,
+    left_out         bigint NOT NULL,
+    CHECK ((loaded_at IS NULL) = (allowed IS NULL) AND (loaded_at IS NULL) = (allowed_patients IS NULL))
+);
+SELECT pg_catalog.pg_extension_config_dump('national_check', '');
+SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
+
+CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON national_check
+    FOR EACH ROW EXECUTE FUNCTION forget_copies();
+CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON national_check
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
+ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies;
+ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies_truncate;
+
+-- The numbers of a request, in plain, until the reply is there or nobody waits for it
+-- any more.  In parts, by their first four digits, from which one is soon taken out.
+CREATE TABLE national_check_part (
+    check_id bigint,
+    part     integer,
+    numbers  bigint[] NOT NULL,
+    PRIMARY KEY (check_id, part)
+);
+SELECT pg_catalog.pg_extension_config_dump('national_check_part', '');
+
+CREATE VIEW national_check_progress AS
+    SELECT c.check_id,
+           CASE WHEN c.expires_at <= pg_catalog.now() THEN 'expired'
+                WHEN c.loaded_at IS NULL THEN 'waiting for the reply'
+                ELSE 'in force' END AS state,
+           c.started_at, c.loaded_at, c.expires_at,
+           c.asked_patients, c.allowed_patients, c.left_out
+        FROM national_check c
+        ORDER BY c.check_id;
+
+CREATE FUNCTION no_such_check(check_id bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.refuse('P0002', format('national check %s does not exist', coalesce(check_id::text, 'NULL')),
+        hint => 'View ndrs_optout.national_check_progress lists the checks.');
+END
+$$;
+
+-- What cannot be asked about is counted: missing numbers and placeholders.
+CREATE FUNCTION start_national_check(numbers nhs_number[]) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET jit = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    result bigint;
+    started_at timestamptz := clock_timestamp();
+    asked ndrs_optout.exclusion_set := (
+        SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n)) FROM unnest(numbers) AS n
+            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n));
+    asked_patients bigint := ndrs_optout.cardinality(asked);
+    left_out bigint := (
+        SELECT count(*) FROM unnest(numbers) AS n WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE);
+BEGIN
+    IF asked_patients = 0 THEN
+        PERFORM ndrs_optout.refuse('22023', 'there is no NHS number to ask about',
+            detail => format('Missing or unreadable numbers and placeholders: %s.', left_out));
+    END IF;
+    INSERT INTO ndrs_optout.national_check (expires_at, asked, started_at, asked_patients, left_out)
+        SELECT started_at + make_interval(days => p.national_check_days), asked, started_at, asked_patients, left_out
+            FROM ndrs_optout.policy p
+        RETURNING check_id INTO STRICT result;
+    INSERT INTO ndrs_optout.national_check_part (check_id, part, numbers)
+        SELECT result, n::bigint / 1000000, array_agg(DISTINCT n::bigint ORDER BY n::bigint)
+            FROM unnest(numbers) AS n
+            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)
+            GROUP BY n::bigint / 1000000;
+    PERFORM ndrs_optout.audit('national check started',
+        jsonb_build_object('check', result, 'asked', asked_patients, 'left_out', left_out));
+    RETURN result;
+END
+$$;
+
+-- A query that somebody gave, as q with its only column "value", for FROM.  The server
+-- repeats it in error messages, so it must be a query, and not the data, and must not
+-- hold an NHS number.  Of the condition, the server looks just at whether it is one
+-- column.
+CREATE FUNCTION query_source(query text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    source text := rtrim(query, E'; \n\r\t');
+BEGIN
+    IF source IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', 'a query is needed');
+    END IF;
+    IF source !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
+        PERFORM ndrs_optout.refuse('22023', 'this is not a query',
+            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or the data as an array: ARRAY[...].');
+    END IF;
+    IF ndrs_optout.holds_nhs_number(source) THEN
+        PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
+            hint => 'Give the numbers as an array, or put them into a table first.');
+    END IF;
+    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
+END
+$$;
+
+-- The query runs with the rights of whoever calls this.
+CREATE FUNCTION start_national_check(query text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    numbers ndrs_optout.nhs_number[];
+BEGIN
+    EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
+        INTO numbers;
+    RETURN ndrs_optout.start_national_check(numbers);
+END
+$$;
+
+-- The lines of the file to send: the line end is LF, which psql writes.
+CREATE FUNCTION national_check_request(check_id bigint) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id = national_check_request.check_id) THEN
+        PERFORM ndrs_optout.no_such_check(check_id);
+    END IF;
+    IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id) THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the request of national check %s is not kept any more', check_id),
+            detail => 'It goes when the reply is there, or when the check expires.');
+    END IF;
+    RETURN QUERY
+        SELECT lpad(n::text, 10, '0') || ','
+            FROM (SELECT p.numbers FROM ndrs_optout.national_check_part p
+                      WHERE p.check_id = national_check_request.check_id
+                      ORDER BY p.part) AS p
+            CROSS JOIN LATERAL unnest(p.numbers) AS n;
+END
+$$;
+
+-- Whom a reply allows; NULL when it has numbers that were not asked about.  Lines can
+-- come one by one or many in one text.
+CREATE FUNCTION national_check_allowed(asked exclusion_set, lines text[]) RETURNS exclusion_set
+    AS 'MODULE_PATHNAME', 'ndrs_optout_national_check_allowed'
+    LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
+
+CREATE FUNCTION load_national_check(check_id bigint, lines text[]) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this record;
+    other bigint;
+    allowed ndrs_optout.exclusion_set;
+    result bigint;
+BEGIN
+    -- Without the sets, which are large.
+    SELECT c.loaded_at, c.expires_at INTO this FROM ndrs_optout.national_check c
+        WHERE c.check_id = load_national_check.check_id FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_check(check_id);
+    END IF;
+    IF this.loaded_at IS NOT NULL THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the reply to national check %s was loaded already', check_id),
+            hint => 'Start a new check, or cancel this one.');
+    END IF;
+    IF this.expires_at <= clock_timestamp() THEN
+        PERFORM ndrs_optout.refuse('ND021', format('national check %s has expired', check_id),
+            hint => 'Start a new check: what the service knew then is too old.');
+    END IF;
+    SELECT ndrs_optout.national_check_allowed(c.asked, coalesce(lines, '{}')) INTO allowed
+        FROM ndrs_optout.national_check c WHERE c.check_id = load_national_check.check_id;
+    IF allowed IS NULL THEN
+        SELECT c.check_id INTO other FROM ndrs_optout.national_check c
+            WHERE c.check_id <> load_national_check.check_id
+                AND ndrs_optout.national_check_allowed(c.asked, lines) IS NOT NULL
+            ORDER BY c.loaded_at IS NOT NULL, c.check_id DESC LIMIT 1;
+        IF FOUND THEN
+            PERFORM ndrs_optout.refuse('ND040', format('this looks like the reply to national check %s', other),
+                detail => format('It has numbers that check %s did not ask about.', check_id));
+        END IF;
+        PERFORM ndrs_optout.refuse('ND040', 'the reply has numbers that were not asked about',
+            hint => 'It is not the reply to this check, or not a reply of the service.');
+    END IF;
+
+    result := ndrs_optout.cardinality(allowed);
+    UPDATE ndrs_optout.national_check c
+        SET loaded_at = clock_timestamp(), allowed = allowed, allowed_patients = result
+        WHERE c.check_id = load_national_check.check_id;
+    DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
+    PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
+    RETURN result;
+END
+$$;
+
+-- The query runs with the rights of whoever calls this.
+CREATE FUNCTION load_national_check(check_id bigint, query text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    content text;
+BEGIN
+    EXECUTE format(E'SELECT string_agg(q.value::text, E''\\n'') FROM %s', ndrs_optout.query_source(query))
+        INTO content;
+    RETURN ndrs_optout.load_national_check(check_id, ARRAY[content]);
+END
+$$;
+
+CREATE FUNCTION cancel_national_check(check_id bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    DELETE FROM ndrs_optout.national_check c WHERE c.check_id = cancel_national_check.check_id;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_check(check_id);
+    END IF;
+    DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = cancel_national_check.check_id;
+    PERFORM ndrs_optout.audit('national check cancelled', jsonb_build_object('check', check_id));
+END
+$$;
+
+-- A patient who is erased goes from requests that still wait for their reply.
+CREATE FUNCTION forget_in_national_checks(number nhs_number) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE ndrs_optout.national_check_part p SET numbers = array_remove(p.numbers, number::bigint)
+        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers)
+$$;
+
+COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';
+COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one row';
+COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (left_out)';
+COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
+COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
+COMMENT ON FUNCTION no_such_check(bigint) IS 'error P0002';
+COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
+    'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
+COMMENT ON FUNCTION start_national_check(text) IS
+    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 42601 (more columns), ND010, ND011, and the query''s';
+COMMENT ON FUNCTION query_source(text) IS
+    'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more columns), and the query''s';
+COMMENT ON FUNCTION national_check_request(bigint) IS
+    'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
+COMMENT ON FUNCTION national_check_allowed(exclusion_set, text[]) IS
+    'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no reply. A text may have many lines; the last comma or line end may be missing';
+COMMENT ON FUNCTION load_national_check(bigint, text[]) IS
+    'loads the reply to a national check, and returns how many it allows; a text may have many lines. The numbers of the request are forgotten. Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 (loaded already, expired), P0002, ND010, ND011';
+COMMENT ON FUNCTION load_national_check(bigint, text) IS
+    'the same with the lines that a query returns in its only column, in any order; the query runs with the caller''s rights';
+COMMENT ON FUNCTION cancel_national_check(bigint) IS
+    'forgets a national check, its request and its reply: whom it asked about is as an earlier check says, or not checked. Audited; error P0002';
+COMMENT ON FUNCTION forget_in_national_checks(nhs_number) IS 'takes a number out of requests that wait for their reply';

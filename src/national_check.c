@@ -1,0 +1,435 @@
+/*
+ * national_check.c
+ *		The answers of the national check: reading a reply, and what a backend
+ *		keeps of those that were loaded.
+ *
+ * The truth is table national_check.  Its sets can be large and never change once
+ * the reply is there, so a backend keeps them as long as their row is there, and
+ * reads just the rows anew when something has changed (catalog.c): an exclusion
+ * must not cost every backend the time to read millions of members again.  A row is
+ * known again by its check and by the transaction that brought the reply: whoever
+ * rolls back and loads another reply is another transaction.
+ *
+ * What makes the rows trustworthy is said at the head of exclusion_list.c.
+ */
+#include "ndrs_optout.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
+
+/* Columns of table national_check */
+#define ANUM_CHECK_ID			1
+#define ANUM_CHECK_EXPIRES_AT	2
+#define ANUM_CHECK_ASKED		3
+#define ANUM_CHECK_ALLOWED		4
+
+typedef struct NationalCheck
+{
+	int64		check_id;
+	TransactionId xmin;			/* who brought the reply */
+	TimestampTz expires_at;
+	MemoryContext context;		/* holds the rest; NULL: not read yet */
+	ExclusionSet asked;
+	uint8	   *is_allowed;		/* a bit for each member of asked */
+} NationalCheck;
+
+/* Those that have their reply, the latest first */
+static NationalCheck *checks = NULL;
+static int	nchecks = 0;
+static uint64 checks_generation = 0;
+
+/* -------------------------------------------------- what a backend keeps */
+
+static Datum
+column(HeapTuple tuple, Relation rel, AttrNumber number)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, number, RelationGetDescr(rel), &isnull);
+
+	if (isnull)
+		elog(ERROR, "column %d of a loaded national check is null", number);
+	return value;
+}
+
+static int
+compare_checks(const void *a, const void *b)
+{
+	const NationalCheck *x = a;
+	const NationalCheck *y = b;
+
+	return x->check_id > y->check_id ? -1 : 1;
+}
+
+/*
+ * Read the rows, and keep the sets of those that are still there.
+ */
+static void
+read_checks(void)
+{
+	uint64		generation = ndrs_generation();
+	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	NationalCheck *found = NULL;
+	int			nfound = 0;
+	int			capacity = 0;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (heap_attisnull(tuple, ANUM_CHECK_ALLOWED, RelationGetDescr(rel)))
+			continue;
+		if (nfound == capacity)
+		{
+			capacity = capacity * 2 + 8;
+			found = found == NULL ?
+				palloc(capacity * sizeof(NationalCheck)) :
+				repalloc(found, capacity * sizeof(NationalCheck));
+		}
+		found[nfound++] = (NationalCheck)
+		{
+			.check_id = DatumGetInt64(column(tuple, rel, ANUM_CHECK_ID)),
+				.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data),
+				.expires_at = DatumGetTimestampTz(column(tuple, rel, ANUM_CHECK_EXPIRES_AT)),
+		};
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (nfound > 0)
+	{
+		NationalCheck *copy = MemoryContextAlloc(TopMemoryContext, nfound * sizeof(NationalCheck));
+
+		memcpy(copy, found, nfound * sizeof(NationalCheck));
+		pfree(found);
+		found = copy;
+		qsort(found, nfound, sizeof(NationalCheck), compare_checks);
+	}
+
+	/* No error from here on: each set has one owner. */
+	for (int i = 0; i < nchecks; i++)
+	{
+		for (int j = 0; j < nfound && checks[i].context != NULL; j++)
+		{
+			if (found[j].check_id == checks[i].check_id && found[j].xmin == checks[i].xmin)
+			{
+				found[j].context = checks[i].context;
+				found[j].asked = checks[i].asked;
+				found[j].is_allowed = checks[i].is_allowed;
+				checks[i].context = NULL;
+			}
+		}
+		if (checks[i].context != NULL)
+			MemoryContextDelete(checks[i].context);
+	}
+	if (checks != NULL)
+		pfree(checks);
+	checks = found;
+	nchecks = nfound;
+	checks_generation = generation;
+}
+
+/*
+ * Read the sets of a check; false when it is not there any more.  The scan's snapshot
+ * keeps what it fetches from being vacuumed.
+ */
+static bool
+read_sets(NationalCheck *check)
+{
+	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key, ANUM_CHECK_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(check->check_id));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple) &&
+		HeapTupleHeaderGetRawXmin(tuple->t_data) == check->xmin;
+	if (found)
+	{
+		/* Below the current one until all is well, so that an error frees it */
+		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+													  "ndrs_optout national check",
+													  ALLOCSET_SMALL_SIZES);
+		MemoryContext outer = MemoryContextSwitchTo(context);
+		ExclusionSet asked;
+		ExclusionSet allowed;
+		uint8	   *is_allowed;
+
+		ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
+		is_allowed = palloc0(asked.count / 8 + 1);
+		MemoryContextSwitchTo(outer);
+
+		ndrs_open_set(&allowed, column(tuple, rel, ANUM_CHECK_ALLOWED));
+		if (!exclusion_set_mark(&asked, &allowed, is_allowed))
+			elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
+				 check->check_id);
+		if (VARATT_IS_EXTENDED(DatumGetPointer(column(tuple, rel, ANUM_CHECK_ALLOWED))))
+			pfree((void *) allowed.base);
+
+		check->asked = asked;
+		check->is_allowed = is_allowed;
+		MemoryContextSetParent(context, TopMemoryContext);
+		check->context = context;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * The caller has taken the messages that were waiting.
+ */
+void
+ndrs_make_national_checks_current(void)
+{
+	if (checks_generation != ndrs_generation())
+		read_checks();
+}
+
+/*
+ * What the latest check says that asked about this number: the one that was started
+ * last, since its reply can come before an older one's.  When it has expired, no older
+ * one is believed instead, for that is older still.  The checks are current.
+ */
+NationalChoice
+ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
+{
+	for (int i = 0; i < nchecks; i++)
+	{
+		NationalCheck *check = &checks[i];
+		size_t		position;
+
+		if (check->context == NULL)
+		{
+			ErrorContextCallback hider;
+			bool		found;
+
+			ndrs_begin_hiding(&hider);
+			found = read_sets(check);
+			if (!found)
+				read_checks();
+			ndrs_end_hiding(&hider);
+			if (!found)
+			{
+				i = -1;
+				continue;
+			}
+		}
+
+		position = exclusion_set_position(&check->asked, encoded);
+		if (position == check->asked.count)
+			continue;
+		if (check->expires_at <= now)
+			return NATIONAL_CHECK_EXPIRED;
+		return check->is_allowed[position / 8] & 1 << position % 8 ?
+			NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
+	}
+	return NATIONAL_NOT_CHECKED;
+}
+
+/* ------------------------------------------------------ reading a reply */
+
+/*
+ * Four things come back from the service: the list that was sent without those who
+ * opted out; one line of text, when it refuses the whole list; a receipt in JSON;
+ * and an empty file.  A line is ten digits, a comma and a line end, LF or CRLF.
+ * The comma and the last line end may be missing, since files are cut and pasted;
+ * anything else that is not such a line means that this is no reply, and none of it
+ * is believed.
+ */
+typedef struct Reply
+{
+	ExclusionSet asked;
+	uint8	   *is_allowed;		/* a bit for each member of asked */
+	uint64		allowed;		/* bits that are set */
+	uint64		strangers;		/* numbers that were not asked about */
+	uint64		line;			/* number of the line at hand */
+	uint64		ended;			/* number of a line that must be the last, or
+								 * 0 */
+	enum
+	{
+		END_BLANK, END_TEXT, END_CUT
+	}			end;			/* what that line was */
+} Reply;
+
+/*
+ * The reply is none.  No line is repeated: it may hold a patient's number.
+ */
+static void
+refuse_line(uint64 line, const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NDRS_CHECK_REFUSED),
+			 errmsg_internal("%s", message),
+			 errdetail("Line " UINT64_FORMAT " of the reply says so.", line),
+			 errhint("%s", hint),
+			 ndrs_errhidevalues()));
+}
+
+static void
+refuse_bad_line(uint64 line)
+{
+	refuse_line(line, "the reply has a line that is not an NHS number and a comma",
+				"A reply has neither a heading nor other columns: it is none, or was damaged or changed on the way.");
+}
+
+/*
+ * This line can be nothing but the last one.
+ */
+static void
+end_reply(Reply *reply, int end)
+{
+	if (reply->ended == 0)
+	{
+		reply->ended = reply->line;
+		reply->end = end;
+	}
+}
+
+static void
+read_bad_line(Reply *reply, const char *line, size_t length)
+{
+	size_t		ndigits = 0;
+	bool		letters = false;
+
+	for (size_t i = 0; i < length; i++)
+	{
+		letters |= (line[i] >= 'A' && line[i] <= 'Z') || (line[i] >= 'a' && line[i] <= 'z');
+		ndigits += line[i] >= '0' && line[i] <= '9';
+	}
+	if (length > 0 && line[0] == '{')
+		refuse_line(reply->line, "this is the receipt of the service and not its reply",
+					"The reply comes later, as another message.");
+	if (reply->line == 1 && letters && ndigits == 0)
+		end_reply(reply, END_TEXT);
+	else if (ndigits > 0 && ndigits == length && length < NHS_NUMBER_DIGITS)
+		end_reply(reply, END_CUT);
+	else
+		refuse_bad_line(reply->line);
+}
+
+static void
+read_line(Reply *reply, const char *line, size_t length)
+{
+	NhsNumber	number;
+	EncodedNhsNumber encoded;
+	size_t		position;
+	uint8		bit;
+
+	reply->line++;
+	if (length > 0 && line[length - 1] == '\r')
+		length--;
+	if (length == 0)
+	{
+		end_reply(reply, END_BLANK);
+		return;
+	}
+	if (reply->ended > 0)
+	{
+		if (reply->end != END_BLANK)
+			refuse_bad_line(reply->ended);
+		refuse_line(reply->line, "the reply goes on after a blank line",
+					"It was put together from several, or damaged on the way.");
+	}
+	if (line[length - 1] == ',')
+		length--;
+	if (length != NHS_NUMBER_DIGITS ||
+		nhs_number_parse(line, length, &number) != NHS_NUMBER_VALID)
+	{
+		read_bad_line(reply, line, length);
+		return;
+	}
+
+	ndrs_encode(number, &encoded);
+	position = exclusion_set_position(&reply->asked, &encoded);
+	if (position == reply->asked.count)
+	{
+		reply->strangers++;
+		return;
+	}
+	bit = 1 << position % 8;
+	if (reply->is_allowed[position / 8] & bit)
+		refuse_line(reply->line, "the reply has a number twice",
+					"The request had it once: it is not a reply of the service, or was put together from several.");
+	reply->is_allowed[position / 8] |= bit;
+	reply->allowed++;
+}
+
+static void
+read_lines(Reply *reply, const char *at, size_t size)
+{
+	const char *end = at + size;
+
+	do
+	{
+		const char *line_end = memchr(at, '\n', end - at);
+
+		CHECK_FOR_INTERRUPTS();
+		if (line_end == NULL)
+			line_end = end;
+		read_line(reply, at, line_end - at);
+		at = line_end + 1;
+	} while (at < end);
+}
+
+/*
+ * Whom a reply allows; NULL when it has numbers that were not asked about.
+ */
+Datum
+ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
+{
+	ArrayType  *lines = PG_GETARG_ARRAYTYPE_P(1);
+	ArrayIterator iterator = array_create_iterator(lines, 0, NULL);
+	Datum		element;
+	bool		isnull;
+	Reply		reply = {0};
+	ExclusionSetBuilder builder;
+
+	ndrs_encoding_ready();
+	ndrs_open_set(&reply.asked, PG_GETARG_DATUM(0));
+	reply.is_allowed = palloc0(reply.asked.count / 8 + 1);
+
+	while (array_iterate(iterator, &element, &isnull))
+	{
+		struct varlena *text = isnull ? NULL : PG_DETOAST_DATUM_PACKED(element);
+
+		read_lines(&reply, isnull ? "" : VARDATA_ANY(text),
+				   isnull ? 0 : VARSIZE_ANY_EXHDR(text));
+	}
+	if (reply.ended > 0 && reply.end == END_TEXT)
+		refuse_line(reply.ended, "the service has refused the request",
+					"It answers with a line of text, which says why. Cancel the check and start another.");
+	if (reply.ended > 0 && reply.end == END_CUT)
+		refuse_line(reply.ended, "the reply is cut off",
+					"Fetch it again: its last line has fewer than ten digits.");
+	if (reply.strangers > 0)
+		PG_RETURN_NULL();
+	if (reply.allowed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NDRS_CHECK_REFUSED),
+				 errmsg("the reply is empty"),
+				 errhint("Fetch it again. If everybody has opted out, cancel the check: whoever is not checked is not shared."),
+				 ndrs_errhidevalues()));
+
+	ndrs_set_begin(&builder, CurrentMemoryContext, reply.allowed);
+	for (uint32 i = 0; i < reply.asked.count; i++)
+	{
+		if (reply.is_allowed[i / 8] & 1 << i % 8)
+			ndrs_set_add(&builder, &reply.asked.members[i], 1);
+	}
+	PG_RETURN_POINTER(ndrs_set_end(&builder));
+}

@@ -1,0 +1,58 @@
+-- What data may be shared for, and exemptions from the national opt-out.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+SET TimeZone = 'UTC';
+CREATE VIEW pg_temp.told AS SELECT event, detail FROM audit_event WHERE event ~ '^(purpose|exemption) ' ORDER BY entry_id;
+
+-- What is shipped.
+SELECT code, permitted, national_optout_applies, name FROM purpose ORDER BY code;
+
+-- A site's own, and a change: each an event.
+BEGIN;
+INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALUES ('invoices', true, false, 'Invoices', 'exempted');
+UPDATE purpose SET national_optout_applies = false WHERE code = 'research';
+UPDATE purpose SET permitted = false WHERE code = 'invoices';
+UPDATE purpose SET changed_at = '2020-01-01', name = 'Bills' WHERE code = 'invoices';
+UPDATE purpose SET changed_at = NULL, name = 'Accounts' WHERE code = 'invoices';
+SELECT * FROM pg_temp.told;
+SELECT code, changed_at > now() - interval '1 minute' AS changed FROM purpose WHERE changed_at IS NOT NULL ORDER BY code;
+
+-- A dump brings what was changed, with its time: no event, which the dump brings too.
+INSERT INTO purpose VALUES ('planning', false, false, 'Planning', 'changed elsewhere', '2025-01-01Z'),
+    ('their_own', true, true, 'Their own', 'added elsewhere', '2025-01-02Z');
+SELECT count(*) AS events FROM pg_temp.told;
+SELECT * FROM purpose WHERE code IN ('planning', 'their_own') ORDER BY code;
+ROLLBACK;
+
+-- Nothing is ever sold, and no purpose goes or gets another name.
+\set VERBOSITY terse
+UPDATE purpose SET permitted = true WHERE code = 'sale';
+INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALUES ('', true, true, '', '');
+\set VERBOSITY default
+UPDATE purpose SET code = 'sales' WHERE code = 'sale';
+DELETE FROM purpose WHERE code = 'sale';
+TRUNCATE purpose;
+SELECT count(*) FROM pg_temp.told;
+
+-- Exemptions.
+SELECT grant_exemption(NULL, 'research', 'CAG 1');
+SELECT grant_exemption('', 'research', 'CAG 1');
+SELECT grant_exemption('University', 'research', ' ');
+SELECT grant_exemption('University', 'research', 'CAG 1', NULL);
+SELECT grant_exemption('University', NULL, 'CAG 1');
+SELECT grant_exemption('University', 'profit', 'CAG 1');
+SELECT grant_exemption('University', 'sale', 'CAG 1');
+SELECT grant_exemption('University', 'research', 'CAG 1', '2026-02-02', '2026-02-01');
+SELECT grant_exemption('Patient 999 000 0018', 'research', 'CAG 1');
+SELECT grant_exemption('University', 'research', 'letter about 9990000018');
+SELECT end_exemption(NULL);
+SELECT count(*) FROM exemption;
+BEGIN;
+ALTER TABLE exemption ALTER exemption_id RESTART WITH 1;
+SELECT grant_exemption('University', 'research', '21/CAG/0001', '2026-01-01', '2026-12-31');
+SELECT grant_exemption('University', 'planning', '21/CAG/0002', '2026-01-01');
+SELECT end_exemption(1);
+SELECT exemption_id, recipient, purpose, valid_from, valid_to, ended_at IS NOT NULL AS ended, approval_reference FROM exemption ORDER BY 1;
+SELECT * FROM pg_temp.told;
+SELECT end_exemption(1);
+ROLLBACK;
