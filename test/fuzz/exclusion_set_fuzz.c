@@ -92,6 +92,7 @@ use_stored(const uint8_t *bytes, size_t size)
 		for (uint32_t i = 0; i < set.count; i++)
 		{
 			exclusion_set_contains(&set, &set.members[i]);
+			check(exclusion_set_position(&set, &set.members[i]) <= set.count);
 			memcpy(&none, set.members[i].bytes, sizeof(none) - 1);
 			exclusion_set_contains(&set, &none);
 		}
@@ -158,6 +159,8 @@ use_members(const uint8_t *bytes, size_t size)
 	for (size_t i = 0; i < count; i++)
 	{
 		check(exclusion_set_contains(&a, &members[i]) ==
+			  linear_contains(members, count_a, &members[i]));
+		check((exclusion_set_position(&a, &members[i]) < a.count) ==
 			  linear_contains(members, count_a, &members[i]));
 		check(exclusion_set_contains(&b, &members[i]) ==
 			  linear_contains(members + count_a, count - count_a, &members[i]));

@@ -117,6 +117,6 @@ SELECT d.duty, p.oid::regprocedure
 FROM ndrs_optout.duty_privilege d
     JOIN pg_proc p ON p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = d.name
 WHERE d.object_kind = 'routine' AND NOT p.prosecdef AND p.prokind <> 'p'
-    AND p.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c')
+    AND p.prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('c', 'internal'))
     AND NOT 'query' = ANY (coalesce(p.proargnames, '{}'))
 ORDER BY 1, 2;

@@ -121,13 +121,15 @@ behaves_like_a_set(MemberSource source, size_t count)
 	for (size_t i = 0; i < count; i++)
 		good = good && exclusion_set_contains(&built.set, &given[i]);
 	for (size_t i = 0; i < built.set.count; i++)
-		good = good && (count > 2000 || linear_contains(given, count, &built.set.members[i]));
+		good = good && (count > 2000 || linear_contains(given, count, &built.set.members[i])) &&
+			exclusion_set_position(&built.set, &built.set.members[i]) == i;
 	for (int i = 0; i < 200; i++)
 	{
 		EncodedNhsNumber probe = i % 2 ? source() : uniform_member();
+		bool		is_member = linear_contains(given, count, &probe);
 
-		good = good && exclusion_set_contains(&built.set, &probe) ==
-			linear_contains(given, count, &probe);
+		good = good && exclusion_set_contains(&built.set, &probe) == is_member &&
+			(exclusion_set_position(&built.set, &probe) < built.set.count) == is_member;
 	}
 	free(given);
 	free(built.memory);
@@ -171,6 +173,57 @@ merges(MemberSource source, size_t count_a, size_t count_b)
 	free(result);
 	free(a.memory);
 	free(b.memory);
+	return good;
+}
+
+/* A bit for each member that the other set has too, and no others */
+static bool
+marks(MemberSource source, size_t count, size_t every)
+{
+	EncodedNhsNumber *given = calloc(count + 1, sizeof(EncodedNhsNumber));
+	EncodedNhsNumber *chosen = calloc(count + 1, sizeof(EncodedNhsNumber));
+	uint8_t    *bits = calloc(count / 8 + 1, 1);
+	size_t		nchosen = 0;
+	size_t		nbits = 0;
+	Built		set;
+	Built		subset;
+	bool		good;
+
+	for (size_t i = 0; i < count; i++)
+		given[i] = source();
+	build(&set, given, count);
+	for (size_t i = 0; i < set.set.count; i += every)
+		chosen[nchosen++] = set.set.members[i];
+	build(&subset, chosen, nchosen);
+
+	good = exclusion_set_mark(&set.set, &subset.set, bits);
+	for (size_t i = 0; i < set.set.count; i++)
+	{
+		bool		is_set = bits[i / 8] >> i % 8 & 1;
+
+		good = good && is_set == exclusion_set_contains(&subset.set, &set.set.members[i]);
+		nbits += is_set;
+	}
+	good = good && nbits == nchosen;
+
+	/* A stranger, wherever it is among the members */
+	for (size_t i = 0; i < nchosen; i++)
+	{
+		EncodedNhsNumber member = chosen[i];
+		Built		other;
+
+		chosen[i].bytes[15] ^= 1;
+		build(&other, chosen, nchosen);
+		good = good && exclusion_set_mark(&set.set, &other.set, bits) ==
+			linear_contains(given, count, &chosen[i]);
+		chosen[i] = member;
+		free(other.memory);
+	}
+	free(given);
+	free(chosen);
+	free(bits);
+	free(set.memory);
+	free(subset.memory);
 	return good;
 }
 
@@ -463,6 +516,10 @@ main(void)
 		ok(merges(sources[s].source, 0, 0) && merges(sources[s].source, 0, 5) &&
 		   merges(sources[s].source, 5, 0) && merges(sources[s].source, 300, 20) &&
 		   merges(sources[s].source, 200, 300), what);
+		snprintf(what, sizeof(what), "%s members: those of another set are marked", sources[s].name);
+		ok(marks(sources[s].source, 0, 1) && marks(sources[s].source, 1, 1) &&
+		   marks(sources[s].source, 200, 1) && marks(sources[s].source, 301, 3) &&
+		   marks(sources[s].source, 300, 300), what);
 		snprintf(what, sizeof(what), "%s members: damage is noticed", sources[s].name);
 		ok(notices_damage(sources[s].source, 0) && notices_damage(sources[s].source, 1) &&
 		   notices_damage(sources[s].source, 60), what);
