@@ -68,12 +68,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- A table that serves several registers is the patient's to erase only when
-    -- the patient is out of all of them.  One patient is not worth building lists for.
+    -- the patient is out of all of them.  One patient is not worth building lists for,
+    -- nor reading the table; OFFSET 0: by its key, register for register.
     encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(number);
     out_of text[] := ARRAY(SELECT r.code FROM ndrs_optout.register r
         WHERE r.code = ANY (registers) OR EXISTS (
             SELECT FROM ndrs_optout.exclusion e
-                WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded));
+                WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded
+                OFFSET 0));
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     batch ndrs_optout.erasure_batch;
     step record;
@@ -114,13 +116,14 @@ BEGIN
         FOR step IN
             SELECT (w.way).child, (w.way).child_columns, a.action, ndrs_optout.erasure_source(w.way, a.condition) AS source,
                    r.relowner::regrole AS role, w.keys
-                -- OFFSET 0: the keys are read once for each way, not for each action.
+                -- OFFSET 0: the keys are read once for each way, not for each action; and
+                -- the owner is looked up for each, whatever the planner expects.
                 FROM (SELECT e AS way,
                              ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
                           FROM ndrs_optout.erasure_edge e
                           WHERE e.parent = ANY (CASE WHEN e.declared THEN parents ELSE parents_by_partition END)
                           OFFSET 0) AS w
-                JOIN pg_class r ON r.oid = (w.way).child
+                CROSS JOIN LATERAL (SELECT c.relowner FROM pg_class c WHERE c.oid = (w.way).child OFFSET 0) AS r
                 CROSS JOIN LATERAL ndrs_optout.erasure_actions((w.way).child, (w.way).unlinks, out_of) a
                 ORDER BY (w.way).child::text, (w.way).child_columns, a.action DESC
         LOOP
