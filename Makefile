@@ -66,7 +66,8 @@ ISOLATION = setup \
 	insert_open_while_guarded rebuild_while_invalidated \
 	attach_while_opted_out audit_in_two_sessions \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
-	subject_access_while_changing national_check_while_asked
+	subject_access_while_changing proof_while_withdrawn key_set_while_recorded \
+	national_check_while_asked
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

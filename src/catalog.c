@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/backend_status.h"
 #include "utils/inval.h"
@@ -146,7 +147,7 @@ ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 }
 
 /*
- * carry_out() commits, which a transaction block forbids: says so before the
+ * carry_out() commits, which a transaction block and a function forbid: says so before the
  * server says it less kindly, and with the statement in the log.  And while it
  * waits, its statement is not for others to read, neither in pg_stat_activity
  * nor in another backend's report of a deadlock or a crash.
@@ -154,11 +155,11 @@ ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_begin_carry_out(PG_FUNCTION_ARGS)
 {
-	if (IsTransactionBlock())
+	if (!SPI_inside_nonatomic_context())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("carry_out() cannot run inside a transaction block"),
-				 errhint("It commits between its steps: end the transaction first."),
+				 errmsg("carry_out() cannot run inside a transaction block or a function"),
+				 errhint("It commits between its steps: CALL it by itself."),
 				 ndrs_errhidevalues()));
 	pgstat_report_activity(STATE_RUNNING, "CALL ndrs_optout.carry_out(<hidden>)");
 	PG_RETURN_VOID();

@@ -42,6 +42,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -424,6 +425,24 @@ guarded_column(Relation rel, const char *name)
 	return attnum;
 }
 
+/* Is this the very table of a guard? */
+static bool
+has_guard(Oid relid)
+{
+	Relation	rel = table_open(ndrs_relation("guard", false), AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		found;
+
+	ScanKeyInit(&key, ANUM_GUARD_TARGET, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
 /*
  * The guarded table that a table is, or is a partition of.
  *
@@ -435,27 +454,14 @@ static Oid
 find_guarded(Relation table, const char *trigger)
 {
 	List	   *relids = list_make1_oid(RelationGetRelid(table));
-	Relation	rel = table_open(ndrs_relation("guard", false), AccessShareLock);
 	ListCell   *lc;
 
 	if (table->rd_rel->relispartition)
 		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(table)));
 	foreach(lc, relids)
 	{
-		ScanKeyData key;
-		SysScanDesc scan;
-		bool		guarded;
-
-		ScanKeyInit(&key, ANUM_GUARD_TARGET, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(lfirst_oid(lc)));
-		scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
-		guarded = HeapTupleIsValid(systable_getnext(scan));
-		systable_endscan(scan);
-		if (guarded)
-		{
-			table_close(rel, AccessShareLock);
+		if (has_guard(lfirst_oid(lc)))
 			return lfirst_oid(lc);
-		}
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -721,6 +727,33 @@ is_part_of(Oid relid, Oid target)
 		list_member_oid(find_all_inheritors(target, NoLock, NULL), relid);
 }
 
+/*
+ * May the backstop answer for this table?  Everybody may execute it, and whoever has
+ * a duty can name it and choose the arguments.  So the table that it names must be
+ * guarded, and the row be on its way into it, or the role allowed to insert there.
+ * Who writes to a table holds this lock, and nobody gets it in this mode who may not.
+ *
+ * For the owner of the extension the guard need not be there: a restore may bring
+ * partitions' rows before ours.
+ */
+static bool
+may_answer(Oid relid, Oid target)
+{
+	bool		writing = false;
+
+	if (!has_guard(target) &&
+		!ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+		return false;
+	if (is_part_of(relid, target))
+	{
+		Relation	rel = table_open(relid, AccessShareLock);
+
+		writing = CheckRelationLockedByMe(rel, RowExclusiveLock, false);
+		table_close(rel, AccessShareLock);
+	}
+	return writing || pg_class_aclcheck(target, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
+}
+
 /* Is an encoded column what it must be for this number, or for none? */
 static bool
 agrees(const NhsNumber *number, const EncodedNhsNumber *encoded)
@@ -774,11 +807,10 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	guard = expression_guard(fcinfo, 2);
 	if (relid != guard->trusted_table || !OidIsValid(relid))
 	{
-		if (!is_part_of(relid, target) &&
-			pg_class_aclcheck(target, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
+		if (!may_answer(relid, target))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("a guard's constraint was copied from a table that you may not insert into"),
+					 errmsg("a guard's constraint was copied from a table that is not guarded, or that you may not insert into"),
 					 ndrs_errhidevalues()));
 		guard->trusted_table = relid;
 	}

@@ -21,7 +21,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
             ('officer', '{purpose,exemption,national_check_progress}'),
             ('analyst', '{register,purpose,exemption,national_check_progress}'),
-            ('auditor', '{audit_event,audit_segment,case_progress,purge_due,purge_run}'),
+            ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('auditor', '{purpose,exemption,national_check_progress}'),
@@ -48,7 +48,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
             ('analyst', '{encoded_nhs_number_ge,encoded_nhs_number_gt,encoded_nhs_number_cmp}'),
             ('analyst', '{encoded_nhs_number_hash,encoded_nhs_number_hash_extended}'),
-            ('auditor', '{verify_audit,guard_coverage,health}'),
+            ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);

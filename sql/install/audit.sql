@@ -77,6 +77,7 @@ BEGIN
         UPDATE ndrs_optout.audit_segment s SET last_event_id = this.event_id, closing_link = this.link
             WHERE s.segment = this.segment;
     ELSE
+        UPDATE ndrs_optout.audit_segment s SET last_event_id = s.last_event_id WHERE s.segment = last.segment;  -- 40001
         INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id, closing_link)
             VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link)
             ON CONFLICT (segment) DO UPDATE SET last_event_id = s.last_event_id;  -- 40001
@@ -138,8 +139,8 @@ ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
 -- A change shows as a wrong link, a removal as a gap or as a segment that ends
 -- elsewhere, another order as both.  Of a purged segment the ends are left, between
 -- which its neighbours must fit, and the event of a purge that says so.  Whoever may
--- write here and takes the trouble to compute all links anew is found out by a link
--- that is known from elsewhere.
+-- write here and computes all links anew, or makes the chain end earlier, is found out
+-- by a link that is known from elsewhere.
 CREATE FUNCTION verify_audit(known_event bigint DEFAULT NULL, known_link bytea DEFAULT NULL)
 RETURNS TABLE (event_id bigint, problem text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -180,9 +181,14 @@ BEGIN
     END LOOP;
     RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
         WHERE e.link IS NULL OR NOT EXISTS (SELECT FROM ndrs_optout.audit_segment s WHERE s.segment = e.segment);
-    IF known_link IS NOT NULL AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
-                                              WHERE e.event_id = known_event AND e.link = known_link) THEN
-        RETURN QUERY SELECT known_event, 'is not the event that it was';
+    IF (known_event IS NOT NULL OR known_link IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
+                        WHERE e.event_id = known_event AND e.link = known_link) THEN
+        RETURN QUERY SELECT known_event, CASE
+            WHEN EXISTS (SELECT FROM ndrs_optout.audit_segment s
+                         WHERE known_event BETWEEN s.first_event_id AND s.last_event_id AND s.purged_at IS NOT NULL)
+                THEN 'was purged, so nobody can tell whether it is the event that it was'
+            ELSE 'is not the event that it was' END;
     END IF;
 END
 $$;
@@ -198,4 +204,4 @@ COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when 
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
-COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew';
+COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; of one that was purged meanwhile nobody can tell, and a row says so';

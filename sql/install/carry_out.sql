@@ -105,15 +105,18 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'confirm identity');
 BEGIN
+    PERFORM ndrs_optout.case_must_be_opt_out(this);
     UPDATE ndrs_optout.optout_case c SET identity_confirmed = true WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
 END
 $$;
 
+-- What is kept is there to be found again when the case is carried out again.
 CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
+    DELETE FROM ndrs_optout.case_erasure ce WHERE ce.case_id = record_erasure.case_id AND ce.action = 'kept';
     INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, path, action, row_count)
         SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.path, e.action, e.row_count
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
@@ -157,7 +160,8 @@ END
 $$;
 
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
--- the patient's rows are the way to rows in flight that refer to them.
+-- the patient's rows are the way to rows in flight that refer to them.  Who was
+-- readmitted meanwhile is excluded since now.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -166,6 +170,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'exclude');
+    stayed boolean := ndrs_optout.case_is_excluded(this);
 BEGIN
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
@@ -178,7 +183,8 @@ BEGIN
             FROM ndrs_optout.guard g WHERE g.registers && this.registers
         ON CONFLICT DO NOTHING;
     UPDATE ndrs_optout.optout_case c
-        SET state = 'excluded', excluded_at = coalesce(c.excluded_at, clock_timestamp()), carried_out_at = NULL
+        SET state = 'excluded', carried_out_at = NULL,
+            excluded_at = coalesce(CASE WHEN stayed THEN c.excluded_at END, clock_timestamp())
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
@@ -256,7 +262,7 @@ BEGIN
     first_lsn := pg_current_wal_insert_lsn();
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
-        SET state = 'carried_out', carried_out_at = clock_timestamp(),
+        SET state = 'carried_out', carried_out_at = clock_timestamp(), identity_confirmed = false,
             erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn()
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
@@ -291,7 +297,6 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
-    letter text;
 BEGIN
     IF this.state = 'carried_out' THEN
         IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
@@ -303,21 +308,21 @@ BEGIN
             PERFORM ndrs_optout.issue_certificate(case_id);
         END IF;
         IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
-            letter := ndrs_optout.completion_letter(case_id);
-            PERFORM ndrs_optout.record_correspondence(case_id, 'letter', convert_to(letter, 'UTF8'));
+            PERFORM ndrs_optout.record_correspondence(case_id, 'letter',
+                convert_to(ndrs_optout.completion_letter(case_id, true), 'UTF8'));
         END IF;
     END IF;
-    RETURN ndrs_optout.completion_letter(case_id);
+    RETURN ndrs_optout.completion_letter(case_id, false);
 END
 $$;
 
 COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
-COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block; hides the call from pg_stat_activity';
+COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block or a function; hides the call from pg_stat_activity';
 COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
-COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then; errors P0002, ND020, ND021';
+COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then. It counts until the case is carried out; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION case_check_guards(optout_case) IS 'error ND020 when no table is guarded for a register of the case';
 COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
@@ -325,6 +330,6 @@ COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: ex
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again and certifies; errors ND021, ND030, ND031, 25000, 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block (error 25001) or a function (2D000); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
-    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021';
+    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

@@ -161,12 +161,13 @@ END
 $$;
 
 -- The event must hold the hash, and be what was linked to the event before it:
--- whoever changes both certificate and event is found out.
+-- whoever changes both certificate and event is found out.  An event of a month that
+-- was purged can be neither shown nor denied.
 CREATE FUNCTION verify_certificate(certificate jsonb) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (
+    SELECT CASE WHEN EXISTS (
         SELECT FROM ndrs_optout.audit_event e
             JOIN ndrs_optout.audit_segment s ON s.segment = e.segment
             LEFT JOIN ndrs_optout.audit_event p ON p.event_id = e.event_id - 1 AND p.segment = e.segment
@@ -174,7 +175,10 @@ AS $$
                 AND e.detail = jsonb_build_object('case', certificate -> 'case',
                                                   'sha256', ndrs_optout.certificate_hash(certificate))
                 AND e.link = ndrs_optout.audit_link(
-                    CASE e.event_id WHEN s.first_event_id THEN s.opening_link ELSE p.link END, e))
+                    CASE e.event_id WHEN s.first_event_id THEN s.opening_link ELSE p.link END, e)) THEN true
+        WHEN left(certificate ->> 'issued_at', 7) COLLATE "C"
+            <= (SELECT to_char(max(s.segment), 'YYYY-MM') FROM ndrs_optout.audit_segment s WHERE s.purged_at IS NOT NULL) THEN NULL
+        ELSE false END
 $$;
 
 COMMENT ON TABLE case_certificate IS 'the certificates of completed cases, as they were issued';
@@ -188,4 +192,4 @@ COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a ca
 COMMENT ON FUNCTION erasure_certificate(bigint) IS
     'the certificate of a case''s erasure: what was done, what was verified and what was not reached, without any identifier. status: issued, as it was stored when the case was completed, or draft for a case that is carried out and not completed; errors P0002, ND020, ND021 (not carried out, or not about opting out)';
 COMMENT ON FUNCTION verify_certificate(jsonb) IS
-    'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to the one before it (verify_audit() tells whether the rest is). Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another layout, the certificate must be put through jsonb first';
+    'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to the one before it (verify_audit() tells whether the rest is); NULL when the audit of that month was purged. Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another layout, the certificate must be put through jsonb first';

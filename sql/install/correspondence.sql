@@ -33,12 +33,15 @@ $$;
 
 CREATE FUNCTION set_confidential_key(armored_public_key text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     key bytea;
     id text;
     first_byte integer;
+    trial bytea;
+    place integer;
 BEGIN
     IF armored_public_key IS NULL THEN
         PERFORM ndrs_optout.refuse('22004', 'a public key is needed');
@@ -47,20 +50,33 @@ BEGIN
     BEGIN
         EXECUTE format('SELECT %1$s.dearmor($1), %1$s.pgp_key_id(%1$s.dearmor($1))', ndrs_optout.pgcrypto_schema())
             INTO key, id USING armored_public_key;
+        -- The tag of the first packet: 6 is a public key, and 5 a private one.  With a
+        -- private subkey behind a public key, pgcrypto refuses to encrypt.
+        first_byte := get_byte(key, 0);
+        IF (CASE WHEN first_byte & 64 <> 0 THEN first_byte & 63 ELSE (first_byte >> 2) & 15 END) = 6 THEN
+            EXECUTE format('SELECT %s.pgp_pub_encrypt_bytea('''', $1)', ndrs_optout.pgcrypto_schema())
+                INTO trial USING key;
+        END IF;
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
-        PERFORM ndrs_optout.refuse('22023', 'this is not an armored PGP public key with an encryption key in it',
-            hint => 'gpg --armor --export writes one. The key must be RSA or ElGamal.');
+        IF id IS NULL THEN
+            PERFORM ndrs_optout.refuse('22023', 'this is not an armored PGP public key with an encryption key in it',
+                hint => 'gpg --armor --export writes one. It needs an RSA or ElGamal subkey to encrypt with.');
+        END IF;
     END;
-    -- The tag of the first packet: 6 is a public key, and 5 a private one.
-    first_byte := get_byte(key, 0);
-    IF (CASE WHEN first_byte & 64 <> 0 THEN first_byte & 63 ELSE (first_byte >> 2) & 15 END) <> 6 THEN
+    IF trial IS NULL THEN
         PERFORM ndrs_optout.refuse('22023', 'this is not a public key',
             detail => 'A private key must not come near the database.',
             hint => 'gpg --armor --export writes the public one.');
     END IF;
+    -- After tag, length (in one byte or two), version, key id and algorithm, the trial
+    -- says how long a number is that is as long as the key, or shorter by a few bits.
+    place := CASE WHEN get_byte(trial, 1) < 192 THEN 12 ELSE 13 END;
+    IF get_byte(trial, place) * 256 + get_byte(trial, place + 1) < 2048 - 64 THEN
+        PERFORM ndrs_optout.refuse('22023', 'the key is too short',
+            detail => 'It must have 2048 bits at least.');
+    END IF;
     INSERT INTO ndrs_optout.confidential_key AS k (key_id, public_key) VALUES (id, key)
         ON CONFLICT ON CONSTRAINT confidential_key_pkey DO UPDATE SET public_key = key, set_at = clock_timestamp();
-    PERFORM ndrs_optout.confidential('\x00');
     PERFORM ndrs_optout.audit('confidential key set', jsonb_build_object('key', id));
     RETURN id;
 END
@@ -84,6 +100,9 @@ BEGIN
     IF content IS NULL THEN
         RETURN NULL;
     END IF;
+    IF content = '' THEN
+        PERFORM ndrs_optout.refuse('22023', 'the content is empty');
+    END IF;
     IF key IS NULL THEN
         PERFORM ndrs_optout.refuse('55000', 'there is no confidential key',
             detail => 'Content is never stored in clear.',
@@ -91,6 +110,19 @@ BEGIN
     END IF;
     EXECUTE format('SELECT %s.pgp_pub_encrypt_bytea($1, $2, ''cipher-algo=aes256, compress-algo=1'')', ndrs_optout.pgcrypto_schema())
         INTO result USING content, key;
+    RETURN result;
+END
+$$;
+
+-- By what it says itself: another key may have been set meanwhile.
+CREATE FUNCTION confidential_key_id(ciphertext bytea) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result text;
+BEGIN
+    EXECUTE format('SELECT %s.pgp_key_id($1)', ndrs_optout.pgcrypto_schema()) INTO STRICT result USING ciphertext;
     RETURN result;
 END
 $$;
@@ -115,7 +147,8 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'it');
     INSERT INTO ndrs_optout.case_correspondence (case_id, kind, received_on, key_id, content)
-        VALUES (this.case_id, kind, received_on, (ndrs_optout.current_confidential_key()).key_id, ndrs_optout.confidential(content))
+        SELECT this.case_id, kind, received_on, ndrs_optout.confidential_key_id(c), c
+            FROM ndrs_optout.confidential(content) AS c
         RETURNING correspondence_id INTO STRICT result;
     PERFORM ndrs_optout.audit('correspondence recorded', jsonb_build_object('case', this.case_id, 'kind', kind));
     RETURN result;
@@ -126,8 +159,9 @@ COMMENT ON TABLE confidential_key IS 'public keys that confidential copies are e
 COMMENT ON TABLE case_correspondence IS 'the confidential copy of a request: form, e-mails and letters as PGP ciphertext, never the proofs; purged when the policy''s years are over';
 COMMENT ON FUNCTION pgcrypto_schema() IS 'the schema of extension pgcrypto, quoted';
 COMMENT ON FUNCTION set_confidential_key(text) IS
-    'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns its id; errors 22004, 22023 (no public key)';
+    'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns its id; errors 22004, 22023 (no public key, or a short one)';
 COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
-COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; error 55000 when there is none';
+COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
+COMMENT ON FUNCTION confidential_key_id(bytea) IS 'the id of the key that opens a ciphertext';
 COMMENT ON FUNCTION record_correspondence(bigint, text, bytea, date) IS
     'keeps a form, email or letter of a case, as ciphertext for the confidential key, and returns its id; errors P0002, ND021, 22004, 22023, 55000 (no confidential key)';

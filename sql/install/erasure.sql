@@ -178,6 +178,7 @@ LANGUAGE sql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
+SET array_nulls = on
 SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET row_security = off
@@ -395,6 +396,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
+SET array_nulls = on
 SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET row_security = off

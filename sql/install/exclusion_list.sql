@@ -80,7 +80,7 @@ $$;
 
 -- An NHS number that can be a patient's.
 CREATE FUNCTION checked_patient(number nhs_number) RETURNS nhs_number
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -71,15 +71,14 @@ SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 
 CREATE FUNCTION accept_gap(gap text, relation regclass, object text, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     severity text;
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
-        PERFORM ndrs_optout.refuse('22004', 'accepting a gap needs a reason');
-    END IF;
+    PERFORM ndrs_optout.checked_reason(reason);
     SELECT c.severity INTO severity FROM ndrs_optout.guard_coverage() AS c
         WHERE c.gap = accept_gap.gap AND c.relation IS NOT DISTINCT FROM accept_gap.relation
             AND c.object IS NOT DISTINCT FROM accept_gap.object;
@@ -307,7 +306,7 @@ $$;
 COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
 COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
-    'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired), 42704 (no such gap)';
+    'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS number), 42704 (no such gap)';
 COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
 COMMENT ON FUNCTION unguarded_columns() IS 'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do; NULL where the table could not be read';
 COMMENT ON FUNCTION guard_gaps() IS 'every gap, accepted or not';

@@ -71,6 +71,19 @@ AS $$
                   FROM ndrs_optout.case_progress p) AS c
 $$;
 
+CREATE FUNCTION health_subject_access() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN q.overdue > 0 THEN 'failed' WHEN q.soon > 0 THEN 'warning' ELSE 'ok' END,
+               format('requests overdue: %s, due within 3 days: %s, open: %s', q.overdue, q.soon, q.open),
+               CASE WHEN q.overdue + q.soon > 0 THEN 'SELECT * FROM ndrs_optout.subject_access_progress' END)
+        FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
+                     count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 3) AS soon,
+                     count(*) FILTER (WHERE p.answered_at IS NULL) AS open
+                  FROM ndrs_optout.subject_access_progress p) AS q
+$$;
+
 -- Reads all of the audit.
 CREATE FUNCTION health_audit() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -93,7 +106,7 @@ AS $$
     SELECT CASE
         WHEN (k.key).key_id IS NULL
             THEN ROW('warning', 'no confidential key is set, so no copy of a request is kept',
-                     'SELECT ndrs_optout.set_confidential_key(''-----BEGIN PGP PUBLIC KEY BLOCK-----...'')')::ndrs_optout.health_finding
+                     'SELECT ndrs_optout.set_confidential_key(...)')::ndrs_optout.health_finding
         ELSE ROW('ok', format('copies are encrypted for key %s', (k.key).key_id), NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
@@ -104,7 +117,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN d.roles > 0 THEN 'warning' ELSE 'ok' END,
-               format('roles with a duty: %s, of these with more or less than it gives: %s',
+               format('roles with a duty: %s, with more or less than it gives: %s',
                       (SELECT count(DISTINCT g.role) FROM ndrs_optout.granted_access g), d.roles),
                CASE WHEN d.roles > 0
                    THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
@@ -135,14 +148,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN c.waiting IS NOT NULL
-            THEN ROW('warning', format('national check %s waits for its reply for more than 2 days', c.waiting),
-                     format('send the request again, and load_national_check(%s, ...); or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
+            THEN ROW('warning', format('national check %s waits for its reply for over 2 days', c.waiting),
+                     format('load_national_check(%s, ...) or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
         WHEN c.in_force IS NOT NULL
             THEN ROW('ok', format('the latest national check in force is %s', c.in_force), NULL)::ndrs_optout.health_finding
         WHEN c.expired IS NOT NULL
-            THEN ROW('warning', format('national check %s has expired: nobody is shared where the national opt-out applies', c.expired),
+            THEN ROW('warning', format('national check %s has expired: nobody counts as checked', c.expired),
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'there is no national check: nobody is shared where the national opt-out applies', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'there is no national check: nobody counts as checked', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply' AND p.started_at < now() - interval '2 days') AS waiting,
                      max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,
@@ -157,7 +170,7 @@ SET intervalstyle = postgres
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN p.old > 0 THEN 'warning' ELSE 'ok' END,
-               format('prepared transactions that carry_out() would wait for: %s, older than %s: %s',
+               format('carry_out() would wait for: %s, older than %s: %s',
                       p.all, older_than, p.old),
                CASE WHEN p.old > 0
                    THEN 'COMMIT PREPARED or ROLLBACK PREPARED: view pg_prepared_xacts lists them' END)
@@ -241,13 +254,14 @@ COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopte
 COMMENT ON FUNCTION health_guards() IS 'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
 COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
 COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
+COMMENT ON FUNCTION health_subject_access() IS 'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
 COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
 COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
 COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
 COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files';
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
-COMMENT ON FUNCTION health_purge() IS 'whether the purge runs';
+COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
 COMMENT ON FUNCTION health_sweep() IS 'check: the latest sweep has finished and left nobody';
 COMMENT ON FUNCTION health() IS
     'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM ndrs_optout.health() WHERE status = ''failed''';

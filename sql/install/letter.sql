@@ -27,23 +27,24 @@ AS $$
 $$;
 
 -- What every letter ends with.
-CREATE FUNCTION letter_rights(this optout_case) RETURNS text
+CREATE FUNCTION letter_rights(this optout_case, letter_kept boolean) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(E'\n\n',
-        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed.',
+        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed%s.',
                        ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
-                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date))
+                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date),
+                       CASE WHEN this.hold_reason IS NOT NULL THEN ', unless it is still needed for a complaint or by a court' END)
              FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c WHERE c.case_id = this.case_id
-                   UNION SELECT 'letter' FROM ndrs_optout.confidential_key, ndrs_optout.policy p
-                       WHERE coalesce(this.ended_at, now()) + make_interval(years => p.copy_years) > now()) AS c HAVING count(*) > 0),
+                   UNION SELECT 'letter' WHERE letter_kept) AS c HAVING count(*) > 0),
         CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.'
             ELSE 'You may opt out again at any time: write to us as you did before.' END,
         'If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
 $$;
 
-CREATE FUNCTION completion_letter(case_id bigint) RETURNS text
+-- letter_kept: this letter will be kept with the copy.
+CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -70,7 +71,7 @@ BEGIN
                    ndrs_optout.register_names(this.registers), ndrs_optout.english_date(this.form_received_on)),
             format('On %s we took the encoded form of the NHS number off the exclusion list. Records that reach us from then on are registered again. What was deleted before does not come back.',
                    ndrs_optout.english_date(this.carried_out_at::date)),
-            ndrs_optout.letter_rights(this));
+            ndrs_optout.letter_rights(this, letter_kept));
     END IF;
 
     SELECT string_agg(format('  - from %s: %s', ndrs_optout.register_names(e.registers),
@@ -110,14 +111,14 @@ BEGIN
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
         format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: %s was left.',
                ndrs_optout.english_date(this.carried_out_at::date),
-               CASE WHEN kept > 0 THEN 'none but these' ELSE 'none' END),
+               CASE WHEN kept > 1 THEN 'none but these' WHEN kept = 1 THEN 'none but this one' ELSE 'none' END),
         CASE WHEN this.proofs_destroyed > 0 THEN
             format('We have destroyed what we held of the %s documents that proved identity and address.', this.proofs_destroyed) END,
         format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.',
                CASE this.applicant WHEN 'self' THEN 'your records' WHEN 'parent' THEN 'your child''s records' ELSE 'the person''s records' END,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END,
                CASE cardinality(this.registers) WHEN 1 THEN 'the register' ELSE 'the registers' END, whose),
-        ndrs_optout.letter_rights(this),
+        ndrs_optout.letter_rights(this, letter_kept),
         'This letter does not speak of backup copies of the database, nor of data that other organisations hold.');
 END
 $$;
@@ -125,5 +126,5 @@ $$;
 COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
 COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
-COMMENT ON FUNCTION letter_rights(optout_case) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
-COMMENT ON FUNCTION completion_letter(bigint) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';
+COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
+COMMENT ON FUNCTION completion_letter(bigint, boolean) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';

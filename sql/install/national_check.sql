@@ -51,12 +51,13 @@ CREATE VIEW national_check_progress AS
         FROM national_check c
         ORDER BY c.check_id;
 
-CREATE FUNCTION no_such_check(check_id bigint) RETURNS void
+-- The id is not repeated: it may be a number that was put in the wrong place.
+CREATE FUNCTION no_such_check() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.refuse('P0002', format('national check %s does not exist', coalesce(check_id::text, 'NULL')),
+    PERFORM ndrs_optout.refuse('P0002', 'there is no such national check',
         hint => 'View ndrs_optout.national_check_progress lists the checks.');
 END
 $$;
@@ -147,7 +148,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id = national_check_request.check_id) THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id) THEN
         PERFORM ndrs_optout.refuse('ND021', format('the request of national check %s is not kept any more', check_id),
@@ -184,7 +185,7 @@ BEGIN
     SELECT c.loaded_at, c.expires_at INTO this FROM ndrs_optout.national_check c
         WHERE c.check_id = load_national_check.check_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     IF this.loaded_at IS NOT NULL THEN
         PERFORM ndrs_optout.refuse('ND021', format('the reply to national check %s was loaded already', check_id),
@@ -241,7 +242,7 @@ AS $$
 BEGIN
     DELETE FROM ndrs_optout.national_check c WHERE c.check_id = cancel_national_check.check_id;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_check(check_id);
+        PERFORM ndrs_optout.no_such_check();
     END IF;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = cancel_national_check.check_id;
     PERFORM ndrs_optout.audit('national check cancelled', jsonb_build_object('check', check_id));
@@ -262,7 +263,7 @@ COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits
 COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (left_out)';
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
-COMMENT ON FUNCTION no_such_check(bigint) IS 'error P0002';
+COMMENT ON FUNCTION no_such_check() IS 'error P0002';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS

@@ -56,6 +56,7 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('expire', 'awaiting_identity', 'withdrawn'),
     ('confirm identity', 'ready', 'ready'),
     ('confirm identity', 'excluded', 'excluded'),
+    ('confirm identity', 'carried_out', 'carried_out'),
     ('accept dropped tables', 'excluded', 'excluded'),
     ('exclude', 'ready', 'excluded'),
     ('exclude', 'excluded', 'excluded'),
@@ -246,8 +247,8 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.optout_case c WHERE c.case_id = locked_case.case_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002',
-            format('case %s does not exist', coalesce(case_id::text, 'NULL')),
+        -- The id is not repeated: it may be a number that was put in the wrong place.
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such case',
             hint => 'View ndrs_optout.case_progress lists the cases.');
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a
@@ -324,6 +325,8 @@ AS $$
 DECLARE
     destroyed integer;
 BEGIN
+    -- To see every proof: one that was recorded since an older snapshot would stay.
+    PERFORM ndrs_optout.require_read_committed();
     DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id;
     GET DIAGNOSTICS destroyed = ROW_COUNT;
     UPDATE ndrs_optout.optout_case c
@@ -343,16 +346,14 @@ $$;
 
 CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'refuse');
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
-        PERFORM ndrs_optout.refuse('22004', 'refusing a request needs a reason');
-    END IF;
-    PERFORM ndrs_optout.end_case(this, 'refused', reason);
+    PERFORM ndrs_optout.end_case(this, 'refused', ndrs_optout.checked_reason(reason));
 END
 $$;
 
@@ -405,7 +406,7 @@ CREATE VIEW case_progress AS
                WHEN 'carried_out' THEN 'officer'
            END AS whose_move,
            CASE c.state
-               WHEN 'awaiting_identity' THEN 'ask the applicant for ' || pg_catalog.array_to_string(m.missing, ' and ')
+               WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
                WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
                WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
@@ -416,7 +417,7 @@ CREATE VIEW case_progress AS
         CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
-                SELECT 'proof of ' || w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
+                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
                     WHERE NOT EXISTS (SELECT FROM identity_evidence e
                                       WHERE e.case_id = c.case_id AND e.proof = w.proof)
                     ORDER BY w.position) END AS missing) AS m
@@ -439,9 +440,9 @@ COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action 
 COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
     'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
 COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors P0002, ND021, 22023';
-COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs';
-COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021';
-COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004';
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
+COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021, 25000';
+COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter. Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';

@@ -21,14 +21,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
+    IF TG_OP = 'INSERT' THEN
+        DELETE FROM ndrs_optout.policy;
+    ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('policy changed', (
             SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
                 FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
                 WHERE n.value <> o.value AND n.key <> 'changed_at'));
-    ELSE
-        DELETE FROM ndrs_optout.policy;
     END IF;
     RETURN NEW;
 END
@@ -154,7 +154,7 @@ AS $$
         FROM ndrs_optout.policy p
 $$;
 
-COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request is kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good. Changes are audited';
+COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request and the answered requests for subject access are kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 or younger"';
 COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row and audits its changes';
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';

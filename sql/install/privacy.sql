@@ -5,7 +5,7 @@
 -- NHS number set log_min_error_statement.
 CREATE FUNCTION refuse(sqlstate text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_refuse'
-    LANGUAGE C VOLATILE;
+    LANGUAGE C STABLE;
 
 CREATE FUNCTION tell(warning boolean, message text, hint text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_tell'

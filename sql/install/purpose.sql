@@ -159,7 +159,7 @@ BEGIN
     UPDATE ndrs_optout.exemption e SET ended_at = clock_timestamp()
         WHERE e.exemption_id = exemption_id AND e.ended_at IS NULL;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', format('there is no exemption %s to end', coalesce(exemption_id::text, 'NULL')),
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such exemption to end',
             hint => 'Table ndrs_optout.exemption lists them.');
     END IF;
     PERFORM ndrs_optout.audit('exemption ended', jsonb_build_object('exemption', exemption_id));

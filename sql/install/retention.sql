@@ -15,12 +15,12 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- The only place that knows; but the letters (letter_rights) promise the day on
 -- which the copy goes, so who changes it here changes it there.
 --
--- The copy of an open case has no such day yet.  Of rows that count the same for a
--- guard and a day, all but one are due when the day is over.  A month of the audit is
--- due as a whole.  The latest sweep stays for sweep_progress.  A ready case never is
--- due: that nobody has carried it out is the registry's own delay.  A national check
--- with its reply stays as long as an older one is in force, which it would else bring
--- back for those whom both asked about.
+-- The copy of an open case has no such day yet, nor has a request without an answer.
+-- Of rows that count the same for a guard and a day, all but one are due when the day
+-- is over.  A month of the audit is due as a whole.  The latest sweep stays for
+-- sweep_progress.  A ready case never is due: that nobody has carried it out is the
+-- registry's own delay.  A national check with its reply stays as long as an older
+-- one is in force, which it would else bring back for those whom both asked about.
 CREATE VIEW retained AS
     SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
            c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
@@ -32,6 +32,9 @@ CREATE VIEW retained AS
         FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
         WHERE c.state = 'awaiting_identity'
         GROUP BY c.case_id, p.evidence_days
+    UNION ALL
+    SELECT 'subject access requests', q.request_id, 1, q.answered_at + pg_catalog.make_interval(years => p.copy_years), false
+        FROM subject_access_request q CROSS JOIN policy p
     UNION ALL
     SELECT 'audit events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
            (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
@@ -56,7 +59,7 @@ CREATE VIEW purge_due AS
            min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
-        FROM (VALUES ('correspondence'), ('unproven cases'), ('audit events'), ('guard counts'), ('sweeps'),
+        FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'), ('guard counts'), ('sweeps'),
                      ('national checks')) AS w (what)
         LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
@@ -73,6 +76,7 @@ AS $$
 DECLARE
     cases bigint[];
     expired bigint[];
+    requests bigint;
     months date;
     correspondence bigint;
     events bigint;
@@ -106,6 +110,14 @@ BEGIN
             ndrs_optout.audit('case expired', jsonb_build_object('case', e.case_id))
         FROM unnest(expired) AS e (case_id);
 
+    -- An officer may be answering one again.
+    DELETE FROM ndrs_optout.subject_access_request q
+        WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
+                                   WHERE a.request_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                                              WHERE r.what = 'subject access requests' AND r.due_at <= as_of)
+                                   FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS requests = ROW_COUNT;
+
     -- A loader of yesterday may still add rows, which the next purge sums up.
     WITH gone AS (
         DELETE FROM ndrs_optout.guard_tally t
@@ -128,7 +140,7 @@ BEGIN
     -- What is due is asked again when the checks are locked: a reply may have come before.
     checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
         WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'national checks' AND r.due_at <= as_of)
-        ORDER BY n.check_id FOR UPDATE);
+        ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
     WITH gone AS (
         DELETE FROM ndrs_optout.national_check n
             WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r
@@ -149,6 +161,7 @@ BEGIN
     GET DIAGNOSTICS events = ROW_COUNT;
 
     counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
+        'subject access requests', requests,
         'audit events', events, 'guard counts', tallies, 'sweeps', sweeps, 'national checks', cardinality(checks));
     INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
         SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
@@ -175,11 +188,11 @@ $$;
 
 -- A reason that goes to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF coalesce(btrim(reason), '') = '' THEN
+    IF (reason ~ '\S') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22004', 'a reason is needed');
     END IF;
     IF length(reason) > 500 THEN
@@ -187,7 +200,7 @@ BEGIN
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.refuse('22023', 'the reason must not hold an NHS number',
-            hint => 'The case says whose it is. Of another number with ten digits, leave out some.');
+            hint => 'Reasons are kept for years. Of another number with ten digits, leave out some.');
     END IF;
     RETURN reason;
 END
@@ -202,6 +215,8 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
 BEGIN
+    -- To tell what a purge has left.
+    PERFORM ndrs_optout.require_read_committed();
     UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason) WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('hold placed', jsonb_build_object('case', this.case_id, 'reason', reason));
     PERFORM ndrs_optout.commit_durably();
@@ -326,14 +341,14 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; national checks: expired ones, with what an older one says about the same patients';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, events, rows, sweeps, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
 COMMENT ON FUNCTION holds_nhs_number(text) IS 'whether a free text has an NHS number in it';
 COMMENT ON FUNCTION checked_reason(text) IS 'the reason itself; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
-    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number)';
+    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
 COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
 COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';

@@ -91,7 +91,7 @@ $$;
 -- Tables with rows of excluded patients that came under a guard, or whose numbers
 -- were computed anew, as an array of (table, sentence).
 CREATE FUNCTION sentry_intruders(before guard_part[], after guard_part[], retyped_in regclass, retyped name[]) RETURNS text[]
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

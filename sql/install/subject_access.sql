@@ -94,6 +94,7 @@ LANGUAGE sql
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
+SET array_nulls = on
 SET jit = off
 SET row_security = off
 SET search_path = pg_catalog, pg_temp
@@ -111,7 +112,7 @@ AS $$
     SELECT 'opt-out case', to_jsonb(l), false
         FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.form_received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
-                     c.ended_at, c.proofs_destroyed,
+                     c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
                      (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on', i.received_on)
                                        ORDER BY i.proof DESC)
                           FROM ndrs_optout.identity_evidence i WHERE i.case_id = c.case_id) AS proofs,
@@ -187,8 +188,7 @@ BEGIN
     SELECT * INTO this FROM ndrs_optout.subject_access_request q
         WHERE q.request_id = subject_access.request_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002',
-            format('subject access request %s does not exist', coalesce(request_id::text, 'NULL')),
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such subject access request',
             hint => 'View ndrs_optout.subject_access_progress lists the requests.');
     END IF;
     IF this.encoded_nhs_number OPERATOR(ndrs_optout.<>)

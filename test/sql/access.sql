@@ -143,6 +143,19 @@ SELECT ndrs_optout.is_excluded('9999999999', 'cancer');
 CREATE TEMP TABLE probe (nhs_number text CHECK (ndrs_optout.guard_matches(nhs_number, '{cancer}')));
 INSERT INTO probe VALUES ('9990000018');
 DROP TABLE probe;
+-- Nor by the backstop's function, whatever table it is told to speak for, and wherever.
+CREATE TEMP TABLE probe (nhs_number text, CHECK (ndrs_optout.guard_admits(tableoid, 'patient', nhs_number, '{cancer}', 'allow', 'reject')));
+INSERT INTO probe VALUES ('9990000018');
+INSERT INTO probe VALUES ('9990000026');
+DROP TABLE probe;
+CREATE TEMP TABLE probe (nhs_number text, CHECK (ndrs_optout.guard_admits(tableoid, tableoid, nhs_number, '{cancer}', 'allow', 'reject')));
+INSERT INTO probe VALUES ('9990000018');
+INSERT INTO probe VALUES ('9990000026');
+DROP TABLE probe;
+SELECT ndrs_optout.guard_admits('patient'::regclass, 'patient', '9990000018'::text, '{cancer}', 'allow', 'reject');
+SELECT ndrs_optout.guard_admits('patient'::regclass, 'patient', '9990000026'::text, '{cancer}', 'allow', 'reject');
+SELECT ndrs_optout.guard_admits(tableoid, 'patient', '9990000018'::text, '{cancer}', 'allow', 'reject') FROM patient;
+SELECT ndrs_optout.guard_admits(0, 'patient', '9990000018'::text, '{cancer}', 'allow', 'reject');
 SELECT count(*) FROM pg_stats WHERE schemaname = 'ndrs_optout' AND tablename = 'exclusion';
 -- What an analyst has it for:
 SELECT nhs_number_format(nhs_number_or_null('9990000026')), nhs_number_is_placeholder('9999999999'),

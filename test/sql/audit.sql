@@ -89,6 +89,31 @@ SELECT problem FROM verify_audit();
 ROLLBACK;
 SELECT * FROM verify_audit();
 
+-- Who links all events anew, or makes the chain end earlier, is found out by a link that was noted.
+SELECT event_id AS two, link AS two_link FROM audit_event WHERE event = 'two' \gset
+SELECT event_id AS three, link AS three_link FROM audit_event WHERE event = 'three' \gset
+SELECT * FROM verify_audit(:two, :'two_link');
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+UPDATE audit_event SET event = 'TWO' WHERE event = 'two';
+UPDATE audit_event t SET link = audit_link((SELECT o.link FROM audit_event o WHERE o.event = 'one'), t) WHERE t.event = 'TWO';
+UPDATE audit_event t SET link = audit_link((SELECT o.link FROM audit_event o WHERE o.event = 'TWO'), t) WHERE t.event = 'three';
+UPDATE audit_segment SET closing_link = (SELECT link FROM audit_event WHERE event = 'three') WHERE last_event_id = :three;
+SELECT * FROM verify_audit();
+SELECT problem FROM verify_audit(:two, :'two_link');
+SELECT problem FROM verify_audit(:three, :'three_link');
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+DELETE FROM audit_event WHERE event = 'three';
+UPDATE audit_segment SET last_event_id = :two, closing_link = :'two_link' WHERE last_event_id = :three;
+SELECT * FROM verify_audit();
+SELECT problem FROM verify_audit(:three, :'three_link');
+ROLLBACK;
+-- Half of what was noted is not enough.
+SELECT problem FROM verify_audit(:two);
+SELECT event_id, problem FROM verify_audit(known_link => :'two_link');
+
 -- At REPEATABLE READ an event of another transaction since the snapshot is an
 -- error (see the specs), and one of one's own is not.
 BEGIN ISOLATION LEVEL REPEATABLE READ;

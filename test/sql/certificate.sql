@@ -75,7 +75,8 @@ SELECT complete_case(:case_id);
 \echo :SQLSTATE
 ROLLBACK;
 
--- A draft until the case is completed.
+-- A draft until the case is completed.  What is kept is found each time, and is not more for that.
+CALL carry_out(:case_id, '9990000018');
 CALL carry_out(:case_id, '9990000018');
 SELECT erasure_certificate(:case_id) AS draft \gset
 SELECT :'draft'::jsonb ->> 'status', :'draft'::jsonb -> 'ended_at' AS ended_at, :'draft'::jsonb -> 'proofs_destroyed' AS proofs_destroyed;
@@ -90,6 +91,12 @@ VACUUM patient;
 SELECT complete_case(:case_id) = complete_case(:case_id) AS lettered_again;
 SELECT erasure_certificate(:case_id) = :'certificate' AS the_same, count(*) FROM case_certificate;
 SELECT unguard_table('copied');
+
+-- A key that comes later makes no copy of what was there before.
+BEGIN;
+INSERT INTO confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\x00');
+SELECT complete_case(:case_id) LIKE '%confidential copy%' AS copy;
+ROLLBACK;
 
 -- What it says, leaving out what is different each time.
 CREATE FUNCTION steady(certificate jsonb) RETURNS jsonb LANGUAGE sql AS $$
@@ -147,6 +154,16 @@ ALTER TABLE audit_event DISABLE TRIGGER append_only;
 UPDATE audit_event SET detail = detail || jsonb_build_object('sha256', certificate_hash(erasure_certificate(:case_id)))
     WHERE event = 'certificate issued' AND detail -> 'case' = to_jsonb(:case_id);
 SELECT verify_certificate(erasure_certificate(:case_id));
+ROLLBACK;
+-- When its month of the audit was purged, nobody can tell; but one of a later month is not known.
+BEGIN;
+ALTER TABLE audit_segment DISABLE TRIGGER purge_when_due;
+UPDATE audit_segment SET purged_at = now();
+SELECT verify_certificate(:'certificate') AS still_there;
+DELETE FROM audit_event WHERE link IS NOT NULL;
+SELECT verify_certificate(:'certificate') IS NULL AS nobody_knows,
+       verify_certificate(jsonb_set(:'certificate', '{issued_at}', '"2099-01-01T00:00:00+00:00"')) AS later,
+       verify_certificate('{}') AS nothing;
 ROLLBACK;
 -- An event counts when it is in the chain, also as the first of its segment.
 BEGIN;

@@ -5,7 +5,11 @@ ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 \getenv inputdir PG_ABS_SRCDIR
 \set public_file :inputdir /keys/guardian.public.asc
 \set private_file :inputdir /keys/guardian.private.asc
+\set short_file :inputdir /keys/short.public.asc
+\set mixed_file :inputdir /keys/mixed.asc
 \set public_key `cat :'public_file'`
+\set short_key `cat :'short_file'`
+\set mixed_key `cat :'mixed_file'`
 \set private_key `cat :'private_file'`
 SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
 SELECT open_case('9990000018', '{cancer}');
@@ -21,6 +25,8 @@ SELECT record_identity(1, 'identity', 'passport');
 -- The wrong key
 SELECT set_confidential_key(:'private_key');
 \echo :SQLSTATE
+SELECT set_confidential_key(:'mixed_key');
+SELECT set_confidential_key(:'short_key');
 SELECT set_confidential_key('-----BEGIN PGP PUBLIC KEY BLOCK-----');
 SELECT set_confidential_key('no key');
 SELECT set_confidential_key('');

@@ -209,7 +209,7 @@ DROP TABLE moment_note, moment;
 -- A collation that takes different texts for equal.
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE coded (code text COLLATE any_case PRIMARY KEY, nhs bigint);
-CREATE TABLE coded_note (code text REFERENCES coded);
+CREATE TABLE coded_note (code text COLLATE any_case REFERENCES coded);
 INSERT INTO coded VALUES ('abc', 9990000093);
 INSERT INTO coded_note VALUES ('ABC');
 SELECT guard_table('coded', 'nhs', '{cancer}');
@@ -372,6 +372,20 @@ SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
 \set VERBOSITY default
 SELECT unguard_table(:kept);
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
+
+-- A key that is missing is not the word for it, whatever the session says.
+CREATE TABLE parent (nhs text, code text UNIQUE);
+CREATE TABLE child (code text REFERENCES parent (code));
+INSERT INTO parent VALUES ('9990000018', NULL), ('9990000026', 'NULL');
+INSERT INTO child VALUES ('NULL');
+SELECT guard_table('parent', 'nhs', '{congenital_anomaly}');
+SET array_nulls = off;
+SELECT relation, row_count FROM erasure_preview('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
+SELECT source FROM subject_access('9990000018') WHERE source LIKE 'public.%';
+SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
+RESET array_nulls;
+SELECT unguard_table('parent');
+DROP TABLE parent, child;
 
 SELECT erasure_tables('{cancer}');
 DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;

@@ -86,6 +86,8 @@ CREATE TABLE contact (nhs_number text);
 SELECT severity, gap, relation, object FROM guard_coverage();
 SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', '');
 \echo :SQLSTATE
+SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'only 999 000 0018 is in it');
+\echo :SQLSTATE
 SELECT accept_gap('no such gap', 'contact', 'nhs_number', 'I say so');
 \echo :SQLSTATE
 SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbers of the staff of clinics');

@@ -61,6 +61,19 @@ UPDATE optout_case SET state = 'withdrawn', ended_at = now();
 SELECT status, detail FROM asked WHERE check_name = 'deadlines';
 ROLLBACK;
 
+-- Requests for subject access
+SELECT status, detail FROM asked WHERE check_name = 'subject access';
+BEGIN;
+SELECT request_subject_access('9990000018') > 0 AS requested;
+SELECT status, detail FROM asked WHERE check_name = 'subject access';
+UPDATE subject_access_request SET due_on = current_date + 3;
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject access';
+UPDATE subject_access_request SET due_on = current_date - 1;
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject access';
+UPDATE subject_access_request SET answered_at = now();
+SELECT status, detail FROM asked WHERE check_name = 'subject access';
+ROLLBACK;
+
 -- Audit
 SELECT status, detail FROM asked WHERE check_name = 'audit';
 BEGIN;

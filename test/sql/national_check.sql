@@ -46,6 +46,10 @@ SELECT count(*) FROM national_check;
 
 SELECT * FROM national_check_request(7);
 SELECT * FROM national_check_request(NULL);
+SELECT * FROM national_check_request(9990000018);
+SELECT cancel_national_check(9990000018);
+SELECT load_national_check(9990000018, ARRAY['x']);
+SELECT end_exemption(9990000018);
 
 -- ------------------------------------------------- replies that are none
 

@@ -46,6 +46,10 @@ BEGIN;
 CALL carry_out(:case_id, '9990000018');
 \echo :SQLSTATE
 ROLLBACK;
+CREATE FUNCTION calls(bigint, nhs_number) RETURNS void LANGUAGE plpgsql AS $$ BEGIN CALL ndrs_optout.carry_out($1, $2); END $$;
+SELECT calls(:case_id, '9990000018');
+\echo :SQLSTATE
+DROP FUNCTION calls;
 SELECT case_certify(:case_id, '9990000018');
 \echo :SQLSTATE
 BEGIN;
@@ -88,8 +92,10 @@ SELECT registers, relation, path, action, row_count FROM case_erasure WHERE row_
 SELECT * FROM patient;
 SELECT * FROM tumour;
 SELECT * FROM relative;
--- Done again, it says so.
+-- Done again, it says so, and the exclusion is the one of before.
+SELECT excluded_at FROM optout_case WHERE case_id = :case_id \gset
 CALL carry_out(:case_id, '9990000018');
+SELECT excluded_at = :'excluded_at' AS the_same FROM optout_case WHERE case_id = :case_id;
 
 -- Readmitted, there is nothing to write.
 BEGIN;
@@ -97,6 +103,9 @@ SELECT readmit('9990000018', '{cancer}');
 SELECT complete_case(:case_id);
 \echo :SQLSTATE
 ROLLBACK;
+SELECT readmit('9990000018', '{cancer}');
+CALL carry_out(:case_id, '9990000018');
+SELECT excluded_at > :'excluded_at' AS anew FROM optout_case WHERE case_id = :case_id;
 -- The letter says what was done, and the proofs are gone.
 SELECT count(*) FROM identity_evidence;
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
@@ -211,8 +220,17 @@ SELECT id FROM shared_number ORDER BY id;
 SELECT confirm_identity(101);
 CALL carry_out(101, '9990000077');
 SELECT id FROM shared_number ORDER BY id;
-SELECT confirm_identity(101);
+-- What has come since is looked at anew, when the case is carried out again.
+CREATE TABLE late (id int, nhs_number text, born date);
+INSERT INTO late VALUES (1, '9990000077', '1992-03-04');
+SELECT guard_table('late', 'nhs_number', '{rare_disease}', birth_date_column => 'born');
+CALL carry_out(101, '9990000077');
 \echo :SQLSTATE
+SELECT confirm_identity(101);
+CALL carry_out(101, '9990000077');
+SELECT count(*) FROM late;
+SELECT unguard_table('late');
+DROP TABLE late;
 SELECT event, detail FROM audit_event WHERE event LIKE 'identity%' ORDER BY event_id DESC LIMIT 1;
 
 -- A table that was guarded at the exclusion and is gone: nothing is certified before somebody
@@ -236,6 +254,40 @@ CALL carry_out(:swapped_id, '9990000093');
 SELECT state, (SELECT count(*) FROM swapped) AS held FROM optout_case WHERE case_id = :swapped_id;
 SELECT accept_dropped_tables(:swapped_id);
 \echo :SQLSTATE
+
+-- A change of mind: from registers that the patient is out of, when no case is open.
+ALTER TABLE optout_case ALTER case_id RESTART WITH 201;
+SELECT withdraw_optout('9990000069', '{cancer,rare_disease}');
+\echo :SQLSTATE
+SELECT withdraw_optout('9990000077', '{rare_disease}');
+\echo :SQLSTATE
+SELECT withdraw_optout('9990000069', '{rare_disease}', 'pigeon');
+SELECT withdraw_optout('9990000069', '{rare_disease}', NULL);
+SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', current_date + 1);
+SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', NULL);
+SELECT withdraw_optout('9990000069', NULL);
+SELECT withdraw_optout(NULL, '{rare_disease}');
+SELECT withdraw_optout('9999999999', '{rare_disease}');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT withdraw_optout('9990000069', '{rare_disease}');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT is_excluded('9990000069', 'rare_disease');
+SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', current_date - 3);
+SELECT is_excluded('9990000069', 'rare_disease');
+SELECT kind, p.state, due_in, p.missing, p.next_action FROM progress p JOIN optout_case USING (case_id) WHERE case_id = 201;
+INSERT INTO shared_number VALUES (7, '9990000069', '1980-01-02');
+-- Until it is completed, nothing else goes on for the patient; and it is no case of opting out.
+SELECT withdraw_optout('9990000069', '{rare_disease}');
+SELECT open_case('9990000069', '{rare_disease}');
+CALL carry_out(201, '9990000069');
+\echo :SQLSTATE
+SELECT confirm_identity(201);
+SELECT withdraw_case(201);
+SELECT regexp_replace(complete_case(201), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
+\echo :letter
+SELECT withdraw_optout('9990000069', '{rare_disease}');
+SELECT open_case('9990000069', '{rare_disease}') > 201 AS out_again;
 
 -- Mistakes.
 SELECT open_case('9999999999', '{cancer}');
@@ -264,6 +316,7 @@ SELECT record_identity(12345, 'identity', 'passport');
 \echo :SQLSTATE
 SELECT record_identity(NULL, 'identity', 'passport');
 SELECT complete_case(NULL);
+SELECT complete_case(9990000018);
 CALL carry_out(NULL, '9990000018');
 CALL carry_out(:case_id, NULL);
 CALL carry_out(:case_id, '9999999999');

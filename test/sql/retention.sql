@@ -32,6 +32,10 @@ CALL carry_out(:case_id, '9990000018');
 SELECT complete_case(:case_id) AS letter \gset
 SELECT :'letter' LIKE '%until ' || english_date(due_at::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
     FROM retained WHERE what = 'correspondence';
+BEGIN;
+SELECT place_hold(:case_id, 'complaint') AS documents;
+SELECT complete_case(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
+ROLLBACK;
 SELECT ended(:case_id, interval '3 years' - interval '1 day');
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
@@ -55,10 +59,20 @@ SELECT detail - 'audit_until' AS detail FROM audit_event WHERE event = 'purged' 
 -- Cases that were withdrawn or refused are no different; open ones keep their copies.
 SELECT open_case('9990000026', '{cancer}') AS withdrawn, open_case('9990000034', '{cancer}') AS refused, open_case('9990000042', '{cancer}') AS open \gset
 SELECT count(record_correspondence(c, 'form', 'the form')) FROM unnest(ARRAY[:withdrawn, :refused, :open]) AS c;
+SELECT refuse_case(:refused, 'the number is that of 999 000 0042');
 SELECT withdraw_case(:withdrawn), refuse_case(:refused, 'not for this register');
 SELECT ended(:withdrawn, '4 years'), ended(:refused, '4 years');
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
+
+-- Requests for subject access, three years after they were answered.
+INSERT INTO subject_access_request (encoded_nhs_number, applicant, received_on, due_on, answered_at)
+    SELECT encode_nhs_number('9990000018'), a, current_date - 1500, current_date - 1470, now() - ago
+        FROM (VALUES ('self', interval '3 years 1 day'), ('parent', interval '3 years' - interval '1 day'), ('representative', NULL)) AS v (a, ago);
+SELECT * FROM due;
+SELECT what, removed FROM purge() WHERE removed > 0;
+SELECT applicant FROM subject_access_request ORDER BY applicant;
+DELETE FROM subject_access_request;
 
 -- A complaint: the hold keeps the copy past its time.
 SELECT record_correspondence(:withdrawn, 'email', 'a complaint') > 0 AS recorded;
@@ -86,6 +100,11 @@ SELECT place_hold(:open, NULL);
 \echo :SQLSTATE
 SELECT place_hold(:open, ' ');
 SELECT place_hold(:open, repeat('x', 501));
+-- What it returns must be what is there now.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT place_hold(:open, 'complaint');
+\echo :SQLSTATE
+ROLLBACK;
 
 -- A reason is audited, so it holds no number, however it is written.
 CREATE FUNCTION refused(reason text) RETURNS text LANGUAGE plpgsql AS $$
@@ -137,6 +156,7 @@ SELECT case_id, proof FROM identity_evidence ORDER BY case_id, proof;
 SELECT record_correspondence(:refused, 'email', 'a question') > 0 AS recorded, ended(:refused, '13 months');
 SELECT * FROM due;
 UPDATE policy SET copy_years = 1, evidence_days = 399;
+UPDATE policy SET copy_years = 1;
 SELECT * FROM due;
 UPDATE policy SET copy_years = 3, evidence_days = 180;
 SELECT * FROM due;
@@ -195,6 +215,7 @@ SELECT event FROM audit_event ORDER BY event_id;
 SELECT count(*), count(*) FILTER (WHERE purged_at IS NOT NULL) AS purged FROM audit_segment;
 SELECT detail ->> 'audit events' AS events, (detail ->> 'audit_until')::date < now() - interval '10 years' AS until FROM audit_event WHERE event = 'purged';
 SELECT * FROM verify_audit();
+SELECT problem FROM verify_audit(1, '\x00');
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM verify_audit();
 DELETE FROM audit_event WHERE event = 'fifth';

@@ -18,7 +18,12 @@ ALTER TABLE patient ENABLE REPLICA TRIGGER ndrs_optout_guard_2;
 ALTER TABLE visit_2025 DISABLE TRIGGER ndrs_optout_guard_1;
 DROP TRIGGER ndrs_optout_guard_2 ON patient;
 ALTER TABLE patient DROP CONSTRAINT ndrs_optout_guard_2;
-ALTER TABLE ONLY visit DROP CONSTRAINT ndrs_optout_guard_1;
+-- Before version 18 PostgreSQL itself refuses this.
+DO $$ BEGIN
+    ALTER TABLE ONLY visit DROP CONSTRAINT ndrs_optout_guard_1;
+EXCEPTION WHEN SQLSTATE 'ND050' OR invalid_table_definition THEN
+    RAISE NOTICE 'refused';
+END $$;
 ALTER TABLE patient RENAME COLUMN nhs TO number;
 ALTER TABLE patient DROP COLUMN nhs;
 ALTER TABLE patient ALTER COLUMN nhs TYPE int USING NULL;

@@ -72,11 +72,63 @@ SELECT start_national_check('{9990000018,9990000026}'::nhs_number[]);
 SELECT load_national_check(5, ARRAY['9990000018,', '9990000026,']);
 SELECT * FROM decided;
 -- It expires while a statement runs, which has one answer; the next has another.
-CREATE FUNCTION pg_temp.expire() RETURNS void LANGUAGE sql AS
-    $$ UPDATE ndrs_optout.national_check SET expires_at = clock_timestamp() + interval '0.1 s' $$;
+CREATE FUNCTION pg_temp.expire() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE ndrs_optout.national_check SET expires_at = clock_timestamp() + interval '0.1 s'; END $$;
 SELECT pg_temp.expire(), share_decision('9990000018', 'research') AS before, pg_sleep(0.2), share_decision('9990000018'::bigint, 'research') AS after;
 SELECT share_decision('9990000018', 'research');
 UPDATE national_check SET expires_at = now() + interval '1 hour';
+
+-- So it does when PL/pgSQL has kept the expression, and with it the last answer.
+CREATE FUNCTION kept() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN ndrs_optout.share_decision(9990000018, 'research'); END $$;
+BEGIN;
+SELECT pg_temp.expire(), kept();
+SELECT pg_sleep(0.2);
+SELECT kept();
+ROLLBACK;
+
+-- A backend keeps a check's sets once, however much else changes, and drops them with it.
+CREATE VIEW kept_sets AS SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'ndrs_optout national check';
+TABLE kept_sets;
+BEGIN;
+SELECT start_national_check('{9990000018}'::nhs_number[]) AS check_id \gset
+SELECT load_national_check(:check_id, ARRAY['9990000018,']);
+SELECT * FROM decided;
+TABLE kept_sets;
+-- Nobody asks for a set here.
+SELECT exclude('9990000042', '{cancer}');
+SELECT share_decision('9990000042', 'direct_care');
+TABLE kept_sets;
+ROLLBACK;
+SELECT * FROM decided;
+TABLE kept_sets;
+BEGIN;
+DELETE FROM national_check;
+SELECT * FROM decided;
+TABLE kept_sets;
+ROLLBACK;
+
+-- Neither does a replication worker, which fires just what is ENABLE ALWAYS, leave a
+-- backend with what it kept.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+SELECT * FROM decided;
+UPDATE national_check SET expires_at = now();
+SELECT * FROM decided;
+TRUNCATE national_check;
+SELECT * FROM decided;
+ROLLBACK;
+CREATE FUNCTION kept_exempted() RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN RETURN ndrs_optout.share_decision('9990000034', 'research', NULL, 'University'); END $$;
+BEGIN;
+SET LOCAL session_replication_role = replica;
+SELECT kept_exempted();
+INSERT INTO exemption (recipient, purpose, valid_from, approval_reference) VALUES ('University', 'research', '2000-01-01', 'CAG');
+SELECT kept_exempted();
+TRUNCATE exemption;
+SELECT kept_exempted();
+UPDATE purpose SET national_optout_applies = false WHERE code = 'research';
+SELECT kept_exempted();
+ROLLBACK;
 
 -- An exclusion counts whatever the purpose, from whichever register unless some are named.
 BEGIN;

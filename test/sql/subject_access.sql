@@ -151,6 +151,7 @@ SELECT * FROM answered();
 SELECT subject_access(:request, '9990000026');
 \echo :SQLSTATE
 SELECT subject_access(12345, '9990000018');
+SELECT subject_access(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT subject_access(NULL, '9990000018');
 SELECT subject_access(:request, NULL);

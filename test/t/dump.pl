@@ -103,6 +103,13 @@ ask('registry', qq{
 	SELECT ndrs_optout.exclude('$everywhere', '{local,cancer}');
 	INSERT INTO referral VALUES ('$excluded', 1), ('$allowed', 2);
 	INSERT INTO "Feed"."Both Registers" VALUES ('$excluded'), ('$elsewhere'), ('$everywhere'), (''), ('1');
+	-- A purpose of the site's own, and a shipped one that was changed
+	INSERT INTO ndrs_optout.purpose (code, permitted, national_optout_applies, name, basis) VALUES ('invoices', true, false, 'Invoices', 'exempted');
+	UPDATE ndrs_optout.purpose SET national_optout_applies = false WHERE code = 'clinical_audit';
+	SELECT ndrs_optout.grant_exemption('university', 'research', 'CAG 1', '2020-01-01');
+	SELECT ndrs_optout.start_national_check(ARRAY['$allowed', '$leaving']::ndrs_optout.nhs_number[]),
+		ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[]);
+	SELECT ndrs_optout.load_national_check(1, ARRAY['$allowed,']);
 	SELECT ndrs_optout.place_hold($completed, 'complaint');
 	SELECT ndrs_optout.purge();
 });
@@ -115,14 +122,18 @@ my %content = (
 		qw(patient tumour sample cohort referral_1 referral_2 "Feed".referral_3), '"Feed"."Both Registers"',
 		map { "ndrs_optout.$_" } qw(register encoding_key exclusion guard guard_tally reference
 		  optout_case identity_evidence case_erasure audit_event audit_segment purge_run granted_access
-		  case_certificate subject_access_request)),
+		  case_certificate subject_access_request purpose exemption national_check national_check_part)),
+	'decisions on sharing' => q{
+		SELECT p.code, r.recipient, string_agg(ndrs_optout.share_decision(t.nhs, p.code, NULL, r.recipient), '|' ORDER BY t.patient_id)
+			FROM ndrs_optout.purpose p, patient t, (VALUES ('university'), (NULL)) AS r (recipient)
+			GROUP BY p.code, r.recipient ORDER BY p.code, r.recipient},
 	'the audit' => "SELECT count(*), (SELECT count(*) FROM ndrs_optout.verify_audit()) FROM ndrs_optout.audit_event WHERE link IS NOT NULL",
 	'what is in a set' => q{
 		SELECT cohort_id, pg_column_size(members), ndrs_optout.cardinality(members),
 			count(*) FILTER (WHERE md5(i::text)::ndrs_optout.encoded_nhs_number OPERATOR(ndrs_optout.<@) members)
 			FROM cohort, generate_series(1, 20000) AS i GROUP BY cohort_id ORDER BY cohort_id},
 	'the exclusion list as a set' => "SELECT ndrs_optout.exclusion_list('cancer')",
-	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
+	'the letter' => "SELECT ndrs_optout.completion_letter($completed, false)",
 	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
 	'what a role can do' => q{SELECT a.object, a.privilege FROM ndrs_optout.access_held('clerk') a ORDER BY a.object, a.privilege},
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
@@ -186,6 +197,10 @@ sub works_on
 				FROM unnest(ARRAY[$completed, $ready]) AS c}),
 		'true,true', 'certificates verify, the old one and a new one');
 	is(ask($database, "SELECT ndrs_optout.request_subject_access('$allowed')"), 2, 'ids of requests continue');
+	is(ask($database, "SELECT ndrs_optout.load_national_check(2, ARRAY['$allowed'])"), 1, 'a check that waited has its reply');
+	is(ask($database, "SELECT ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[])"), 3,
+		'ids of checks continue');
+	is(ask($database, "SELECT ndrs_optout.grant_exemption('x', 'research', 'y')"), 2, 'and of exemptions');
 	return;
 }
 

@@ -297,7 +297,7 @@ subtest 'bind parameters and the settings of the role' => sub {
 	ok(!holds($log, $_), 'and no number') foreach $BOUND, $mistyped;
 	unlike($log, qr/$encoded/, 'nor an encoded one');
 	my $statements = statements();
-	like($statements, qr/CALL ndrs_optout\.carry_out\((?:$case_id|\$1), \$\d\)/, 'pg_stat_statements has the statements');
+	like($statements, qr/CALL ndrs_optout\.carry_out\((?:$case_id|\$\d), \$\d\)/, 'pg_stat_statements has the statements');
 	like($statements, qr/INSERT INTO ndrs_optout\.case_erasure/, 'and what they call');
 	ok(!holds($statements, $BOUND), 'and no number');
 };

@@ -215,7 +215,7 @@ subtest 'health() tells of old ones that would be waited for' => sub {
 		my ($age) = @_;
 		return $server->safe_psql('postgres', "SELECT status, detail FROM ndrs_optout.health_prepared_transactions('$age')");
 	};
-	my $begins = 'prepared transactions that carry_out() would wait for:';
+	my $begins = 'carry_out() would wait for:';
 	$server->safe_psql('postgres', q{
 		CREATE TABLE elsewhere (id int);
 		BEGIN; INSERT INTO elsewhere VALUES (1); PREPARE TRANSACTION 'elsewhere';

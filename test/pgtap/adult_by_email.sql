@@ -1,0 +1,120 @@
+-- Ada opts out of the cancer register by e-mail.  The officer works the case with
+-- the rights of an officer and nothing else.
+\ir lib/begin.psql
+SELECT plan(32);
+
+SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'the registry knows Ada');
+
+-- Her e-mail comes with the form.
+SET ROLE story_officer;
+SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
+SELECT ndrs_optout.record_correspondence(:ada, 'email', 'Dear registry, I am Ada Seeded'),
+       ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded, 999 000 0018') \g /dev/null
+RESET ROLE;
+SELECT is((SELECT (state, whose_move, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          '(awaiting_identity,applicant,"{identity,address}",)', 'the officer sees that both proofs are missing, and no due date yet');
+SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          'ask for proof of identity and address', 'and what to do');
+
+-- Her passport.
+SET ROLE story_officer;
+SELECT ndrs_optout.record_identity(:ada, 'identity', 'passport', current_date, 'picture of Ada Seeded') \g /dev/null
+RESET ROLE;
+SELECT is((SELECT missing FROM ndrs_optout.case_progress WHERE case_id = :ada), '{address}', 'one proof is missing');
+SELECT alike(story.refusal(format('SELECT ndrs_optout.case_exclude(%s, ''9990000018'')', :ada)), 'ND020 | case % is awaiting identity | %',
+             'nothing is carried out without it');
+SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'and nothing is gone');
+
+-- A call with the Guardian is offered and held: it changes nothing.
+SET ROLE story_officer;
+SELECT ndrs_optout.record_guardian_call(:ada, 'offered'), ndrs_optout.record_guardian_call(:ada, 'held') \g /dev/null
+RESET ROLE;
+SELECT is((SELECT (state, due_on, guardian_call)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          '(awaiting_identity,,held)', 'the call with the Guardian is noted and gates nothing');
+
+-- Her bill.
+SET ROLE story_officer;
+SELECT ndrs_optout.record_identity(:ada, 'address', 'utility_bill', current_date, 'bill of Ada Seeded') \g /dev/null
+RESET ROLE;
+SELECT is((SELECT (state, whose_move, missing, due_on - current_date, days_left, overdue)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          '(ready,officer,{},20,20,f)', 'the case is ready, and due in 20 days');
+SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada), format('CALL ndrs_optout.carry_out(%s, ...)', :ada), 'and says what comes next');
+
+-- What is kept is ciphertext, that the Guardian can read.
+SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence e WHERE case_id = :ada AND content IS NOT NULL), 2, 'both proofs are kept for now');
+SELECT is((SELECT string_agg(convert_from(pgp_pub_decrypt_bytea(content, dearmor(:'private_key')), 'UTF8'), ', ' ORDER BY proof DESC)
+               FROM ndrs_optout.identity_evidence WHERE case_id = :ada),
+          'picture of Ada Seeded, bill of Ada Seeded', 'the Guardian''s private key opens them');
+SELECT is(story.tells('9990000018'), 'nowhere', 'and without it nothing tells who she is');
+
+-- Carried out.
+SET ROLE story_officer;
+SELECT sum(row_count) AS previewed FROM ndrs_optout.erasure_preview('9990000018', '{cancer}') WHERE action = 'delete' \gset
+CALL ndrs_optout.carry_out(:ada, '9990000018');
+RESET ROLE;
+SELECT is(:previewed, 3, 'the preview has found her and two tumours');
+SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 1, baby 1, demographics 1', 'she is gone from the cancer register only');
+SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'and nobody else from anywhere');
+SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer') AND NOT ndrs_optout.is_excluded('9990000018', 'rare_disease'), 'she is on that list alone');
+SELECT is((SELECT (state, whose_move, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          format('(carried_out,officer,"SELECT ndrs_optout.complete_case(%s)")', :ada), 'the letter comes next');
+SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'draft', 'the certificate is a draft until then');
+
+-- The letter.
+SET ROLE story_officer;
+SELECT ndrs_optout.complete_case(:ada) AS letter \gset
+RESET ROLE;
+SELECT is(story.undated(:'letter'), format($letter$Our reference: opt-out case %s
+
+To the applicant
+
+We received the request that you should be opted out of the National Cancer Register on DAY. With the proofs of identity and address it was complete on DAY. This is what we have done.
+
+On DAY we put an encoded form of the NHS number on the exclusion list. From then on, records about you that reach us for this register are stopped before they are registered.
+
+We deleted the records that were held about you:
+  - from the National Cancer Register: 3 records
+
+Some of our tables serve the National Congenital Anomaly Register and the National Rare Disease Register as well, which the request does not name. There we kept one record about you, and new ones will still be registered.
+
+On DAY, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none but this one was left.
+
+We have destroyed what we held of the 2 documents that proved identity and address.
+
+We do not hold your records in this register any more. So if patients of the register are written to one day, for example about the late effects of a treatment, we cannot write to you; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.
+
+We keep a confidential copy of the request (e-mails, form and letters), without the proofs, until DAY. Then it is destroyed.
+
+You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.
+
+If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.
+
+This letter does not speak of backup copies of the database, nor of data that other organisations hold.$letter$, :ada), 'the letter says all of it');
+SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'completed', 'the case is completed');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada), 0, 'her proofs are gone');
+SELECT is((SELECT string_agg(kind, ', ' ORDER BY correspondence_id) FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 'email, form, letter',
+          'the copy is kept, and the letter with it');
+SELECT is((SELECT convert_from(pgp_pub_decrypt_bytea(content, dearmor(:'private_key')), 'UTF8') FROM ndrs_optout.case_correspondence
+               WHERE case_id = :ada AND kind = 'letter'), :'letter', 'as it was sent');
+
+-- The certificate.
+SELECT ndrs_optout.erasure_certificate(:ada) AS certificate \gset
+SELECT is((SELECT string_agg(format('%s %s %s', t ->> 'table', t ->> 'action', t ->> 'rows'), ', ' ORDER BY t ->> 'table', t ->> 'action')
+               FROM jsonb_array_elements(:'certificate'::jsonb -> 'tables') AS t WHERE t ->> 'rows' <> '0'),
+          'registry.demographics kept 1, registry.patient deleted 1, registry.tumour deleted 2', 'the certificate has the same counts');
+SELECT is(concat_ws(' ', :'certificate'::jsonb #>> '{recount,rows_left}', :'certificate'::jsonb ->> 'proofs_destroyed', :'certificate'::jsonb ->> 'guardian_call'),
+          '0 2 held', 'and that nothing was left');
+SELECT ok(ndrs_optout.verify_certificate(:'certificate'), 'it verifies');
+SELECT ok(NOT ndrs_optout.verify_certificate(jsonb_set(:'certificate', '{recount,rows_left}', '1')), 'and does not when it was changed');
+SELECT unalike(:'certificate'::text, '%999%', 'it names nobody');
+
+-- The audit.
+SELECT is(story.audited(:ada), 'case opened, correspondence recorded, correspondence recorded, guardian call offered, guardian call held, case ready, '
+          'case excluded, case carried out, case completed, certificate issued, correspondence recorded', 'the audit has each step');
+SELECT is((SELECT string_agg(DISTINCT e.acting_role::text, ', ') FROM ndrs_optout.audit_event e, story.began b
+               WHERE e.event_id > b.event_id AND e.event LIKE 'case %'), 'story_officer', 'and who took it');
+SELECT is_empty('SELECT * FROM ndrs_optout.verify_audit()', 'it verifies');
+SELECT is(story.tells('9990000018'), 'nowhere', 'when all is done nothing tells who she was');
+
+SELECT * FROM finish();
+\ir lib/end.psql

@@ -1,0 +1,53 @@
+-- A parent acts for a child, and a representative for somebody who cannot.
+\ir lib/begin.psql
+SELECT plan(23);
+
+-- A child of twelve.
+SELECT ndrs_optout.open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date,
+                             (current_date - interval '12 years')::date) AS child \gset
+SELECT story.prove(:child) \g /dev/null
+CALL ndrs_optout.carry_out(:child, '9990000042');
+SELECT is(story.held('9990000042'), 'patient 0, tumour 0, rare_patient 0, baby 0, demographics 0', 'the child is gone from the register');
+SELECT isnt((SELECT date_of_birth FROM ndrs_optout.optout_case WHERE case_id = :child), NULL, 'its date of birth is known until the case ends');
+SELECT story.undated(ndrs_optout.complete_case(:child)) AS letter \gset
+SELECT alike(:'letter'::text, E'%\n\nTo the applicant, as the parent of the child\n\n%', 'the letter is to the parent');
+SELECT alike(:'letter'::text, '%the request that your child should be opted out of the National Congenital Anomaly Register on DAY.%', 'about the child');
+SELECT alike(:'letter'::text, '%We do not hold your child''s records in this register any more.%', 'and says what is no more');
+SELECT unalike(:'letter'::text, '%your records%', 'and nothing of the parent''s own records');
+SELECT is((SELECT date_of_birth FROM ndrs_optout.optout_case WHERE case_id = :child), NULL, 'then the date is forgotten');
+
+-- The age counts on the day on which the request came.
+CREATE FUNCTION story.parents(born date, asked date) RETURNS text LANGUAGE sql AS $$
+    SELECT story.refusal(format('SELECT ndrs_optout.open_case(''9990000050'', ''{cancer}'', ''parent'', ''post'', %L, %L)', asked, born))
+$$;
+SELECT alike(story.parents('2010-06-15', '2024-06-14'), '22023 | a parent can act for a child only under the age of 13 | % | The patient can apply in person, %',
+             'a 13-year-old acts in person, and the officer is told what is possible');
+SELECT alike(story.parents('2010-06-15', '2024-06-15'), '22023 | %', 'and so does a 14-year-old');
+SELECT alike(story.parents('2012-06-15', '2025-06-15'), '22023 | %', 'from the thirteenth birthday on');
+SELECT alike(story.parents('2012-06-15', '2025-06-14'), 'taken', 'on the day before it a parent can');
+SELECT alike(story.parents('2012-02-29', '2025-02-28'), '22023 | %', 'who was born on 29 February is thirteen on 28 February');
+SELECT alike(story.parents('2012-02-29', '2025-02-27'), 'taken', 'and not before');
+SELECT alike(story.parents(NULL, '2025-02-27'), '22004 | a parent''s request needs the child''s date of birth', 'without a date of birth nobody knows');
+
+-- "13 or younger", where the registry reads the rule like that.
+UPDATE ndrs_optout.policy SET child_age = 14;
+SELECT alike(story.parents('2012-06-15', '2025-06-15'), 'taken', 'with the setting for "13 or younger" a parent of a 13-year-old can');
+SELECT alike(story.parents('2010-06-15', '2024-06-14'), 'taken', 'to the day before the fourteenth birthday');
+SELECT alike(story.parents('2010-06-15', '2024-06-15'), '22023 | a parent can act for a child only under the age of 14 | %', 'and of a 14-year-old cannot');
+UPDATE ndrs_optout.policy SET child_age = 13;
+
+-- A representative, at any age.
+SELECT ndrs_optout.open_case('9990000026', '{rare_disease}', 'representative', 'post') AS ben \gset
+SELECT story.prove(:ben) \g /dev/null
+CALL ndrs_optout.carry_out(:ben, '9990000026');
+SELECT story.undated(ndrs_optout.complete_case(:ben)) AS letter \gset
+SELECT alike(:'letter'::text, E'%\n\nTo the applicant, as the representative of the patient\n\n%', 'the letter is to the representative');
+SELECT alike(:'letter'::text, '%that the person you act for should be opted out of the National Rare Disease Register%', 'about the patient');
+SELECT alike(:'letter'::text, '%We do not hold the person''s records in this register any more.%', 'and says what is no more');
+SELECT is((SELECT detail ->> 'applicant' FROM ndrs_optout.audit_event WHERE event = 'case opened' AND detail -> 'case' = to_jsonb(:ben)), 'representative',
+          'the audit knows in which capacity somebody asked');
+SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 0, baby 0, demographics 1', 'the patient is gone from that register only');
+SELECT is(story.tells('9990000042') || ', ' || story.tells('9990000026'), 'nowhere, nowhere', 'and nothing tells who they were');
+
+SELECT * FROM finish();
+\ir lib/end.psql
