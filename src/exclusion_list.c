@@ -48,6 +48,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_encoded);
+PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_list_checksum);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 
 /* Columns of tables register and exclusion */
@@ -368,6 +369,16 @@ ndrs_optout_is_excluded_text(PG_FUNCTION_ARGS)
 						 &number) != NHS_NUMBER_VALID)
 		PG_RETURN_NULL();
 	PG_RETURN_BOOL(is_excluded(fcinfo, number));
+}
+
+/* The same for equal lists */
+Datum
+ndrs_optout_exclusion_list_checksum(PG_FUNCTION_ARGS)
+{
+	ExclusionList *list = ndrs_exclusion_list(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	ndrs_make_lists_current(&list, 1);
+	PG_RETURN_INT64((int64) list->set.checksum);
 }
 
 /*

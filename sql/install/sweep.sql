@@ -52,17 +52,20 @@ CREATE TYPE sweep_state AS (
     more              boolean
 );
 
--- The same for equal guards and lists of the registers that are looked into, in
--- whatever order.
+-- Of the list that a backend keeps, so it costs nothing once that is there.
+CREATE FUNCTION exclusion_list_checksum(register text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_list_checksum'
+    LANGUAGE C STABLE STRICT;
+
+-- The same for equal guards and equal lists of the registers that are looked into.
 CREATE FUNCTION sweep_fingerprint(target regclass) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('%s %s', (SELECT bit_xor(ndrs_optout.encoded_nhs_number_hash_extended(
-                                               e.encoded_nhs_number, hashtextextended(e.register, 0)))
-                                FROM ndrs_optout.exclusion e
-                                WHERE e.register IN (SELECT unnest(g.registers) FROM ndrs_optout.guard g
-                                                         WHERE sweep_fingerprint.target IS NULL OR g.target = sweep_fingerprint.target)),
+    SELECT format('%s %s', (SELECT string_agg(format('%s %s', r.code, ndrs_optout.exclusion_list_checksum(r.code)), ' '
+                                              ORDER BY r.code COLLATE "C")
+                                FROM (SELECT DISTINCT unnest(g.registers) FROM ndrs_optout.guard g
+                                          WHERE sweep_fingerprint.target IS NULL OR g.target = sweep_fingerprint.target) AS r (code)),
                   (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
 $$;
 
@@ -284,6 +287,7 @@ COMMENT ON TABLE sweep IS 'sweeps of guarded tables, finished or not';
 COMMENT ON TABLE sweep_leaf IS 'what a sweep found and did, per guarded column and table that holds rows';
 COMMENT ON VIEW sweep_progress IS 'the latest sweep: state and counts of each table that holds rows';
 COMMENT ON TYPE sweep_state IS 'what a sweep knows between its transactions';
+COMMENT ON FUNCTION exclusion_list_checksum(text) IS 'a number that differs when a register''s exclusion list does; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION sweep_fingerprint(regclass) IS 'a text that differs when a list that a sweep of the table looks into, or a guard, does';
 COMMENT ON FUNCTION sweep_lock() IS 'key of the advisory lock that a sweep holds';
 COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is running)';
