@@ -359,7 +359,7 @@ $$;
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
 CREATE FUNCTION withdraw_optout(number nhs_number, registers text[], channel text DEFAULT 'email',
-    received_on date DEFAULT current_date)
+    received_on date DEFAULT current_date, applicant text DEFAULT 'self', date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -375,6 +375,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023', 'channel must be "email", "online" or "post"');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
+    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
     PERFORM ndrs_optout.case_must_be_only_one(encoded, codes);
     IF EXISTS (SELECT FROM unnest(codes) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
         PERFORM ndrs_optout.refuse('ND021', 'the patient is not excluded from each of these registers',
@@ -383,9 +384,9 @@ BEGIN
     PERFORM ndrs_optout.readmit(number, codes);
     INSERT INTO ndrs_optout.optout_case
             (kind, state, encoded_nhs_number, registers, applicant, channel, form_received_on, clock_started_on, due_on,
-             carried_out_at)
-        VALUES ('opt_in', 'carried_out', encoded, codes, 'self', channel, received_on, received_on,
-                ndrs_optout.policy_deadline(received_on), clock_timestamp())
+             carried_out_at, date_of_birth)
+        VALUES ('opt_in', 'carried_out', encoded, codes, applicant, channel, received_on, received_on,
+                ndrs_optout.policy_deadline(received_on), clock_timestamp(), date_of_birth)
         RETURNING case_id INTO STRICT result;
     PERFORM ndrs_optout.audit_opened(result);
     PERFORM ndrs_optout.commit_durably();
@@ -443,6 +444,6 @@ COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call w
 COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
 COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021, 25000';
 COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
-COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date) IS
-    'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter. Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22023, 23505 (the patient has an open case), 25000, 42704';
+COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date, text, date) IS
+    'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';

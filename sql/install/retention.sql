@@ -175,14 +175,15 @@ BEGIN
 END
 $$;
 
--- Whether a free text tells an NHS number.  Longer runs of digits than an NHS
--- number's are something else.
+-- Whether a free text tells an NHS number, which begins with no letter, blank or
+-- mark.  Longer runs of digits than an NHS number's are something else.
 CREATE FUNCTION holds_nhs_number(value text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (SELECT FROM generate_series(1, length(value)) AS start, generate_series(10, 30) AS size
-                   WHERE substr(value, start - 1, 1) !~ '[0-9]' AND substr(value, start + size, 1) !~ '[0-9]'
+                   WHERE substr(value, start, 1) !~ '[A-Za-z[:space:][:punct:]]'
+                       AND substr(value, start - 1, 1) !~ '[0-9]' AND substr(value, start + size, 1) !~ '[0-9]'
                        AND ndrs_optout.nhs_number_or_null(substr(value, start, size)) IS NOT NULL)
 $$;
 

@@ -70,7 +70,7 @@ INSERT INTO story.whole VALUES
     ('withdraw_case', ARRAY[:'open_id'], '{P0002}'),
     ('refuse_case', ARRAY[:'open_id', '''a reason'''], '{P0002,22004}'),
     ('place_hold', ARRAY[:'open_id', '''a complaint'''], '{P0002,22004}'),
-    ('withdraw_optout', ARRAY['''9990000050''::ndrs_optout.nhs_number', '''{cancer}''', '''post''', 'current_date'], '{22004,22023,22023,22023}'),
+    ('withdraw_optout', ARRAY['''9990000050''::ndrs_optout.nhs_number', '''{cancer}''', '''post''', 'current_date', '''parent''', '''2024-01-01'''], '{22004,22023,22023,22023,22023,22004}'),
     ('erasure_preview', ARRAY['''9990000018''::ndrs_optout.nhs_number', '''{cancer}'''], '{22004,22023}'),
     ('request_subject_access', ARRAY['''9990000018''::ndrs_optout.nhs_number', '''self''', 'current_date', '''1980-01-02''::date'], '{22004,22023,22023,taken}'),
     ('subject_access', ARRAY[:'request', '''9990000026''::ndrs_optout.nhs_number'], '{P0002,22004}'),

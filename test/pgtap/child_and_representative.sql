@@ -1,6 +1,6 @@
 -- A parent acts for a child, and a representative for somebody who cannot.
 \ir lib/begin.psql
-SELECT plan(23);
+SELECT plan(28);
 
 -- A child of twelve.
 SELECT ndrs_optout.open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date,
@@ -15,6 +15,19 @@ SELECT alike(:'letter'::text, '%the request that your child should be opted out 
 SELECT alike(:'letter'::text, '%We do not hold your child''s records in this register any more.%', 'and says what is no more');
 SELECT unalike(:'letter'::text, '%your records%', 'and nothing of the parent''s own records');
 SELECT is((SELECT date_of_birth FROM ndrs_optout.optout_case WHERE case_id = :child), NULL, 'then the date is forgotten');
+
+-- The parent's mind changes.
+SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent') $$),
+             '22004 | a parent''s request needs the child''s date of birth', 'nobody opts a child in whose age nobody knows');
+SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent',
+                                  date_of_birth => (current_date - interval '14 years')::date) $$),
+             '22023 | a parent can act for a child only under the age of 13 | %', 'nor somebody who can act in person');
+SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent',
+                                   date_of_birth => (current_date - interval '12 years')::date) AS child_in \gset
+SELECT story.undated(ndrs_optout.complete_case(:child_in)) AS letter \gset
+SELECT alike(:'letter'::text, E'%\n\nTo the applicant, as the parent of the child\n\n%', 'the letter is to the parent');
+SELECT alike(:'letter'::text, '%to opt in again to the National Congenital Anomaly Register on DAY.%', 'about opting in');
+SELECT is((SELECT date_of_birth FROM ndrs_optout.optout_case WHERE case_id = :child_in), NULL, 'and the date is forgotten');
 
 -- The age counts on the day on which the request came.
 CREATE FUNCTION story.parents(born date, asked date) RETURNS text LANGUAGE sql AS $$
