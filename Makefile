@@ -105,7 +105,7 @@ test/unit/exclusion_set_test: test/unit/exclusion_set_test.c src/exclusion_set_c
 # Once more as with an OpenSSL that has no deprecated functions
 test/unit/encoding_test test/unit/encoding_evp_test: test/unit/encoding_test.c src/encoding_core.c
 test/unit/encoding_test test/unit/encoding_evp_test: UNIT_FLAGS = -lcrypto
-test/unit/encoding_evp_test: UNIT_FLAGS += -DOPENSSL_NO_DEPRECATED_3_0
+test/unit/encoding_evp_test: UNIT_FLAGS += -DOPENSSL_API_COMPAT=30000 -DOPENSSL_NO_DEPRECATED
 $(addprefix test/unit/, $(UNIT_TESTS)): test/unit/tap.h $(wildcard src/*.h)
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=address,undefined \
 		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) $(UNIT_FLAGS) -o $@

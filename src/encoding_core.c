@@ -15,7 +15,9 @@
  */
 
 /* PostgreSQL asks for OpenSSL's older interfaces in the same way. */
+#ifndef OPENSSL_API_COMPAT
 #define OPENSSL_API_COMPAT	0x10001000L
+#endif
 
 #include "encoding.h"
 
@@ -48,6 +50,7 @@ static State outer;
 static EVP_MD_CTX *work = NULL;
 static bool has_key = false;
 
+#if HAVE_PLAIN_STATE
 /* Is OpenSSL set to use validated providers only? */
 static bool
 must_be_validated(void)
@@ -58,6 +61,7 @@ must_be_validated(void)
 	return FIPS_mode();
 #endif
 }
+#endif
 
 static bool
 take_in_pad(State *state, const uint8_t *key, uint8_t pad)

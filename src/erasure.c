@@ -26,6 +26,7 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
 
@@ -167,6 +168,12 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 	wait_for(writers);
 
 	PG_RETURN_VOID();
+}
+
+Datum
+ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_OID(getBaseType(PG_GETARG_OID(0)));
 }
 
 /* Is a command being run with the rights of a table's owner?  Set by us alone. */

@@ -36,6 +36,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -47,12 +48,19 @@ PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_encoded);
+PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_list_checksum);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 
 /* Columns of tables register and exclusion */
 #define ANUM_REGISTER_CODE		1
 #define ANUM_EXCLUSION_REGISTER	1
 #define ANUM_EXCLUSION_ENCODED	2
+
+/*
+ * Rows that come by the key in the time of a page in a scan of the whole table,
+ * which has more than a hundred
+ */
+#define KEY_ROWS_PER_PAGE		4
 
 /* The code of no register, for the list of them all */
 #define EVERY_REGISTER ""
@@ -113,16 +121,42 @@ check_register(const char *code)
 				 ndrs_errhidevalues()));
 }
 
+/*
+ * Read the list of a register, by the key or from the whole table, or of all of them
+ * (NULL).  False when so many rows came by the key that one had better scan the table;
+ * what was read is of no use then.
+ */
+static bool
+read_list(Relation rel, const char *code, bool by_key, size_t limit,
+		  ExclusionSetBuilder *builder)
+{
+	SysScanDesc scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code, by_key);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)) &&
+		   !(by_key && builder->count >= limit))
+	{
+		bool		isnull;
+		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
+										 RelationGetDescr(rel), &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		ndrs_set_add(builder, (EncodedNhsNumber *) DatumGetPointer(value), 1);
+	}
+	systable_endscan(scan);
+	return !HeapTupleIsValid(tuple);
+}
+
 static void
 rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
 	uint64		generation = ndrs_generation();
 	const char *code = strcmp(list->code, EVERY_REGISTER) == 0 ? NULL : list->code;
+	size_t		expected = list->set.count + list->set.count / 16;
 	ExclusionSetBuilder builder;
 	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	size_t		limit;
 	struct varlena *set;
 
 	if (code != NULL)
@@ -134,22 +168,21 @@ rebuild(ExclusionList *list)
 	 */
 	list->generation = 0;
 	MemoryContextReset(list->context);
-	ndrs_set_begin(&builder, list->context, 0);
 
-	/* Row for row, the way by the key costs twice as much as a whole scan. */
+	/*
+	 * How many there are is not known before: the statistics may be old or
+	 * none.
+	 */
 	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
-	scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code,
-							   list->set.count < rel->rd_rel->reltuples / 2);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
+	ndrs_set_begin(&builder, list->context, expected);
+	if (code == NULL || list->set.count >= limit ||
+		!read_list(rel, code, true, limit, &builder))
 	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
-										 RelationGetDescr(rel), &isnull);
-
-		CHECK_FOR_INTERRUPTS();
-		ndrs_set_add(&builder, (EncodedNhsNumber *) DatumGetPointer(value), 1);
+		pfree(builder.base);
+		ndrs_set_begin(&builder, list->context, Max(expected, rel->rd_rel->reltuples));
+		read_list(rel, code, false, 0, &builder);
 	}
-	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
 	set = ndrs_set_end(&builder);
@@ -336,6 +369,16 @@ ndrs_optout_is_excluded_text(PG_FUNCTION_ARGS)
 						 &number) != NHS_NUMBER_VALID)
 		PG_RETURN_NULL();
 	PG_RETURN_BOOL(is_excluded(fcinfo, number));
+}
+
+/* The same for equal lists */
+Datum
+ndrs_optout_exclusion_list_checksum(PG_FUNCTION_ARGS)
+{
+	ExclusionList *list = ndrs_exclusion_list(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	ndrs_make_lists_current(&list, 1);
+	PG_RETURN_INT64((int64) list->set.checksum);
 }
 
 /*

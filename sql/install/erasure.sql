@@ -68,13 +68,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- A table that serves several registers is the patient's to erase only when
-    -- the patient is out of all of them.
+    -- the patient is out of all of them.  One patient is not worth building lists for,
+    -- nor reading the table; OFFSET 0: by its key, register for register.
+    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(number);
     out_of text[] := ARRAY(SELECT r.code FROM ndrs_optout.register r
-        WHERE r.code = ANY (registers) OR ndrs_optout.is_excluded(number, r.code));
+        WHERE r.code = ANY (registers) OR EXISTS (
+            SELECT FROM ndrs_optout.exclusion e
+                WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded
+                OFFSET 0));
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     batch ndrs_optout.erasure_batch;
     step record;
     i integer := 0;
+    parents regclass[];
+    parents_by_partition regclass[];
 BEGIN
     FOR step IN
         SELECT g.target, g.nhs_number_column, g.registers, c.condition, a.action, a.condition AS keeps,
@@ -104,16 +111,19 @@ BEGIN
     WHILE i < cardinality(batches) LOOP
         i := i + 1;
         CONTINUE WHEN batches[i].action <> 'delete' OR cardinality(batches[i].row_ids) = 0;
+        SELECT array_agg(l.ancestor), array_agg(l.ancestor) FILTER (WHERE l.by_partition)
+            INTO parents, parents_by_partition FROM ndrs_optout.erasure_lineage(batches[i].leaf) AS l;
         FOR step IN
             SELECT (w.way).child, (w.way).child_columns, a.action, ndrs_optout.erasure_source(w.way, a.condition) AS source,
                    r.relowner::regrole AS role, w.keys
-                -- OFFSET 0: the keys are read once for each way, not for each action.
+                -- OFFSET 0: the keys are read once for each way, not for each action; and
+                -- the owner is looked up for each, whatever the planner expects.
                 FROM (SELECT e AS way,
                              ndrs_optout.erasure_keys(batches[i].leaf, e.parent_columns, batches[i].row_ids) AS keys
-                          FROM ndrs_optout.erasure_lineage(batches[i].leaf) l
-                          JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (e.declared OR l.by_partition)
+                          FROM ndrs_optout.erasure_edge e
+                          WHERE e.parent = ANY (CASE WHEN e.declared THEN parents ELSE parents_by_partition END)
                           OFFSET 0) AS w
-                JOIN pg_class r ON r.oid = (w.way).child
+                CROSS JOIN LATERAL (SELECT c.relowner FROM pg_class c WHERE c.oid = (w.way).child OFFSET 0) AS r
                 CROSS JOIN LATERAL ndrs_optout.erasure_actions((w.way).child, (w.way).unlinks, out_of) a
                 ORDER BY (w.way).child::text, (w.way).child_columns, a.action DESC
         LOOP
@@ -144,20 +154,24 @@ $$;
 
 CREATE FUNCTION erasure_summary(batches erasure_batch[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT b.registers, b.relation, array_to_string(b.path, ' > '), b.action,
-           sum(cardinality(b.row_ids))::bigint, b.missing_index
-        FROM unnest(batches) WITH ORDINALITY AS b
-        WHERE b.action <> 'block' OR cardinality(b.row_ids) > 0
-        GROUP BY b.registers, b.relation, b.path, b.action, b.missing_index
-        ORDER BY min(b.ordinality)
+BEGIN
+    RETURN QUERY
+        SELECT b.registers, b.relation, array_to_string(b.path, ' > '), b.action,
+               sum(cardinality(b.row_ids))::bigint, b.missing_index
+            FROM unnest(batches) WITH ORDINALITY AS b
+            WHERE b.action <> 'block' OR cardinality(b.row_ids) > 0
+            GROUP BY b.registers, b.relation, b.path, b.action, b.missing_index
+            ORDER BY min(b.ordinality);
+END
 $$;
 
 -- Here and in erase(): with one text for each value, since keys travel as text;
--- without JIT, because the walk is many short statements, each of which the planner
--- may think worth compiling; and with an error instead of a row that a policy hides.
+-- without JIT and with generic plans, because the walk is many short statements, each
+-- of which the planner may think worth compiling, or planning anew each time; and with
+-- an error instead of a row that a policy hides.
 CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE sql SECURITY DEFINER
@@ -166,6 +180,7 @@ SET intervalstyle = postgres
 SET extra_float_digits = 3
 SET array_nulls = on
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET row_security = off
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
@@ -191,12 +206,13 @@ DECLARE
     children integer[];
     moved boolean := true;
 BEGIN
+    WITH lineage AS MATERIALIZED (
+        SELECT l.n, a.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
+            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a)
     SELECT coalesce(array_agg(p.n), '{}'), coalesce(array_agg(c.n), '{}') INTO parents, children
-        FROM unnest(leaves) WITH ORDINALITY AS p (leaf, n)
-        CROSS JOIN LATERAL ndrs_optout.erasure_lineage(p.leaf) AS pl
-        JOIN ndrs_optout.erasure_edge e ON e.parent = pl.ancestor
-        JOIN (SELECT l.n, cl.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
-                  CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS cl) AS c ON c.ancestor = e.child
+        FROM lineage p
+        JOIN ndrs_optout.erasure_edge e ON e.parent = p.ancestor
+        JOIN lineage c ON c.ancestor = e.child
         WHERE p.n <> c.n;
 
     -- A component is known by its first table.
@@ -225,10 +241,11 @@ $$;
 
 -- No trigger of the tables that the batches change is deferred from here on.
 CREATE FUNCTION erasure_undefer(batches erasure_batch[]) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.erasure_run(s.owner, s.command, batches)
+BEGIN
+    PERFORM ndrs_optout.erasure_run(s.owner, s.command, batches)
         FROM (SELECT r.relowner::regrole AS owner,
                      'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE' AS command
                   FROM pg_trigger t
@@ -237,7 +254,8 @@ AS $$
                   JOIN pg_namespace n ON n.oid = c.connamespace
                   WHERE t.tgdeferrable
                       AND t.tgrelid IN (SELECT b.leaf FROM unnest(batches) AS b WHERE cardinality(b.row_ids) > 0)
-                  GROUP BY r.relowner) AS s
+                  GROUP BY r.relowner) AS s;
+END
 $$;
 
 -- Delete the rows of the batches, children first, tables of one owner in a row in
@@ -380,6 +398,7 @@ SET intervalstyle = postgres
 SET extra_float_digits = 3
 SET array_nulls = on
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET row_security = off
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp

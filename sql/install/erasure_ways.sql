@@ -6,6 +6,10 @@
 --
 -- Functions that compare columns of unknown types have ndrs_optout in their
 -- search_path, for the "=" of nhs_number; nobody else can create anything there.
+--
+-- The functions that each step of the walk calls are in PL/pgSQL also where one query
+-- is all they are: it keeps their plans, for as long as no command has changed what
+-- these are of.  SQL functions are parsed and planned each time.
 
 -- A link that the schema does not declare.
 CREATE TABLE reference (
@@ -19,15 +23,8 @@ SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
 -- What a domain is made of, at the bottom; another type is its own base.
 CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH RECURSIVE down (type, base) AS (
-        SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = type
-        UNION ALL
-        SELECT t.oid, t.typbasetype FROM down d JOIN pg_type t ON t.oid = d.base)
-    SELECT d.type FROM down d WHERE d.base = 0
-$$;
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_base_type'
+    LANGUAGE C STABLE STRICT;
 
 -- The operator that says whether two columns hold the same, when the types do
 -- ("=" may be another type's: citext has its own); else NULL.
@@ -83,12 +80,15 @@ END
 $$;
 
 CREATE FUNCTION erasure_can_follow(type oid) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT t.typtype IN ('b', 'e') AND t.typcategory <> 'A' AND coalesce(e.typtype IN ('b', 'e'), true)
-        FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem
-        WHERE t.oid = ndrs_optout.erasure_base_type(type)
+BEGIN
+    RETURN (
+        SELECT t.typtype IN ('b', 'e') AND t.typcategory <> 'A' AND coalesce(e.typtype IN ('b', 'e'), true)
+            FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem
+            WHERE t.oid = ndrs_optout.erasure_base_type(type));
+END
 $$;
 
 -- Runs a query for one array of texts with the rights of a role; $1 is the patient,
@@ -101,42 +101,48 @@ CREATE FUNCTION erasure_look(role regrole, command text, number nhs_number, keys
 
 -- The values of columns of rows, as the text of an array for each column.
 CREATE FUNCTION erasure_keys(leaf regclass, columns name[], row_ids tid[]) RETURNS text[]
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.erasure_look(r.relowner::regrole,
-               format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
-                      (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf),
-               NULL, row_ids::text[])
-        FROM pg_class r WHERE r.oid = leaf
+BEGIN
+    RETURN (
+        SELECT ndrs_optout.erasure_look(r.relowner::regrole,
+                   format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
+                          (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf),
+                   NULL, row_ids::text[])
+            FROM pg_class r WHERE r.oid = leaf);
+END
 $$;
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
 -- reference does.  A parent's collation that takes different texts for equal decides.
 CREATE FUNCTION erasure_source(edge erasure_edge, condition text) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('%s %s t JOIN unnest(%s) AS p (%s) ON %s WHERE %s',
-               CASE WHEN edge.declared OR r.relkind = 'p' THEN '' ELSE 'ONLY' END,
-               edge.child,
-               string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', ' ORDER BY k.position),
-               string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
-               string_agg(format('p.k%s%s %s t.%I', k.position,
-                                 (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
-                                      FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
-                                      WHERE co.oid = a.attcollation AND NOT co.collisdeterministic),
-                                 CASE WHEN o.oid IS NULL THEN '='
-                                      ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
-                                 k.child_column), ' AND ' ORDER BY k.position),
-               condition)
-        FROM unnest(edge.parent_columns, edge.child_columns, edge.operators)
-            WITH ORDINALITY AS k (parent_column, child_column, operator, position)
-        JOIN pg_class r ON r.oid = edge.child
-        JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = k.parent_column
-        LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
-        GROUP BY r.relkind
+BEGIN
+    RETURN (
+        SELECT format('%s %s t JOIN unnest(%s) AS p (%s) ON %s WHERE %s',
+                   CASE WHEN edge.declared OR r.relkind = 'p' THEN '' ELSE 'ONLY' END,
+                   edge.child,
+                   string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', ' ORDER BY k.position),
+                   string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
+                   string_agg(format('p.k%s%s %s t.%I', k.position,
+                                     (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
+                                          FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
+                                          WHERE co.oid = a.attcollation AND NOT co.collisdeterministic),
+                                     CASE WHEN o.oid IS NULL THEN '='
+                                          ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
+                                     k.child_column), ' AND ' ORDER BY k.position),
+                   condition)
+            FROM unnest(edge.parent_columns, edge.child_columns, edge.operators)
+                WITH ORDINALITY AS k (parent_column, child_column, operator, position)
+            JOIN pg_class r ON r.oid = edge.child
+            JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = k.parent_column
+            LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
+            GROUP BY r.relkind);
+END
 $$;
 
 CREATE FUNCTION declare_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
@@ -185,29 +191,35 @@ $$;
 -- partitions hold rows that a foreign key to an ancestor refers to.
 CREATE FUNCTION erasure_lineage(relation regclass)
 RETURNS TABLE (ancestor regclass, by_partition boolean)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE lineage (ancestor, by_partition) AS (
-        SELECT relation, true
-        UNION ALL
-        SELECT i.inhparent::regclass, l.by_partition AND c.relispartition
-            FROM lineage l
-            JOIN pg_inherits i ON i.inhrelid = l.ancestor
-            JOIN pg_class c ON c.oid = i.inhrelid)
-    SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE lineage (ancestor, by_partition) AS (
+            SELECT relation, true
+            UNION ALL
+            SELECT i.inhparent::regclass, l.by_partition AND c.relispartition
+                FROM lineage l
+                JOIN pg_inherits i ON i.inhrelid = l.ancestor
+                JOIN pg_class c ON c.oid = i.inhrelid)
+        SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l;
+END
 $$;
 
 -- A table and its partitions and inheritance children, of any depth.
-CREATE FUNCTION erasure_descendants(relation regclass) RETURNS TABLE (relation regclass)
-LANGUAGE sql STABLE
+CREATE FUNCTION erasure_descendants(ancestor regclass) RETURNS TABLE (relation regclass)
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE below (relation) AS (
-        SELECT $1
-        UNION
-        SELECT i.inhrelid::regclass FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
-    SELECT b.relation FROM below b
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE below (relation) AS (
+            SELECT ancestor
+            UNION
+            SELECT i.inhrelid::regclass FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
+        SELECT b.relation FROM below b;
+END
 $$;
 
 -- The condition that finds a patient ($1) in a guarded column of table t.  Text
@@ -242,13 +254,16 @@ $$;
 
 -- Whether a guarded column holds numbers as text, which may be formatted.
 CREATE FUNCTION erasure_holds_text(target regclass, nhs_number_column name) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.erasure_base_type(a.atttypid)
-               NOT IN ('ndrs_optout.nhs_number'::regtype, 'bigint'::regtype, 'numeric'::regtype)
-        FROM pg_attribute a
-        WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped
+BEGIN
+    RETURN (
+        SELECT ndrs_optout.erasure_base_type(a.atttypid)
+                   NOT IN ('ndrs_optout.nhs_number'::regtype, 'bigint'::regtype, 'numeric'::regtype)
+            FROM pg_attribute a
+            WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped);
+END
 $$;
 
 -- The condition that keeps a row of table t from being deleted for patient $1
@@ -259,71 +274,80 @@ $$;
 -- of some partition or child; but a number that is redacted does not say whose the
 -- row is.
 CREATE FUNCTION erasure_keeps(relation regclass, out_of text[]) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH related AS (
-        SELECT g.nhs_number_column, g.registers <@ out_of AS in_scope, NULL AS some_rows
-            FROM ndrs_optout.erasure_lineage(relation) l
-            JOIN ndrs_optout.guard g ON g.target = l.ancestor
-            WHERE g.on_match <> 'redact'
-        UNION ALL
-        SELECT g.nhs_number_column, g.registers <@ out_of,
-               (SELECT format('t.tableoid IN (%s)', string_agg(d.relation::oid::text, ', '))
-                    FROM ndrs_optout.erasure_descendants(g.target) d)
-            FROM ndrs_optout.erasure_descendants(erasure_keeps.relation) b
-            JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation
-            WHERE g.on_match <> 'redact')
-    SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
-               CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
-                                     WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
-                    WHEN r.in_scope THEN
-                        format('(ndrs_optout.guard_number(t.%1$I) OPERATOR(ndrs_optout.<>) $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
-                               r.nhs_number_column)
-                    WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
-                        THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
-                    ELSE 'true' END)), ' OR ')
-        FROM related r
+BEGIN
+    RETURN (
+        WITH related AS (
+            SELECT g.nhs_number_column, g.registers <@ out_of AS in_scope, NULL AS some_rows
+                FROM ndrs_optout.erasure_lineage(relation) l
+                JOIN ndrs_optout.guard g ON g.target = l.ancestor
+                WHERE g.on_match <> 'redact'
+            UNION ALL
+            SELECT g.nhs_number_column, g.registers <@ out_of,
+                   (SELECT format('t.tableoid IN (%s)', string_agg(d.relation::oid::text, ', '))
+                        FROM ndrs_optout.erasure_descendants(g.target) d)
+                FROM ndrs_optout.erasure_descendants(erasure_keeps.relation) b
+                JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation
+                WHERE g.on_match <> 'redact')
+        SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
+                   CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
+                                         WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
+                        WHEN r.in_scope THEN
+                            format('(ndrs_optout.guard_number(t.%1$I) OPERATOR(ndrs_optout.<>) $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
+                                   r.nhs_number_column)
+                        WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
+                            THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
+                        ELSE 'true' END)), ' OR ')
+            FROM related r);
+END
 $$;
 
 -- What happens to rows that were found, each action with its condition.
 CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, out_of text[])
 RETURNS TABLE (action text, condition text)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT a.action, a.condition
-        FROM ndrs_optout.erasure_keeps(relation, out_of) AS k (keeps)
-        CROSS JOIN LATERAL (VALUES
-            ('unlink', 'true', unlinks),
-            ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
-            ('block', '(' || k.keeps || ')', NOT unlinks AND k.keeps IS NOT NULL)) AS a (action, condition, applies)
-        WHERE a.applies
+BEGIN
+    RETURN QUERY
+        SELECT a.action, a.condition
+            FROM ndrs_optout.erasure_keeps(relation, out_of) AS k (keeps)
+            CROSS JOIN LATERAL (VALUES
+                ('unlink', 'true', unlinks),
+                ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
+                ('block', '(' || k.keeps || ')', NOT unlinks AND k.keeps IS NOT NULL)) AS a (action, condition, applies)
+            WHERE a.applies;
+END
 $$;
 
 -- NULL when an index can find rows by these columns, else the command that
 -- makes one.  as_number: the index must be on the number that a text holds.
 CREATE FUNCTION erasure_missing_index(relation regclass, columns name[], as_number boolean) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format(CASE WHEN as_number THEN 'CREATE INDEX ON %s (ndrs_optout.nhs_number_or_null(%s))'
-                       ELSE 'CREATE INDEX ON %s (%s)' END,
-                  relation, (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) AS c))
-        WHERE NOT EXISTS (
-            SELECT FROM pg_index i
-                JOIN pg_class x ON x.oid = i.indexrelid
-                JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
-                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = ANY (columns)
-                WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL
-                    AND CASE WHEN as_number THEN
-                            i.indkey[0] = 0
-                            AND pg_get_indexdef(i.indexrelid, 1, false) LIKE 'ndrs_optout.nhs_number_or_null(%'
-                            AND EXISTS (SELECT FROM pg_depend d
-                                        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
-                                            AND d.refclassid = 'pg_class'::regclass
-                                            AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)
-                        ELSE i.indkey[0] = a.attnum END)
+BEGIN
+    RETURN (
+        SELECT format(CASE WHEN as_number THEN 'CREATE INDEX ON %s (ndrs_optout.nhs_number_or_null(%s))'
+                           ELSE 'CREATE INDEX ON %s (%s)' END,
+                      relation, (SELECT string_agg(quote_ident(c), ', ') FROM unnest(columns) AS c))
+            WHERE NOT EXISTS (
+                SELECT FROM pg_index i
+                    JOIN pg_class x ON x.oid = i.indexrelid
+                    JOIN pg_am m ON m.oid = x.relam AND m.amname IN ('btree', 'hash')
+                    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = ANY (columns)
+                    WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL
+                        AND CASE WHEN as_number THEN
+                                i.indkey[0] = 0
+                                AND pg_get_indexdef(i.indexrelid, 1, false) LIKE 'ndrs_optout.nhs_number_or_null(%'
+                                AND EXISTS (SELECT FROM pg_depend d
+                                            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                                                AND d.refclassid = 'pg_class'::regclass
+                                                AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)
+                            ELSE i.indkey[0] = a.attnum END));
+END
 $$;
 
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';

@@ -52,13 +52,20 @@ CREATE TYPE sweep_state AS (
     more              boolean
 );
 
--- The same for equal lists and guards, in whatever order.
-CREATE FUNCTION sweep_fingerprint() RETURNS text
+-- Of the list that a backend keeps, so it costs nothing once that is there.
+CREATE FUNCTION exclusion_list_checksum(register text) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_list_checksum'
+    LANGUAGE C STABLE STRICT;
+
+-- The same for equal guards and equal lists of the registers that are looked into.
+CREATE FUNCTION sweep_fingerprint(target regclass) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('%s %s', (SELECT coalesce(sum(hashtextextended(e.register || e.encoded_nhs_number::text, 0)::numeric), 0)
-                                FROM ndrs_optout.exclusion e),
+    SELECT format('%s %s', (SELECT string_agg(format('%s %s', r.code, ndrs_optout.exclusion_list_checksum(r.code)), ' '
+                                              ORDER BY r.code COLLATE "C")
+                                FROM (SELECT DISTINCT unnest(g.registers) FROM ndrs_optout.guard g
+                                          WHERE sweep_fingerprint.target IS NULL OR g.target = sweep_fingerprint.target) AS r (code)),
                   (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
 $$;
 
@@ -75,7 +82,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    current_fingerprint text := ndrs_optout.sweep_fingerprint();
+    current_fingerprint text := ndrs_optout.sweep_fingerprint(target);
     result ndrs_optout.sweep_state;
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL) THEN
@@ -280,7 +287,8 @@ COMMENT ON TABLE sweep IS 'sweeps of guarded tables, finished or not';
 COMMENT ON TABLE sweep_leaf IS 'what a sweep found and did, per guarded column and table that holds rows';
 COMMENT ON VIEW sweep_progress IS 'the latest sweep: state and counts of each table that holds rows';
 COMMENT ON TYPE sweep_state IS 'what a sweep knows between its transactions';
-COMMENT ON FUNCTION sweep_fingerprint() IS 'a text that differs when the exclusion list or a guard does';
+COMMENT ON FUNCTION exclusion_list_checksum(text) IS 'a number that differs when a register''s exclusion list does; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION sweep_fingerprint(regclass) IS 'a text that differs when a list that a sweep of the table looks into, or a guard, does';
 COMMENT ON FUNCTION sweep_lock() IS 'key of the advisory lock that a sweep holds';
 COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is running)';
 COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column in the next blocks of a table';

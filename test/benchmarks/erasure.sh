@@ -57,10 +57,9 @@ erasure_labels=(
 
 # erasure LAYOUT/HOW-MANY/LABEL.  One patient: ten in turn, by a statement for each
 # (one, where there are no indexes).  Many: one statement, but for erase(), which
-# knows of one patient only and looks into the lists of all registers, which the
-# session has built before.
+# knows of one patient only.
 erasure() {
-	local layout=${1%%/*} many=${1#*/} label=${1##*/} schema patients statement='' lists i
+	local layout=${1%%/*} many=${1#*/} label=${1##*/} schema patients statement='' i
 	many=${many%%/*}
 	schema=erasure_$layout
 	[ "$label" != "ON DELETE CASCADE" ] || schema=cascade_$layout
@@ -73,9 +72,7 @@ erasure() {
 	else
 		statement=$(erasure_statement "$label" "$layout" "IN (SELECT number FROM bench.victim)" "")
 	fi
-	lists="SELECT count(*) FROM ndrs_optout.register r WHERE ndrs_optout.is_excluded(9990000018, r.code);"
-	[ "$label" = "erase()" ] || lists=
-	timed "erasure $layout $many" "$label" "$patients" "SET search_path = $schema; $lists BEGIN;" "\\o /dev/null
+	timed "erasure $layout $many" "$label" "$patients" "SET search_path = $schema; BEGIN;" "\\o /dev/null
 		$statement" "\\o
 		SELECT count(*) FROM drug;" "$((9 * (erasure_patients - patients)))"
 }

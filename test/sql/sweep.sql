@@ -89,6 +89,12 @@ CALL sweep();
 SELECT sum(patients_erased) AS patients, bool_and(state = 'done') AS done FROM sweep_progress;
 RESET client_min_messages;
 SELECT count(*) FROM sweep WHERE finished_at IS NULL;
+-- A list that it does not look into changes nothing for it.
+SELECT sweep_fingerprint('birth') AS births, sweep_fingerprint('patient') AS patients \gset
+SELECT exclude('9990000107', '{rare_disease}');
+SELECT sweep_fingerprint('birth') = :'births' AS births, sweep_fingerprint('patient') = :'patients' AS patients;
+SELECT readmit('9990000107', '{rare_disease}');
+SELECT sweep_fingerprint('birth') = :'births' AS births, sweep_fingerprint('patient') = :'patients' AS patients;
 
 -- Mistakes.
 BEGIN;
