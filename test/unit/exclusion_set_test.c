@@ -176,57 +176,6 @@ merges(MemberSource source, size_t count_a, size_t count_b)
 	return good;
 }
 
-/* A bit for each member that the other set has too, and no others */
-static bool
-marks(MemberSource source, size_t count, size_t every)
-{
-	EncodedNhsNumber *given = calloc(count + 1, sizeof(EncodedNhsNumber));
-	EncodedNhsNumber *chosen = calloc(count + 1, sizeof(EncodedNhsNumber));
-	uint8_t    *bits = calloc(count / 8 + 1, 1);
-	size_t		nchosen = 0;
-	size_t		nbits = 0;
-	Built		set;
-	Built		subset;
-	bool		good;
-
-	for (size_t i = 0; i < count; i++)
-		given[i] = source();
-	build(&set, given, count);
-	for (size_t i = 0; i < set.set.count; i += every)
-		chosen[nchosen++] = set.set.members[i];
-	build(&subset, chosen, nchosen);
-
-	good = exclusion_set_mark(&set.set, &subset.set, bits);
-	for (size_t i = 0; i < set.set.count; i++)
-	{
-		bool		is_set = bits[i / 8] >> i % 8 & 1;
-
-		good = good && is_set == exclusion_set_contains(&subset.set, &set.set.members[i]);
-		nbits += is_set;
-	}
-	good = good && nbits == nchosen;
-
-	/* A stranger, wherever it is among the members */
-	for (size_t i = 0; i < nchosen; i++)
-	{
-		EncodedNhsNumber member = chosen[i];
-		Built		other;
-
-		chosen[i].bytes[15] ^= 1;
-		build(&other, chosen, nchosen);
-		good = good && exclusion_set_mark(&set.set, &other.set, bits) ==
-			linear_contains(given, count, &chosen[i]);
-		chosen[i] = member;
-		free(other.memory);
-	}
-	free(given);
-	free(chosen);
-	free(bits);
-	free(set.memory);
-	free(subset.memory);
-	return good;
-}
-
 /* Each byte of a set in turn is another one; nothing is read outside it. */
 static bool
 notices_damage(MemberSource source, size_t count)
@@ -516,10 +465,6 @@ main(void)
 		ok(merges(sources[s].source, 0, 0) && merges(sources[s].source, 0, 5) &&
 		   merges(sources[s].source, 5, 0) && merges(sources[s].source, 300, 20) &&
 		   merges(sources[s].source, 200, 300), what);
-		snprintf(what, sizeof(what), "%s members: those of another set are marked", sources[s].name);
-		ok(marks(sources[s].source, 0, 1) && marks(sources[s].source, 1, 1) &&
-		   marks(sources[s].source, 200, 1) && marks(sources[s].source, 301, 3) &&
-		   marks(sources[s].source, 300, 300), what);
 		snprintf(what, sizeof(what), "%s members: damage is noticed", sources[s].name);
 		ok(notices_damage(sources[s].source, 0) && notices_damage(sources[s].source, 1) &&
 		   notices_damage(sources[s].source, 60), what);
