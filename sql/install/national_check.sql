@@ -53,7 +53,7 @@ CREATE VIEW national_check_progress AS
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_check() RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -104,7 +104,7 @@ $$;
 -- hold an NHS number.  Of the condition, the server looks just at whether it is one
 -- column.
 CREATE FUNCTION query_source(query text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -4,7 +4,7 @@
 -- protection of ours rests on them.  A salt is given to each call and never stored.
 
 CREATE FUNCTION checked_salt(salt text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -17,7 +17,7 @@ END
 $$;
 
 CREATE FUNCTION ndrs_pseudo_id(number nhs_number, salt text) RETURNS text
-LANGUAGE sql IMMUTABLE SECURITY DEFINER
+LANGUAGE sql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -26,7 +26,7 @@ AS $$
 $$;
 
 CREATE FUNCTION release_pseudo_id(pseudo_id text, salt text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -42,7 +42,7 @@ $$;
 -- The values in the order of their fields' names, which is that of .NET: capitals
 -- count as small letters.
 CREATE FUNCTION openpseudonymiser_digest(number nhs_number, salt text, fields jsonb DEFAULT '{}') RETURNS text
-LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$

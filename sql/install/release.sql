@@ -184,7 +184,7 @@ END
 $$;
 
 CREATE FUNCTION no_such_release(release_id bigint) RETURNS void
-LANGUAGE sql
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ndrs_optout.refuse('P0002', format('release %s does not exist', coalesce(release_id::text, 'NULL')),
