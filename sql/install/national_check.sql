@@ -260,11 +260,13 @@ $$;
 
 -- A patient who is erased goes from requests that still wait for their reply.
 CREATE FUNCTION forget_in_national_checks(number nhs_number) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     UPDATE ndrs_optout.national_check_part p SET numbers = array_remove(p.numbers, number::bigint)
-        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers)
+        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers);
+END
 $$;
 
 COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';
