@@ -182,10 +182,12 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 #define SEARCHING_SETTING	"ndrs_optout.searching"
 
 /*
- * Commands name tables and not patients, so they come again with each patient, and
- * their plans are kept for the session.  A plan belongs to the role with whose rights
- * it was made.  The type of the first parameter is ours: another one is another
- * extension's, dropped and created again.
+ * The walk's commands name tables and not patients, so they come again with each
+ * patient, and their plans are kept for the session: the walk asks for generic plans.
+ * Others do not: a command of the sweep names blocks, and does not come again.
+ *
+ * A plan belongs to the role with whose rights it was made.  The type of the first
+ * parameter is ours: another one is another extension's, dropped and created again.
  *
  * No plan is ever given up, since a trigger may get here while one is running; when
  * there are many, further ones are not kept.
@@ -231,7 +233,8 @@ plan_for(Oid role, const char *command, int nargs, Oid *types)
 	plan = SPI_prepare_cursor(command, nargs, types, CURSOR_OPT_PARALLEL_OK);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a command of the erasure");
-	if (nkept_plans < MAX_KEPT_PLANS)
+	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN &&
+		nkept_plans < MAX_KEPT_PLANS)
 	{
 		command = MemoryContextStrdup(TopMemoryContext, command);
 		if (SPI_keepplan(plan) != 0)
