@@ -61,7 +61,8 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.recall_notice n WHERE n.notice_id = locked_notice.notice_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', format('recall notice %s does not exist', coalesce(notice_id::text, 'NULL')),
+        -- The id is not repeated: it may be a number that was put in the wrong place.
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such recall notice',
             hint => 'View ndrs_optout.recall_progress lists the notices.');
     END IF;
     IF result.acknowledged_at IS NOT NULL THEN
@@ -117,8 +118,12 @@ BEGIN
         PERFORM ndrs_optout.refuse('ND021', format('nobody was asked with recall notice %s yet', notice_id),
             hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
     END IF;
-    UPDATE ndrs_optout.recall_notice n SET chased_on = ndrs_optout.checked_day(chased_on, 'the recipient was reminded')
-        WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
+    IF chased_on < this.asked_at::date THEN
+        PERFORM ndrs_optout.refuse('22023', 'the recipient cannot have been reminded before it was asked',
+            hint => 'View ndrs_optout.recall_progress says when that was.');
+    END IF;
+    UPDATE ndrs_optout.recall_notice n SET chased_on = chased_on WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
 END
 $$;

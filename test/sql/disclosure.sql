@@ -111,7 +111,7 @@ SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], cu
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', 'as 9990000018 asked');
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{}');
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{heart}');
-SELECT release_contains(0, '9990000018');
+SELECT release_contains(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT release_contains(NULL, '9990000018');
 SELECT release_contains(:university, '1111111111');
@@ -123,7 +123,7 @@ SELECT record_destruction(:destroyed, current_date + 1);
 SELECT record_destruction(:destroyed, current_date - 9);
 \echo :SQLSTATE
 SELECT record_destruction(:destroyed, NULL);
-SELECT record_destruction(0);
+SELECT record_destruction(9990000018);
 SELECT record_destruction(NULL);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT record_destruction(:destroyed);
@@ -176,18 +176,19 @@ SELECT recall_letter(:to_charity, '9990000018');
 SELECT recall_letter(:to_charity, '9990000018', '');
 SELECT recall_letter(:to_university, '9990000018', 'salt');
 \echo :SQLSTATE
-SELECT recall_letter(0, '9990000018');
+SELECT recall_letter(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT recall_letter(NULL, '9990000018');
 
 -- Answers, and none.
 SELECT chase_recall(:to_hospital, current_date + 1);
-SELECT chase_recall(0);
+SELECT chase_recall(:to_hospital, current_date - 1);
+SELECT chase_recall(9990000018);
 SELECT acknowledge_recall(:to_hospital, current_date + 1);
 \echo :SQLSTATE
 SELECT acknowledge_recall(:to_hospital, current_date - 10);
 SELECT acknowledge_recall(:to_hospital, NULL);
-SELECT acknowledge_recall(0);
+SELECT acknowledge_recall(9990000018);
 SELECT acknowledge_recall(NULL);
 SELECT acknowledge_recall(:to_hospital, current_date - 9);
 SELECT acknowledge_recall(:to_hospital);

@@ -500,8 +500,8 @@ subtest 'calls of an officer that fail' => sub {
 		  [ '22023', "SELECT ndrs_optout.request_subject_access('$EXCLUDED', received_on => current_date + 1)" ],
 		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ],
 		'record_release, no such recipient' => [ '42704', "SELECT $release" ],
-		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains(999, '$EXCLUDED')" ],
-		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter(999, '$EXCLUDED')" ]);
+		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains($EXCLUDED, '$EXCLUDED')" ],
+		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter($EXCLUDED, '$EXCLUDED')" ]);
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
