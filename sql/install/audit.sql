@@ -55,9 +55,10 @@ $$;
 
 -- At commit: under REPEATABLE READ and SERIALIZABLE the update fails with 40001
 -- when another transaction has put an event there since the snapshot.  The statement
--- that waits here, and may give up, is anybody's and may name a patient.
+-- that fails here, or waits and gives up, is anybody's and may name a patient.
 CREATE FUNCTION audit_chain() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

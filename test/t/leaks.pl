@@ -541,6 +541,20 @@ subtest 'calls of an officer that fail' => sub {
 		refused_silently('55P03', "SET lock_timeout = '100ms'; $carry_out", "$table is locked, carry_out", user => $officer);
 		run_in($writer, 'ROLLBACK');
 	}
+
+	# An event that is committed while the officer waits for the end of the chain
+	foreach my $level ('repeatable read', 'serializable')
+	{
+		run_in($writer, q{BEGIN; SELECT ndrs_optout.audit('another'); SET CONSTRAINTS ALL IMMEDIATE});
+		new_log();
+		my $call = start_sql($server,
+			"SET default_transaction_isolation = '$level'", "SELECT ndrs_optout.request_subject_access('$EXCLUDED')");
+		wait_until_waiting($server, 'SELECT ndrs_optout.request_subject_access');
+		run_in($writer, 'COMMIT');
+		my (undef, undef, $messages) = finish_sql($call);
+		like($messages, qr/40001/, "$level, the end of the audit has moved: 40001");
+		is(found_in($messages . new_log(), %secrets), '', "$level, the end of the audit has moved: nothing of the row");
+	}
 	close_session($writer);
 };
 
