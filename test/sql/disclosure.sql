@@ -19,7 +19,7 @@ SELECT add_recipient('charity', 'A Charity', 'ndrs_pseudo_id', 'safe 3, envelope
 SELECT add_recipient('hospital', 'Somewhere Hospital', 'nhs_number');
 SELECT add_recipient('studies', 'Studies', 'openpseudonymiser', 'the studies'' own vault');
 SELECT recipient, name, contact, id_scheme, salt_reference FROM recipient ORDER BY recipient;
-SELECT detail FROM audit_event WHERE event = 'recipient added' ORDER BY entry_id LIMIT 1;
+SELECT detail FROM audit_event WHERE event = 'recipient added' AND detail ->> 'name' = 'University of Somewhere';
 SELECT add_recipient('university', 'Another', 'nhs_number');
 \echo :SQLSTATE
 SELECT add_recipient('University', 'University', 'nhs_number');
