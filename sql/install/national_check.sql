@@ -62,6 +62,19 @@ BEGIN
 END
 $$;
 
+-- Before the numbers are read.  An opt-out that is carried out meanwhile waits for
+-- whoever holds this lock, before it takes the number out of requests (certify); what
+-- is read under a lock that comes later, by a newer snapshot, is erased already.
+CREATE FUNCTION begin_national_check() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.require_read_committed();
+    LOCK TABLE ndrs_optout.national_check_part IN ROW EXCLUSIVE MODE;
+END
+$$;
+
 -- What cannot be asked about is counted: missing numbers and placeholders.
 CREATE FUNCTION start_national_check(numbers nhs_number[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -134,6 +147,7 @@ AS $$
 DECLARE
     numbers ndrs_optout.nhs_number[];
 BEGIN
+    PERFORM ndrs_optout.begin_national_check();
     EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
         INTO numbers;
     RETURN ndrs_optout.start_national_check(numbers);
@@ -264,10 +278,11 @@ COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for 
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
 COMMENT ON FUNCTION no_such_check() IS 'error P0002';
+COMMENT ON FUNCTION begin_national_check() IS 'makes carry_out() wait for the check that is being started; error 25000';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS
-    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 42601 (more columns), ND010, ND011, and the query''s';
+    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 COMMENT ON FUNCTION query_source(text) IS
     'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more columns), and the query''s';
 COMMENT ON FUNCTION national_check_request(bigint) IS
