@@ -45,8 +45,8 @@ INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALU
 SELECT pg_catalog.pg_extension_config_dump('purpose', 'WHERE changed_at IS NOT NULL');
 
 -- A purpose stays for ever, for what was shared names it.  A row that comes with the
--- time of its change is from a dump: it takes the place of the shipped one, and the
--- audit comes from the dump too.
+-- time of its change is from a dump: it takes the place of the shipped one, by the
+-- UPDATE in here, and the audit comes from the dump too.
 CREATE FUNCTION purpose_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -72,7 +72,7 @@ BEGIN
     IF NEW.code <> OLD.code THEN
         PERFORM ndrs_optout.refuse('23503', 'the code of a purpose stays, for what was shared names it');
     END IF;
-    IF OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
+    IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('purpose changed', (
             SELECT jsonb_build_object('purpose', NEW.code) || coalesce(jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)), '{}')

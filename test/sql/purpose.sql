@@ -14,6 +14,7 @@ UPDATE purpose SET national_optout_applies = false WHERE code = 'research';
 UPDATE purpose SET permitted = false WHERE code = 'invoices';
 UPDATE purpose SET changed_at = '2020-01-01', name = 'Bills' WHERE code = 'invoices';
 UPDATE purpose SET changed_at = NULL, name = 'Accounts' WHERE code = 'invoices';
+UPDATE purpose SET changed_at = '2020-01-01', permitted = false WHERE code = 'clinical_audit';
 SELECT * FROM pg_temp.told;
 SELECT code, changed_at > now() - interval '1 minute' AS changed FROM purpose WHERE changed_at IS NOT NULL ORDER BY code;
 
