@@ -182,8 +182,7 @@ BEGIN
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
         format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you made and with everybody whom you gave them to. Then tell us the day on which that was done.',
-               ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(its_release.registers) AS code
-                                                    WHERE code = ANY (its_case.registers))),
+               ndrs_optout.recalled_names(its_release.registers, its_case),
                ndrs_optout.english_date(this.due_on)),
         CASE WHEN this.chased_on IS NOT NULL THEN
             format('We reminded you of this on %s.', ndrs_optout.english_date(this.chased_on)) END,

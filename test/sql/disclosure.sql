@@ -211,7 +211,7 @@ SELECT jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].recip
 -- The destruction of a release answers its notice.
 SELECT record_destruction(:university);
 SELECT recipient, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
-SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data given on DATE: has confirmed that it was deleted on DATE' AS told,
+SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data of the National Cancer Register given on DATE: has confirmed that it was deleted on DATE' AS told,
        verify_certificate(erasure_certificate(:case_id));
 
 -- The other register, and a patient nobody was told of.
@@ -252,7 +252,7 @@ SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT 
 SELECT release_contains(:destroyed, '9990000018');
 \echo :SQLSTATE
 -- The letter still says what is so.
-SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
+SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data of the National Cancer Register given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
 
 -- An analyst records a release and does not see who was in it; the query has the
 -- analyst's rights.
@@ -288,6 +288,15 @@ RESET ROLE;
 SELECT revoke_access('regress_disclosure', 'officer');
 REVOKE ALL ON patient FROM regress_disclosure;
 DROP ROLE regress_disclosure;
+
+-- To who leaves two registers, each release is told of with those of them that it had data of.
+SELECT record_release('charity', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'project 11', registers => '{cancer}') IS NOT NULL
+       AND record_release('hospital', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'order 9') IS NOT NULL AS recorded;
+CALL ready_case('9990000042', '{cancer,rare_disease}', NULL) \gset both_
+SET client_min_messages = warning;
+CALL carry_out(:both_case_id, '9990000042');
+RESET client_min_messages;
+SELECT substring(dateless(completion_letter(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
 
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';
