@@ -192,11 +192,12 @@ AS $$
 DECLARE
     this record;
     other bigint;
+    asked ndrs_optout.exclusion_set;
     allowed ndrs_optout.exclusion_set;
     result bigint;
 BEGIN
     -- Without the sets, which are large.
-    SELECT c.loaded_at, c.expires_at INTO this FROM ndrs_optout.national_check c
+    SELECT c.loaded_at, c.expires_at, c.asked_patients INTO this FROM ndrs_optout.national_check c
         WHERE c.check_id = load_national_check.check_id FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.no_such_check();
@@ -224,9 +225,19 @@ BEGIN
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
+    -- Who was erased from the request meanwhile, and is not in the reply, was perhaps
+    -- not asked about: nothing is known of these.
+    IF this.asked_patients > (SELECT sum(cardinality(p.numbers)) FROM ndrs_optout.national_check_part p
+                                  WHERE p.check_id = load_national_check.check_id) THEN
+        asked := allowed OPERATOR(ndrs_optout.|) (
+            SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
+                FROM ndrs_optout.national_check_part p CROSS JOIN LATERAL unnest(p.numbers) AS n
+                WHERE p.check_id = load_national_check.check_id);
+    END IF;
     result := ndrs_optout.cardinality(allowed);
     UPDATE ndrs_optout.national_check c
-        SET loaded_at = clock_timestamp(), allowed = allowed, allowed_patients = result
+        SET loaded_at = clock_timestamp(), allowed = allowed, allowed_patients = result,
+            asked = coalesce(asked, c.asked), asked_patients = coalesce(ndrs_optout.cardinality(asked), c.asked_patients)
         WHERE c.check_id = load_national_check.check_id;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
     PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
