@@ -63,7 +63,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this ndrs_optout.audit_event := NEW;
-    last ndrs_optout.audit_segment;
+    last record;    -- not of the table's type, which would be locked before lock_quietly()
 BEGIN
     IF NEW.link IS NOT NULL THEN  -- restored from a dump
         RETURN NULL;

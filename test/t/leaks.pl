@@ -531,7 +531,8 @@ subtest 'calls of an officer that fail' => sub {
 		release => [ $release, "ndrs_optout.release_contains(1, '$EXCLUDED')" ],
 		recall_notice => [ "ndrs_optout.recall_letter(1, '$EXCLUDED')" ],
 		# as it is by the end of another transaction
-		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);
+		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ],
+		audit_segment => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);
 	my $carry_out = "CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')";
 	foreach my $table (sort keys %locked)
 	{
