@@ -70,7 +70,7 @@ ISOLATION = setup \
 	attach_while_opted_out audit_in_two_sessions \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
-	release_while_opted_out
+	check_started_while_opted_out release_while_opted_out
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

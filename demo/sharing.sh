@@ -197,9 +197,9 @@ the_answer() {
 	letter=$(psql_as officer -At -c "$sql")
 	echo
 	sed -n '/^We had given data about you/,/^$/p' <<<"$letter" | fold -s -w 74 | sed 's/^/    /; s/ *$//'
-	[[ $letter = *"University of Somewhere, data given on "*": has confirmed that it was deleted on "* ]] ||
+	[[ $letter = *"University of Somewhere, data of the National Cancer Register given on "*": has confirmed that it was deleted on "* ]] ||
 		fail "the letter should say that the university has deleted her data"
-	[[ $letter = *"Somewhere Hospital, data given on "*", and has not confirmed yet"* ]] ||
+	[[ $letter = *"Somewhere Hospital, data of the National Cancer Register given on "*", and has not confirmed yet"* ]] ||
 		fail "the letter should say that the hospital has not answered"
 	tell "So does the certificate, which is for an auditor and names nobody."
 	show officer <<-SQL

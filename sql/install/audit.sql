@@ -55,14 +55,15 @@ $$;
 
 -- At commit: under REPEATABLE READ and SERIALIZABLE the update fails with 40001
 -- when another transaction has put an event there since the snapshot.  The statement
--- that waits here, and may give up, is anybody's and may name a patient.
+-- that fails here, or waits and gives up, is anybody's and may name a patient.
 CREATE FUNCTION audit_chain() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this ndrs_optout.audit_event := NEW;
-    last ndrs_optout.audit_segment;
+    last record;    -- not of the table's type, which would be locked before lock_quietly()
 BEGIN
     IF NEW.link IS NOT NULL THEN  -- restored from a dump
         RETURN NULL;

@@ -252,10 +252,12 @@ BEGIN
 
     PERFORM ndrs_optout.case_check_guards(this);
     -- Whoever was waited for may have brought more tables under the guards.  Of
-    -- releases, because record_release() asks the list after it has locked them.
+    -- releases, because record_release() asks the list after it has locked them; of
+    -- requests, because they hold the numbers of whom the registers held.
     LOOP
         waited := tables;
-        tables := ndrs_optout.erasure_tables(this.registers) || 'ndrs_optout.release'::regclass;
+        tables := ndrs_optout.erasure_tables(this.registers)
+            || '{ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[];
         EXIT WHEN tables <@ waited;
         PERFORM ndrs_optout.wait_for_writers(tables);
     END LOOP;

@@ -196,7 +196,7 @@ AS $$
                           WHERE l.pid IS NULL AND l.virtualtransaction = i.virtualtransaction AND l.locktype = 'relation'
                               AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
                               AND (l.relation IN (SELECT w.relation FROM ndrs_optout.guard_walk w)
-                                   OR l.relation IN ('ndrs_optout.exclusion'::regclass, 'ndrs_optout.release'::regclass)))) AS p
+                                   OR l.relation = ANY ('{ndrs_optout.exclusion,ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[])))) AS p
 $$;
 
 CREATE FUNCTION health_sweep() RETURNS health_finding

@@ -26,6 +26,14 @@ AS $$
         JOIN ndrs_optout.register r ON r.code = w.code
 $$;
 
+-- Of the registers that a release had data of, those that the case is about.
+CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code WHERE code = ANY (this.registers)))
+$$;
+
 -- What every letter ends with.
 CREATE FUNCTION letter_rights(this optout_case, letter_kept boolean) RETURNS text
 LANGUAGE sql STABLE
@@ -50,15 +58,15 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN this.recalls > 0 THEN
-               format(E'We had given data about %s from %s to other organisations, which have to delete it:\n%s', whose,
-                      ndrs_optout.register_names(this.registers),
+               format(E'We had given data about %s to other organisations, which have to delete it:\n%s', whose,
                       concat_ws(E'\n', n.lines,
                                 CASE WHEN this.recalls > n.notices THEN
                                     format('  - requests with a deletion confirmed, which are not kept any more: %s', this.recalls - n.notices) END))
            ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so there was nobody else to ask to delete it.',
                        whose, ndrs_optout.register_names(this.registers)) END
         FROM (SELECT count(*) AS notices,
-                     string_agg(format('  - %s, data given on %s: %s', p.name, ndrs_optout.english_date(r.released_on),
+                     string_agg(format('  - %s, data of %s given on %s: %s', p.name, ndrs_optout.recalled_names(r.registers, this),
+                                       ndrs_optout.english_date(r.released_on),
                                        CASE WHEN n.acknowledged_at IS NOT NULL
                                                 THEN 'has confirmed that it was deleted on ' || ndrs_optout.english_date(n.deleted_on)
                                             WHEN n.asked_at IS NULL THEN 'will be asked by us'
@@ -155,6 +163,7 @@ $$;
 COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
 COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
+COMMENT ON FUNCTION recalled_names(text[], optout_case) IS 'the names of the registers of a release that a case is about';
 COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
 COMMENT ON FUNCTION letter_recalls(optout_case, text) IS 'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds any';
 COMMENT ON FUNCTION completion_letter(bigint, boolean) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';

@@ -62,6 +62,19 @@ BEGIN
 END
 $$;
 
+-- Before the numbers are read.  An opt-out that is carried out meanwhile waits for
+-- whoever holds this lock, before it takes the number out of requests (certify); what
+-- is read under a lock that comes later, by a newer snapshot, is erased already.
+CREATE FUNCTION begin_national_check() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.require_read_committed();
+    LOCK TABLE ndrs_optout.national_check_part IN ROW EXCLUSIVE MODE;
+END
+$$;
+
 -- What cannot be asked about is counted: missing numbers and placeholders.
 --
 -- Numbers and sets can be large.  So here and in load_national_check() no variable holds
@@ -140,6 +153,7 @@ AS $$
 DECLARE
     numbers ndrs_optout.nhs_number[];
 BEGIN
+    PERFORM ndrs_optout.begin_national_check();
     EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
         INTO numbers;
     RETURN ndrs_optout.start_national_check(numbers);
@@ -188,7 +202,7 @@ DECLARE
     result bigint;
 BEGIN
     -- Without the sets, which are large.
-    SELECT c.loaded_at, c.expires_at INTO this FROM ndrs_optout.national_check c
+    SELECT c.loaded_at, c.expires_at, c.asked_patients INTO this FROM ndrs_optout.national_check c
         WHERE c.check_id = load_national_check.check_id FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.no_such_check();
@@ -223,6 +237,20 @@ BEGIN
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
+    -- Who was erased from the request meanwhile, and is not in the reply, was perhaps
+    -- not asked about: nothing is known of these.
+    IF this.asked_patients > (SELECT sum(cardinality(p.numbers)) FROM ndrs_optout.national_check_part p
+                                  WHERE p.check_id = load_national_check.check_id) THEN
+        UPDATE ndrs_optout.national_check c
+            SET asked = known.patients, asked_patients = ndrs_optout.cardinality(known.patients)
+            FROM (SELECT a.allowed OPERATOR(ndrs_optout.|) (
+                             SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
+                                 FROM ndrs_optout.national_check_part p CROSS JOIN LATERAL unnest(p.numbers) AS n
+                                 WHERE p.check_id = load_national_check.check_id) AS patients
+                      FROM ndrs_optout.national_check a WHERE a.check_id = load_national_check.check_id
+                      OFFSET 0) AS known
+            WHERE c.check_id = load_national_check.check_id;
+    END IF;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
     PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
     RETURN result;
@@ -275,10 +303,11 @@ COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for 
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
 COMMENT ON FUNCTION no_such_check() IS 'error P0002';
+COMMENT ON FUNCTION begin_national_check() IS 'makes carry_out() wait for the check that is being started; error 25000';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS
-    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 42601 (more columns), ND010, ND011, and the query''s';
+    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 COMMENT ON FUNCTION query_source(text) IS
     'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more columns), and the query''s';
 COMMENT ON FUNCTION national_check_request(bigint) IS

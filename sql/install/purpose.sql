@@ -45,8 +45,8 @@ INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALU
 SELECT pg_catalog.pg_extension_config_dump('purpose', 'WHERE changed_at IS NOT NULL');
 
 -- A purpose stays for ever, for what was shared names it.  A row that comes with the
--- time of its change is from a dump: it takes the place of the shipped one, and the
--- audit comes from the dump too.
+-- time of its change is from a dump: it takes the place of the shipped one, by the
+-- UPDATE in here, and the audit comes from the dump too.
 CREATE FUNCTION purpose_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -72,7 +72,7 @@ BEGIN
     IF NEW.code <> OLD.code THEN
         PERFORM ndrs_optout.refuse('23503', 'the code of a purpose stays, for what was shared names it');
     END IF;
-    IF OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
+    IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('purpose changed', (
             SELECT jsonb_build_object('purpose', NEW.code) || coalesce(jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)), '{}')
@@ -90,7 +90,7 @@ CREATE TRIGGER purpose_change_truncate BEFORE TRUNCATE ON purpose FOR EACH STATE
 -- The library reads the columns of this table by number: see sharing.c.
 CREATE TABLE exemption (
     exemption_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recipient          text COLLATE "C" NOT NULL CHECK (recipient <> ''),
+    recipient          text COLLATE "C" NOT NULL,
     purpose            text COLLATE "C" NOT NULL,
     valid_from         date NOT NULL,
     valid_to           date,
@@ -113,7 +113,7 @@ ALTER TABLE exemption ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
 -- Whose approval it was, and for what, goes to the audit, which holds no identifiers.
 CREATE FUNCTION grant_exemption(recipient text, purpose text, approval_reference text,
-    valid_from date DEFAULT current_date, valid_to date DEFAULT NULL) RETURNS bigint
+    valid_from date DEFAULT (now() AT TIME ZONE 'UTC')::date, valid_to date DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
@@ -123,11 +123,10 @@ DECLARE
     permitted boolean;
     result bigint;
 BEGIN
-    IF coalesce(recipient, '') = '' OR coalesce(btrim(approval_reference), '') = '' OR valid_from IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'an exemption needs a recipient, an approval reference and a first day');
-    END IF;
-    IF ndrs_optout.holds_nhs_number(recipient) OR ndrs_optout.holds_nhs_number(approval_reference) THEN
-        PERFORM ndrs_optout.refuse('22023', 'neither the recipient nor the approval reference may hold an NHS number');
+    PERFORM ndrs_optout.checked_recipient(recipient);
+    PERFORM ndrs_optout.checked_reason(approval_reference, 'reference');
+    IF valid_from IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', 'an exemption needs a first day');
     END IF;
     IF valid_to < valid_from THEN
         PERFORM ndrs_optout.refuse('22023', 'the exemption would end before it begins');
@@ -175,5 +174,5 @@ COMMENT ON TRIGGER forget_copies ON purpose IS 'backends read the purposes again
 COMMENT ON TRIGGER forget_copies ON exemption IS 'backends read the exemptions again';
 COMMENT ON TRIGGER forget_copies_truncate ON exemption IS 'backends read the exemptions again';
 COMMENT ON FUNCTION grant_exemption(text, text, text, date, date) IS
-    'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 (no such purpose)';
+    'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 (no such recipient or purpose)';
 COMMENT ON FUNCTION end_exemption(bigint) IS 'ends an exemption at once; audited; error P0002';

@@ -61,7 +61,8 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.recall_notice n WHERE n.notice_id = locked_notice.notice_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', format('recall notice %s does not exist', coalesce(notice_id::text, 'NULL')),
+        -- The id is not repeated: it may be a number that was put in the wrong place.
+        PERFORM ndrs_optout.refuse('P0002', 'there is no such recall notice',
             hint => 'View ndrs_optout.recall_progress lists the notices.');
     END IF;
     IF result.acknowledged_at IS NOT NULL THEN
@@ -117,9 +118,14 @@ BEGIN
         PERFORM ndrs_optout.refuse('ND021', format('nobody was asked with recall notice %s yet', notice_id),
             hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
     END IF;
-    UPDATE ndrs_optout.recall_notice n SET chased_on = ndrs_optout.checked_day(chased_on, 'the recipient was reminded')
-        WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
+    IF chased_on < this.asked_at::date THEN
+        PERFORM ndrs_optout.refuse('22023', 'the recipient cannot have been reminded before it was asked',
+            hint => 'View ndrs_optout.recall_progress says when that was.');
+    END IF;
+    UPDATE ndrs_optout.recall_notice n SET chased_on = chased_on WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -170,6 +176,7 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    PERFORM ndrs_optout.commit_durably();
     RETURN concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
@@ -177,8 +184,7 @@ BEGIN
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
         format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you made and with everybody whom you gave them to. Then tell us the day on which that was done.',
-               ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(its_release.registers) AS code
-                                                    WHERE code = ANY (its_case.registers))),
+               ndrs_optout.recalled_names(its_release.registers, its_case),
                ndrs_optout.english_date(this.due_on)),
         CASE WHEN this.chased_on IS NOT NULL THEN
             format('We reminded you of this on %s.', ndrs_optout.english_date(this.chased_on)) END,

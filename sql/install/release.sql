@@ -183,11 +183,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION no_such_release(release_id bigint) RETURNS void
+-- The id is not repeated: it may be a number that was put in the wrong place.
+CREATE FUNCTION no_such_release() RETURNS void
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.refuse('P0002', format('release %s does not exist', coalesce(release_id::text, 'NULL')),
+    SELECT ndrs_optout.refuse('P0002', 'there is no such release',
         hint => 'View ndrs_optout.release_progress lists the releases.')
 $$;
 
@@ -203,7 +204,7 @@ BEGIN
     SELECT r.patients OPERATOR(ndrs_optout.@>) encoded INTO result
         FROM ndrs_optout.release r WHERE r.release_id = release_contains.release_id;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_release(release_id);
+        PERFORM ndrs_optout.no_such_release();
     END IF;
     IF result IS NULL THEN
         PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
@@ -231,7 +232,7 @@ BEGIN
     SELECT r.destroyed_on IS NOT NULL INTO destroyed
         FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_release(release_id);
+        PERFORM ndrs_optout.no_such_release();
     END IF;
     IF destroyed THEN
         PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
@@ -265,7 +266,7 @@ COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, t
     'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
 COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
     'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), 42601 (more columns)';
-COMMENT ON FUNCTION no_such_release(bigint) IS 'error P0002';
+COMMENT ON FUNCTION no_such_release() IS 'error P0002';
 COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
     'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';
 COMMENT ON FUNCTION record_destruction(bigint, date) IS

@@ -201,15 +201,17 @@ END
 $$;
 
 -- Whether a free text tells an NHS number, which begins with no letter, blank or
--- mark.  Longer runs of digits than an NHS number's are something else.
+-- mark.  Longer runs of digits than an NHS number's are something else.  Between what
+-- is in no number the pieces are short, so a long query is looked through soon.
 CREATE FUNCTION holds_nhs_number(value text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM generate_series(1, length(value)) AS start, generate_series(10, 30) AS size
-                   WHERE substr(value, start, 1) !~ '[A-Za-z[:space:][:punct:]]'
-                       AND substr(value, start - 1, 1) !~ '[0-9]' AND substr(value, start + size, 1) !~ '[0-9]'
-                       AND ndrs_optout.nhs_number_or_null(substr(value, start, size)) IS NOT NULL)
+    SELECT EXISTS (SELECT FROM regexp_split_to_table(value, '[A-Za-z_,.;:()''"=<>]+') AS piece,
+                       generate_series(1, length(piece) - 9) AS start, generate_series(10, 30) AS size
+                   WHERE substr(piece, start, 1) !~ '[A-Za-z[:space:][:punct:]]'
+                       AND substr(piece, start - 1, 1) !~ '[0-9]' AND substr(piece, start + size, 1) !~ '[0-9]'
+                       AND ndrs_optout.nhs_number_or_null(substr(piece, start, size)) IS NOT NULL)
 $$;
 
 -- A reason, or other words that go to the audit, which holds no identifiers.

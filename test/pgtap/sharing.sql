@@ -43,9 +43,10 @@ SELECT ndrs_optout.load_national_check(check_id, ARRAY(SELECT number || ',' FROM
 -- the one combination that is not shipped.
 INSERT INTO ndrs_optout.purpose (code, permitted, national_optout_applies, name, basis) VALUES ('forbidden', false, false, 'x', 'x');
 
+SELECT ndrs_optout.add_recipient(code, code, 'nhs_number') FROM unnest('{exempted,too_late,too_early,ended}'::text[]) AS code \g /dev/null
 SELECT ndrs_optout.grant_exemption('exempted', code, 'CAG', '2000-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
-SELECT ndrs_optout.grant_exemption('too late', code, 'CAG', '2000-01-01', '2000-12-31') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
-SELECT ndrs_optout.grant_exemption('too early', code, 'CAG', '2900-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.grant_exemption('too_late', code, 'CAG', '2000-01-01', '2000-12-31') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.grant_exemption('too_early', code, 'CAG', '2900-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
 SELECT ndrs_optout.end_exemption(ndrs_optout.grant_exemption('ended', code, 'CAG', '2000-01-01')) FROM ndrs_optout.purpose WHERE permitted \g /dev/null
 
 -- The rule, said plainly.
@@ -72,7 +73,7 @@ CREATE VIEW combination AS
                 x.recipient IS NOT DISTINCT FROM 'exempted', coalesce(latest.answer, ''), latest.state = 'expired') AS rule
         FROM ndrs_optout.purpose u
         CROSS JOIN (VALUES (NULL::text[]), ('{cancer}'), ('{rare_disease}'), ('{congenital_anomaly}'), ('{cancer,rare_disease}')) AS r (registers)
-        CROSS JOIN (VALUES (NULL), ('exempted'), ('too late'), ('too early'), ('ended'), ('somebody')) AS x (recipient)
+        CROSS JOIN (VALUES (NULL), ('exempted'), ('too_late'), ('too_early'), ('ended'), ('somebody')) AS x (recipient)
         CROSS JOIN patient p
         LEFT JOIN LATERAL (
             SELECT substr(p.answer, s.nth, 1) AS answer, c.state

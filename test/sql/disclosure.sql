@@ -19,7 +19,7 @@ SELECT add_recipient('charity', 'A Charity', 'ndrs_pseudo_id', 'safe 3, envelope
 SELECT add_recipient('hospital', 'Somewhere Hospital', 'nhs_number');
 SELECT add_recipient('studies', 'Studies', 'openpseudonymiser', 'the studies'' own vault');
 SELECT recipient, name, contact, id_scheme, salt_reference FROM recipient ORDER BY recipient;
-SELECT detail FROM audit_event WHERE event = 'recipient added' ORDER BY entry_id LIMIT 1;
+SELECT detail FROM audit_event WHERE event = 'recipient added' AND detail ->> 'name' = 'University of Somewhere';
 SELECT add_recipient('university', 'Another', 'nhs_number');
 \echo :SQLSTATE
 SELECT add_recipient('University', 'University', 'nhs_number');
@@ -111,7 +111,7 @@ SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], cu
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', 'as 9990000018 asked');
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{}');
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{heart}');
-SELECT release_contains(0, '9990000018');
+SELECT release_contains(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT release_contains(NULL, '9990000018');
 SELECT release_contains(:university, '1111111111');
@@ -123,7 +123,7 @@ SELECT record_destruction(:destroyed, current_date + 1);
 SELECT record_destruction(:destroyed, current_date - 9);
 \echo :SQLSTATE
 SELECT record_destruction(:destroyed, NULL);
-SELECT record_destruction(0);
+SELECT record_destruction(9990000018);
 SELECT record_destruction(NULL);
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT record_destruction(:destroyed);
@@ -176,18 +176,19 @@ SELECT recall_letter(:to_charity, '9990000018');
 SELECT recall_letter(:to_charity, '9990000018', '');
 SELECT recall_letter(:to_university, '9990000018', 'salt');
 \echo :SQLSTATE
-SELECT recall_letter(0, '9990000018');
+SELECT recall_letter(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT recall_letter(NULL, '9990000018');
 
 -- Answers, and none.
 SELECT chase_recall(:to_hospital, current_date + 1);
-SELECT chase_recall(0);
+SELECT chase_recall(:to_hospital, current_date - 1);
+SELECT chase_recall(9990000018);
 SELECT acknowledge_recall(:to_hospital, current_date + 1);
 \echo :SQLSTATE
 SELECT acknowledge_recall(:to_hospital, current_date - 10);
 SELECT acknowledge_recall(:to_hospital, NULL);
-SELECT acknowledge_recall(0);
+SELECT acknowledge_recall(9990000018);
 SELECT acknowledge_recall(NULL);
 SELECT acknowledge_recall(:to_hospital, current_date - 9);
 SELECT acknowledge_recall(:to_hospital);
@@ -210,7 +211,7 @@ SELECT jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].recip
 -- The destruction of a release answers its notice.
 SELECT record_destruction(:university);
 SELECT recipient, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
-SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data given on DATE: has confirmed that it was deleted on DATE' AS told,
+SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data of the National Cancer Register given on DATE: has confirmed that it was deleted on DATE' AS told,
        verify_certificate(erasure_certificate(:case_id));
 
 -- The other register, and a patient nobody was told of.
@@ -251,7 +252,7 @@ SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT 
 SELECT release_contains(:destroyed, '9990000018');
 \echo :SQLSTATE
 -- The letter still says what is so.
-SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
+SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data of the National Cancer Register given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
 
 -- An analyst records a release and does not see who was in it; the query has the
 -- analyst's rights.
@@ -287,6 +288,15 @@ RESET ROLE;
 SELECT revoke_access('regress_disclosure', 'officer');
 REVOKE ALL ON patient FROM regress_disclosure;
 DROP ROLE regress_disclosure;
+
+-- To who leaves two registers, each release is told of with those of them that it had data of.
+SELECT record_release('charity', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'project 11', registers => '{cancer}') IS NOT NULL
+       AND record_release('hospital', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'order 9') IS NOT NULL AS recorded;
+CALL ready_case('9990000042', '{cancer,rare_disease}', NULL) \gset both_
+SET client_min_messages = warning;
+CALL carry_out(:both_case_id, '9990000042');
+RESET client_min_messages;
+SELECT substring(dateless(completion_letter(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
 
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';

@@ -14,6 +14,7 @@ UPDATE purpose SET national_optout_applies = false WHERE code = 'research';
 UPDATE purpose SET permitted = false WHERE code = 'invoices';
 UPDATE purpose SET changed_at = '2020-01-01', name = 'Bills' WHERE code = 'invoices';
 UPDATE purpose SET changed_at = NULL, name = 'Accounts' WHERE code = 'invoices';
+UPDATE purpose SET changed_at = '2020-01-01', permitted = false WHERE code = 'clinical_audit';
 SELECT * FROM pg_temp.told;
 SELECT code, changed_at > now() - interval '1 minute' AS changed FROM purpose WHERE changed_at IS NOT NULL ORDER BY code;
 
@@ -35,24 +36,34 @@ TRUNCATE purpose;
 SELECT count(*) FROM pg_temp.told;
 
 -- Exemptions.
+SELECT add_recipient('university', 'University', 'nhs_number');
 SELECT grant_exemption(NULL, 'research', 'CAG 1');
 SELECT grant_exemption('', 'research', 'CAG 1');
-SELECT grant_exemption('University', 'research', ' ');
-SELECT grant_exemption('University', 'research', 'CAG 1', NULL);
-SELECT grant_exemption('University', NULL, 'CAG 1');
-SELECT grant_exemption('University', 'profit', 'CAG 1');
-SELECT grant_exemption('University', 'sale', 'CAG 1');
-SELECT grant_exemption('University', 'research', 'CAG 1', '2026-02-02', '2026-02-01');
+SELECT grant_exemption('University', 'research', 'CAG 1');
+\echo :SQLSTATE
+SELECT grant_exemption('university', 'research', ' ');
+SELECT grant_exemption('university', 'research', 'CAG 1', NULL);
+SELECT grant_exemption('university', NULL, 'CAG 1');
+SELECT grant_exemption('university', 'profit', 'CAG 1');
+SELECT grant_exemption('university', 'sale', 'CAG 1');
+SELECT grant_exemption('university', 'research', 'CAG 1', '2026-02-02', '2026-02-01');
 SELECT grant_exemption('Patient 999 000 0018', 'research', 'CAG 1');
-SELECT grant_exemption('University', 'research', 'letter about 9990000018');
+SELECT grant_exemption('university', 'research', 'letter about 9990000018');
 SELECT end_exemption(NULL);
 SELECT count(*) FROM exemption;
 BEGIN;
 ALTER TABLE exemption ALTER exemption_id RESTART WITH 1;
-SELECT grant_exemption('University', 'research', '21/CAG/0001', '2026-01-01', '2026-12-31');
-SELECT grant_exemption('University', 'planning', '21/CAG/0002', '2026-01-01');
+SELECT grant_exemption('university', 'research', '21/CAG/0001', '2026-01-01', '2026-12-31');
+SELECT grant_exemption('university', 'planning', '21/CAG/0002', '2026-01-01');
 SELECT end_exemption(1);
 SELECT exemption_id, recipient, purpose, valid_from, valid_to, ended_at IS NOT NULL AS ended, approval_reference FROM exemption ORDER BY 1;
 SELECT * FROM pg_temp.told;
+-- It begins today, which is UTC's day wherever the session is.
+SET LOCAL TimeZone = 'Etc/GMT+12';
+SELECT grant_exemption('university', 'research', 'CAG 3');
+SET LOCAL TimeZone = 'Pacific/Kiritimati';
+SELECT grant_exemption('university', 'research', 'CAG 3');
+SELECT bool_and(valid_from = (now() AT TIME ZONE 'UTC')::date) FROM exemption WHERE approval_reference = 'CAG 3';
 SELECT end_exemption(1);
 ROLLBACK;
+DELETE FROM recipient;

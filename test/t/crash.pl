@@ -168,6 +168,28 @@ subtest 'killed after the letter, with asynchronous commits' => sub {
 		't', 'the patient is still on the list');
 };
 
+# A recipient has the letter: the patient is told that it was asked, and it can be chased.
+subtest 'killed after a letter to a recipient, with asynchronous commits' => sub {
+	my $number = $TEST_NUMBERS[6];
+	my $case_id = ready_case($server, $number);
+
+	$server->safe_psql('postgres', qq{
+		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number');
+		SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$number}'::ndrs_optout.nhs_number[], current_date, 'order');
+		CALL ndrs_optout.carry_out($case_id, '$number')});
+	like($server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.recall_letter(1, '$number')"),
+		qr/To Hospital/, 'there is a letter');
+	kill_server($server);
+	$server->start;
+	is($server->safe_psql('postgres', 'SELECT asked_at IS NOT NULL FROM ndrs_optout.recall_notice WHERE notice_id = 1'),
+		't', 'the recipient was asked');
+	$server->safe_psql('postgres', 'SET synchronous_commit = off; SELECT ndrs_optout.chase_recall(1)');
+	kill_server($server);
+	$server->start;
+	is($server->safe_psql('postgres', 'SELECT chased_on IS NOT NULL FROM ndrs_optout.recall_notice WHERE notice_id = 1'),
+		't', 'and reminded');
+};
+
 subtest 'killed after exclude(), with asynchronous commits' => sub {
 	my $number = $TEST_NUMBERS[5];
 	$server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.exclude('$number', '{cancer}')");

@@ -500,8 +500,8 @@ subtest 'calls of an officer that fail' => sub {
 		  [ '22023', "SELECT ndrs_optout.request_subject_access('$EXCLUDED', received_on => current_date + 1)" ],
 		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ],
 		'record_release, no such recipient' => [ '42704', "SELECT $release" ],
-		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains(999, '$EXCLUDED')" ],
-		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter(999, '$EXCLUDED')" ]);
+		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains($EXCLUDED, '$EXCLUDED')" ],
+		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter($EXCLUDED, '$EXCLUDED')" ]);
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
@@ -531,7 +531,8 @@ subtest 'calls of an officer that fail' => sub {
 		release => [ $release, "ndrs_optout.release_contains(1, '$EXCLUDED')" ],
 		recall_notice => [ "ndrs_optout.recall_letter(1, '$EXCLUDED')" ],
 		# as it is by the end of another transaction
-		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);
+		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ],
+		audit_segment => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);
 	my $carry_out = "CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')";
 	foreach my $table (sort keys %locked)
 	{
@@ -540,6 +541,20 @@ subtest 'calls of an officer that fail' => sub {
 		  foreach @{ $locked{$table} };
 		refused_silently('55P03', "SET lock_timeout = '100ms'; $carry_out", "$table is locked, carry_out", user => $officer);
 		run_in($writer, 'ROLLBACK');
+	}
+
+	# An event that is committed while the officer waits for the end of the chain
+	foreach my $level ('repeatable read', 'serializable')
+	{
+		run_in($writer, q{BEGIN; SELECT ndrs_optout.audit('another'); SET CONSTRAINTS ALL IMMEDIATE});
+		new_log();
+		my $call = start_sql($server,
+			"SET default_transaction_isolation = '$level'", "SELECT ndrs_optout.request_subject_access('$EXCLUDED')");
+		wait_until_waiting($server, 'SELECT ndrs_optout.request_subject_access');
+		run_in($writer, 'COMMIT');
+		my (undef, undef, $messages) = finish_sql($call);
+		like($messages, qr/40001/, "$level, the end of the audit has moved: 40001");
+		is(found_in($messages . new_log(), %secrets), '', "$level, the end of the audit has moved: nothing of the row");
 	}
 	close_session($writer);
 };

@@ -231,7 +231,17 @@ subtest 'health() tells of old ones that would be waited for' => sub {
 		ROLLBACK PREPARED 'old';
 		BEGIN; SELECT ndrs_optout.exclude('$TEST_NUMBERS[8]', '{cancer}'); PREPARE TRANSACTION 'list'});
 	is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'of one that has written to the list');
-	$server->safe_psql('postgres', "ROLLBACK PREPARED '$_'") foreach qw(list reader elsewhere);
+	$server->safe_psql('postgres', q{
+		ROLLBACK PREPARED 'list';
+		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number')});
+	my $numbers = "'{$TEST_NUMBERS[8]}'::ndrs_optout.nhs_number[]";
+	foreach my $call ("record_release('hospital', 'direct_care', $numbers, current_date, 'order')", "start_national_check($numbers)")
+	{
+		$server->safe_psql('postgres', "BEGIN; SELECT ndrs_optout.$call; PREPARE TRANSACTION 'call'");
+		is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'of ' . ($call =~ s/\(.*//r));
+		$server->safe_psql('postgres', "ROLLBACK PREPARED 'call'");
+	}
+	$server->safe_psql('postgres', "ROLLBACK PREPARED '$_'") foreach qw(reader elsewhere);
 	is($told->('0'), "ok|$begins 0, older than 00:00:00: 0", 'of none when they are gone');
 };
 
