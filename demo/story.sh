@@ -487,7 +487,7 @@ closing() {
 	fi
 	heading "13. Over to you"
 	tell "Everything above held; it took $1 s. The server is running. Explore it with"
-	printf '    %s %s -h %s registry\n\n' "$sudo" "$("$PG_CONFIG" --bindir)/psql" "$server"
+	printf '    %s env -C %s %s -h %s registry\n\n' "$sudo" "$delivery" "$("$PG_CONFIG" --bindir)/psql" "$server"
 	tell "You are a superuser there; \\c - officer makes you the officer, and so for loader," \
 		"analyst, dba and auditor: whoever the pages in doc/ say is typing. Three things to" \
 		"try:"
