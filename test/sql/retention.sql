@@ -159,6 +159,12 @@ UPDATE policy SET copy_years = 1, evidence_days = 399;
 UPDATE policy SET copy_years = 1;
 SELECT * FROM due;
 UPDATE policy SET copy_years = 3, evidence_days = 180;
+-- It is there, always.
+DELETE FROM policy;
+\echo :SQLSTATE
+TRUNCATE policy;
+\echo :SQLSTATE
+SELECT count(*) FROM policy;
 SELECT * FROM due;
 
 -- Counts of guards are summed up when the day is over.
