@@ -164,7 +164,10 @@ DELETE FROM policy;
 \echo :SQLSTATE
 TRUNCATE policy;
 \echo :SQLSTATE
-SELECT count(*) FROM policy;
+-- One that comes, as from a dump, takes its place.
+INSERT INTO policy (deadline_days) VALUES (21);
+SELECT deadline_days FROM policy;
+UPDATE policy SET deadline_days = 20;
 SELECT * FROM due;
 
 -- Counts of guards are summed up when the day is over.
