@@ -22,6 +22,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -180,6 +182,72 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 #define SEARCHING_SETTING	"ndrs_optout.searching"
 
 /*
+ * The walk's commands name tables and not patients, so they come again with each
+ * patient, and their plans are kept for the session: the walk asks for generic plans.
+ * Others do not: a command of the sweep names blocks, and does not come again.
+ *
+ * A plan belongs to the role with whose rights it was made.  The type of the first
+ * parameter is ours: another one is another extension's, dropped and created again.
+ *
+ * No plan is ever given up, since a trigger may get here while one is running; when
+ * there are many, further ones are not kept.
+ */
+typedef struct KeptPlan
+{
+	Oid			role;
+	Oid			type;
+	const char *command;
+	SPIPlanPtr	plan;
+} KeptPlan;
+
+#define MAX_KEPT_PLANS		256
+
+static KeptPlan kept_plans[MAX_KEPT_PLANS];
+static int	nkept_plans = 0;
+
+/*
+ * A plan for a command, parsed with the rights of whoever calls this, also when what
+ * it is of has changed since.  The locks that this takes stay, so it does not
+ * change before it is run.
+ */
+static SPIPlanPtr
+plan_for(Oid role, const char *command, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan;
+
+	for (int i = 0; i < nkept_plans; i++)
+	{
+		const KeptPlan *kept = &kept_plans[i];
+
+		if (kept->role == role && kept->type == types[0] &&
+			strcmp(kept->command, command) == 0)
+		{
+			ListCell   *cell;
+
+			foreach(cell, SPI_plan_get_plan_sources(kept->plan))
+				(void) CachedPlanGetTargetList(lfirst(cell), NULL);
+			return kept->plan;
+		}
+	}
+
+	plan = SPI_prepare_cursor(command, nargs, types, CURSOR_OPT_PARALLEL_OK);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a command of the erasure");
+	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN &&
+		nkept_plans < MAX_KEPT_PLANS)
+	{
+		command = MemoryContextStrdup(TopMemoryContext, command);
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep a plan of the erasure");
+		kept_plans[nkept_plans++] = (KeptPlan)
+		{
+			.role = role,.type = types[0],.command = command,.plan = plan,
+		};
+	}
+	return plan;
+}
+
+/*
  * Run a command that returns one value with the rights of a role, in a
  * security-restricted operation, as the server's own maintenance commands do.
  * An error brings the old role back, as the (sub)transaction ends.
@@ -212,9 +280,7 @@ run_as(Oid role, const char *command, bool latest, int nargs, Oid *types,
 	SPI_connect();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	plan = SPI_prepare_cursor(command, nargs, types, CURSOR_OPT_PARALLEL_OK);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare a command of the erasure");
+	plan = plan_for(role, command, nargs, types);
 	(void) set_config_option(SEARCHING_SETTING, "on", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |

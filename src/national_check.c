@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/array.h"
+#include "utils/arrayaccess.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -484,10 +485,9 @@ read_lines(Reply *reply, const char *at, size_t size)
 Datum
 ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 {
-	ArrayType  *lines = PG_GETARG_ARRAYTYPE_P(1);
-	ArrayIterator iterator = array_create_iterator(lines, 0, NULL);
-	Datum		element;
-	bool		isnull;
+	AnyArrayType *lines = PG_GETARG_ANY_ARRAY_P(1);
+	int			nlines = ArrayGetNItems(AARR_NDIM(lines), AARR_DIMS(lines));
+	array_iter	iterator;
 	Reply		reply = {0};
 	ExclusionSetBuilder builder;
 
@@ -495,8 +495,12 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	ndrs_open_set(&reply.asked, PG_GETARG_DATUM(0));
 	reply.is_allowed = palloc0(reply.asked.count / 8 + 1);
 
-	while (array_iterate(iterator, &element, &isnull))
+	/* A variable of PL/pgSQL is expanded; it can be large, and is not copied. */
+	array_iter_setup(&iterator, lines);
+	for (int i = 0; i < nlines; i++)
 	{
+		bool		isnull;
+		Datum		element = array_iter_next(&iterator, &isnull, i, -1, false, TYPALIGN_INT);
 		struct varlena *text = isnull ? NULL : PG_DETOAST_DATUM_PACKED(element);
 
 		read_lines(&reply, isnull ? "" : VARDATA_ANY(text),

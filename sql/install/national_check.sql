@@ -63,39 +63,45 @@ END
 $$;
 
 -- What cannot be asked about is counted: missing numbers and placeholders.
+--
+-- Numbers and sets can be large.  So here and in load_national_check() no variable holds
+-- a set, and plans are generic: another plan would have a copy of the numbers in it.
 CREATE FUNCTION start_national_check(numbers nhs_number[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    result bigint;
+    started record;
     started_at timestamptz := clock_timestamp();
-    asked ndrs_optout.exclusion_set := (
-        SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n)) FROM unnest(numbers) AS n
-            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n));
-    asked_patients bigint := ndrs_optout.cardinality(asked);
-    left_out bigint := (
-        SELECT count(*) FROM unnest(numbers) AS n WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE);
 BEGIN
-    IF asked_patients = 0 THEN
+    INSERT INTO ndrs_optout.national_check AS c (expires_at, asked, started_at, asked_patients, left_out)
+        SELECT started_at + make_interval(days => (SELECT p.national_check_days FROM ndrs_optout.policy p)),
+               a.asked, started_at, ndrs_optout.cardinality(a.asked), a.left_out
+            FROM (SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n))
+                             FILTER (WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)) AS asked,
+                         count(*) FILTER (WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE) AS left_out
+                      FROM unnest(numbers) AS n) AS a
+            WHERE ndrs_optout.cardinality(a.asked) > 0
+        RETURNING c.check_id, c.asked_patients, c.left_out INTO started;
+    IF NOT FOUND THEN
         PERFORM ndrs_optout.refuse('22023', 'there is no NHS number to ask about',
-            detail => format('Missing or unreadable numbers and placeholders: %s.', left_out));
+            detail => format('Missing or unreadable numbers and placeholders: %s.', coalesce(cardinality(numbers), 0)));
     END IF;
-    INSERT INTO ndrs_optout.national_check (expires_at, asked, started_at, asked_patients, left_out)
-        SELECT started_at + make_interval(days => p.national_check_days), asked, started_at, asked_patients, left_out
-            FROM ndrs_optout.policy p
-        RETURNING check_id INTO STRICT result;
+    -- Sorted once, for the parts and within them.
     INSERT INTO ndrs_optout.national_check_part (check_id, part, numbers)
-        SELECT result, n::bigint / 1000000, array_agg(DISTINCT n::bigint ORDER BY n::bigint)
-            FROM unnest(numbers) AS n
-            WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)
-            GROUP BY n::bigint / 1000000;
+        SELECT started.check_id, u.part, array_agg(u.number)
+            FROM (SELECT DISTINCT n::bigint / 1000000 AS part, n::bigint AS number
+                      FROM unnest(numbers) AS n
+                      WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)
+                      ORDER BY part, number) AS u
+            GROUP BY u.part;
     PERFORM ndrs_optout.audit('national check started',
-        jsonb_build_object('check', result, 'asked', asked_patients, 'left_out', left_out));
-    RETURN result;
+        jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'left_out', started.left_out));
+    RETURN started.check_id;
 END
 $$;
 
@@ -172,13 +178,13 @@ CREATE FUNCTION national_check_allowed(asked exclusion_set, lines text[]) RETURN
 CREATE FUNCTION load_national_check(check_id bigint, lines text[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     this record;
     other bigint;
-    allowed ndrs_optout.exclusion_set;
     result bigint;
 BEGIN
     -- Without the sets, which are large.
@@ -195,9 +201,16 @@ BEGIN
         PERFORM ndrs_optout.refuse('ND021', format('national check %s has expired', check_id),
             hint => 'Start a new check: what the service knew then is too old.');
     END IF;
-    SELECT ndrs_optout.national_check_allowed(c.asked, coalesce(lines, '{}')) INTO allowed
-        FROM ndrs_optout.national_check c WHERE c.check_id = load_national_check.check_id;
-    IF allowed IS NULL THEN
+    -- OFFSET 0: the reply is read once.
+    UPDATE ndrs_optout.national_check c
+        SET loaded_at = clock_timestamp(), allowed = reply.allowed,
+            allowed_patients = ndrs_optout.cardinality(reply.allowed)
+        FROM (SELECT ndrs_optout.national_check_allowed(a.asked, coalesce(lines, '{}')) AS allowed
+                  FROM ndrs_optout.national_check a WHERE a.check_id = load_national_check.check_id
+                  OFFSET 0) AS reply
+        WHERE c.check_id = load_national_check.check_id AND reply.allowed IS NOT NULL
+        RETURNING c.allowed_patients INTO result;
+    IF NOT FOUND THEN
         SELECT c.check_id INTO other FROM ndrs_optout.national_check c
             WHERE c.check_id <> load_national_check.check_id
                 AND ndrs_optout.national_check_allowed(c.asked, lines) IS NOT NULL
@@ -210,10 +223,6 @@ BEGIN
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
-    result := ndrs_optout.cardinality(allowed);
-    UPDATE ndrs_optout.national_check c
-        SET loaded_at = clock_timestamp(), allowed = allowed, allowed_patients = result
-        WHERE c.check_id = load_national_check.check_id;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
     PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
     RETURN result;
@@ -226,11 +235,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    content text;
+    lines text[];
 BEGIN
-    EXECUTE format(E'SELECT string_agg(q.value::text, E''\\n'') FROM %s', ndrs_optout.query_source(query))
-        INTO content;
-    RETURN ndrs_optout.load_national_check(check_id, ARRAY[content]);
+    EXECUTE format(E'SELECT ARRAY[string_agg(q.value::text, E''\\n'')] FROM %s', ndrs_optout.query_source(query))
+        INTO lines;
+    RETURN ndrs_optout.load_national_check(check_id, lines);
 END
 $$;
 
@@ -251,11 +260,13 @@ $$;
 
 -- A patient who is erased goes from requests that still wait for their reply.
 CREATE FUNCTION forget_in_national_checks(number nhs_number) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     UPDATE ndrs_optout.national_check_part p SET numbers = array_remove(p.numbers, number::bigint)
-        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers)
+        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers);
+END
 $$;
 
 COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';

@@ -15,19 +15,26 @@ membership_labels=(
 	"is_excluded() of nhs_number"
 	"exclusion_set @> of nhs_number"
 	"exclusion_set @> of encoded column"
+	"the same, joined"
+	"the same, constant"
+	"the same, of exclusion_set_agg()"
 	"EXISTS, index probe"
-	"EXISTS, hash join"
+	"anti-join, hashed"
 	"PL/pgSQL function, index probe"
 	"NOT IN, hashed"
 	"= ANY (array), hashed"
 	"hstore ?"
+	"roaringbitmap @>"
+	"roaringbitmap64 @>"
 	"intarray @>"
 )
 
-# membership_statement LABEL LIST PROBE: PROBE is a table or a subquery.  Numbers fit
-# intarray without their check digits.
+# membership_statement LABEL LIST PROBE UNITS: PROBE is a table or a subquery with so
+# many rows.  Numbers fit intarray and roaringbitmap without their check digits.  What
+# is put together for the query is in memory and not in TOAST, from where these
+# types would fetch it for each row; an exclusion_set is fetched once.
 membership_statement() {
-	local list=$2 probe=$3 where
+	local list=$2 probe=$3 units=$4 where
 	case $1 in
 		"column alone") where="number < 0" ;;
 		"no-op C function") where="bench.is_false(number)" ;;
@@ -40,17 +47,42 @@ membership_statement() {
 		"exclusion_set @> of encoded column")
 			where="(SELECT s.members FROM peer.sets s WHERE s.size = $list) OPERATOR(ndrs_optout.@>) encoded"
 			;;
-		EXISTS*) where="EXISTS (SELECT FROM peer.list_$list l WHERE l.number = p.number)" ;;
+		"the same, joined")
+			echo "SELECT count(*) FROM $probe p JOIN peer.sets s ON s.members OPERATOR(ndrs_optout.@>) p.encoded
+			          WHERE s.size = $list"
+			return
+			;;
+		"the same, constant")
+			echo "SELECT peer.count_in_set($list, \$probe\$ $probe \$probe\$)"
+			return
+			;;
+		"the same, of exclusion_set_agg()")
+			where="(SELECT ndrs_optout.exclusion_set_agg(e.encoded_nhs_number) FROM ndrs_optout.exclusion e
+			            WHERE e.register = 'list_$list') OPERATOR(ndrs_optout.@>) encoded"
+			;;
+		"EXISTS, index probe") where="EXISTS (SELECT FROM peer.list_$list l WHERE l.number = p.number)" ;;
+		"anti-join, hashed")
+			echo "SELECT $units - count(*) FROM $probe p
+			          WHERE NOT EXISTS (SELECT FROM peer.list_$list l WHERE l.number = p.number)"
+			return
+			;;
 		"PL/pgSQL function, index probe") where="peer.listed_$list(number)" ;;
 		"NOT IN, hashed") where="NOT (number NOT IN (SELECT l.number FROM peer.list_$list l))" ;;
 		"= ANY (array), hashed")
 			echo "SELECT peer.count_in_array($list, \$probe\$ $probe \$probe\$)"
 			return
 			;;
-		# Put together for the query, the value is in memory and not in TOAST.
 		"hstore ?") where="(SELECT l.digits || ''::hstore FROM peer.lists l WHERE l.size = $list) ? number::text" ;;
 		"intarray @>")
-			where="(SELECT l.nines FROM peer.lists l WHERE l.size = $list) @> ARRAY[(number / 10)::integer]"
+			where="(SELECT l.nines || '{}'::integer[] FROM peer.lists l WHERE l.size = $list)
+			           @> ARRAY[(number / 10)::integer]"
+			;;
+		"roaringbitmap @>")
+			where="(SELECT b.nines | '{}'::roaringbitmap FROM peer.bitmaps b WHERE b.size = $list)
+			           @> (number / 10)::integer"
+			;;
+		"roaringbitmap64 @>")
+			where="(SELECT b.numbers | '{}'::roaringbitmap64 FROM peer.bitmaps b WHERE b.size = $list) @> number"
 			;;
 	esac
 	echo "SELECT count(*) FROM $probe p WHERE $where"
@@ -63,17 +95,17 @@ membership_setup() {
 			echo "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
 			      SET enable_hashagg = off; SET enable_sort = off; SET enable_memoize = off"
 			;;
-		"EXISTS, hash join") echo "SET enable_nestloop = off; SET enable_mergejoin = off" ;;
+		"anti-join, hashed") echo "SET enable_nestloop = off; SET enable_mergejoin = off" ;;
 	esac
 }
 
 # How many are looked up.
 membership_units() {
-	if [ "$1" = "intarray @>" ]; then
-		echo $((2000000 / $2 > 10 ? 2000000 / $2 : 10))
-	else
-		echo "$probes"
-	fi
+	case $1 in
+		"intarray @>") echo $((2000000 / $2 > 10 ? 2000000 / $2 : 10)) ;;
+		roaringbitmap*) echo $((probes / 10)) ;;
+		*) echo "$probes" ;;
+	esac
 }
 
 # membership LIST/HITS/LABEL, HITS in a thousand; 0 is the query over one.
@@ -96,19 +128,29 @@ membership() {
 		*) expected=${membership_expected[$list/$hits/$units]} ;;
 	esac
 	timed "membership $list $hits" "$label" "$units" "$(membership_setup "$label" "$list");" \
-		"$(membership_statement "$label" "$list" "$probe");" "" "$expected"
+		"$(membership_statement "$label" "$list" "$probe" "$units");" "" "$expected"
 }
 
 declare -A membership_expected
 
+# membership_expect LIST HITS UNITS: how many of the first UNITS are on the list.
+membership_expect() {
+	local list=$1 hits=$2 units=$3
+	membership_expected[$list/$hits/$units]=$(in_bench "
+		SELECT count(*) FROM (SELECT * FROM bench.probe_${list}_$((hits > 0 ? hits : 1)) LIMIT $units) p
+		    JOIN peer.list_$list l USING (number)")
+}
+
 membership_prepare() {
-	local list=$1 hits found label units
+	local list=$1 hits found label
 	need_list "$list" || return
 	in_bench "INSERT INTO peer.lists SELECT $list, array_agg((number / 10)::integer ORDER BY number), array_agg(number),
 	              hstore(array_agg(number::text), array_agg(''::text)) FROM peer.list_$list" || return
-	if [ "$has_set" = t ]; then
-		in_bench "INSERT INTO peer.sets SELECT $list, ndrs_optout.exclusion_set_agg(e.encoded_nhs_number)
-		              FROM ndrs_optout.exclusion e WHERE e.register = 'list_$list'" || return
+	in_bench "INSERT INTO peer.sets SELECT $list, ndrs_optout.exclusion_set_agg(e.encoded_nhs_number)
+	              FROM ndrs_optout.exclusion e WHERE e.register = 'list_$list'" || return
+	if [ "$has_roaringbitmap" = t ]; then
+		in_bench "INSERT INTO peer.bitmaps SELECT size, rb_build(nines), rb64_build(numbers)
+		              FROM peer.lists WHERE size = $list" || return
 	fi
 	for hits in 1 500; do
 		found=$((probes * hits / 1000))
@@ -121,18 +163,28 @@ membership_prepare() {
 		                  ORDER BY random();
 		          VACUUM (ANALYZE) bench.probe_${list}_$hits" || return
 		membership_expected[$list/$hits/$probes]=$found
-		units=$(membership_units "intarray @>" "$list")
-		membership_expected[$list/$hits/$units]=$(in_bench "
-			SELECT count(*) FROM (SELECT * FROM bench.probe_${list}_$hits LIMIT $units) p JOIN peer.list_$list l USING (number)")
+		for label in "intarray @>" "roaringbitmap @>"; do
+			membership_expect "$list" "$hits" "$(membership_units "$label" "$list")" || return
+		done
 	done
-	membership_expected[$list/0/1]=$(in_bench "
-		SELECT count(*) FROM (SELECT * FROM bench.probe_${list}_1 LIMIT 1) p JOIN peer.list_$list l USING (number)")
+	membership_expect "$list" 0 1
 }
 
 stage_membership() {
 	local list label hits cases=()
-	has_set=$(in_bench "SELECT to_regtype('ndrs_optout.exclusion_set') IS NOT NULL") || return
-	in_bench "CREATE TABLE peer.lists (size bigint, nines integer[], numbers bigint[], digits hstore);
+	has_roaringbitmap=$(in_bench "SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'roaringbitmap'") || return
+	in_bench "CREATE TABLE peer.sets (size bigint, members ndrs_optout.exclusion_set);
+	          CREATE FUNCTION peer.count_in_set(list bigint, probe text) RETURNS bigint LANGUAGE plpgsql AS \$\$
+	          DECLARE
+	              members ndrs_optout.exclusion_set := (SELECT s.members FROM peer.sets s WHERE s.size = list);
+	              found bigint;
+	          BEGIN
+	              EXECUTE format('SELECT count(*) FROM %s p WHERE \$1 OPERATOR(ndrs_optout.@>) p.encoded', probe)
+	                  INTO found USING members;
+	              RETURN found;
+	          END
+	          \$\$;
+	          CREATE TABLE peer.lists (size bigint, nines integer[], numbers bigint[], digits hstore);
 	          CREATE FUNCTION peer.count_in_array(list bigint, probe text) RETURNS bigint LANGUAGE plpgsql AS \$\$
 	          DECLARE
 	              members bigint[] := (SELECT l.numbers FROM peer.lists l WHERE l.size = list);
@@ -142,14 +194,15 @@ stage_membership() {
 	              RETURN found;
 	          END
 	          \$\$" || return
-	if [ "$has_set" = t ]; then
-		in_bench "CREATE TABLE peer.sets (size bigint, members ndrs_optout.exclusion_set)" || return
+	if [ "$has_roaringbitmap" = t ]; then
+		in_bench "CREATE EXTENSION roaringbitmap SCHEMA public;
+		          CREATE TABLE peer.bitmaps (size bigint, nines roaringbitmap, numbers roaringbitmap64)" || return
 	fi
 	for list in "${lists[@]}"; do
 		membership_prepare "$list" || return
 		for hits in 0 1 500; do
 			for label in "${membership_labels[@]}"; do
-				if [[ $label != exclusion_set* ]] || [ "$has_set" = t ]; then
+				if [[ $label != roaringbitmap* ]] || [ "$has_roaringbitmap" = t ]; then
 					cases+=("$list/$hits/$label")
 				fi
 			done
@@ -179,8 +232,15 @@ table_membership() {
 		       bench.shown(pg_relation_size('peer.list_' || l.size || '_pkey') / l.size::float8) AS \"its index\",
 		       bench.shown(pg_column_size(p.nines) / l.size::float8) AS intarray,
 		       bench.shown(pg_column_size(p.digits) / l.size::float8) AS \"hstore (compressed)\"
-		       $([ "${has_set:-f}" = t ] && echo ", (SELECT bench.shown(pg_column_size(s.members) / l.size::float8)
-		             FROM peer.sets s WHERE s.size = l.size) AS exclusion_set")
+		       $([ "${has_roaringbitmap:-f}" = t ] && echo ", (SELECT bench.shown(pg_column_size(b.nines) / l.size::float8)
+		             FROM peer.bitmaps b WHERE b.size = l.size) AS roaringbitmap,
+		           (SELECT bench.shown(pg_column_size(b.numbers) / l.size::float8)
+		             FROM peer.bitmaps b WHERE b.size = l.size) AS roaringbitmap64"),
+		       (SELECT bench.shown(pg_column_size(s.members) / l.size::float8) FROM peer.sets s WHERE s.size = l.size)
+		           AS exclusion_set
 		    FROM bench.list l JOIN peer.lists p USING (size) ORDER BY l.size" || return
-	say "\"-\" among the look-ups: they drown in the set-up. pg_roaringbitmap would be another peer; Debian has no package of it."
+	say "\"-\" among the look-ups: they drown in the set-up."
+	if [ "${has_roaringbitmap:-f}" != t ]; then
+		say "pg_roaringbitmap is not installed on this server, and Debian has no package of it: it is left out."
+	fi
 }

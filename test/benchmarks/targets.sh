@@ -65,7 +65,7 @@ table_targets() {
 }
 
 size_target() {
-	if [ "${has_set:-f}" = t ]; then
+	if [[ " ${stages[*]} " == *" membership "* ]]; then
 		echo "(SELECT pg_column_size(members) / size::float8 FROM peer.sets WHERE size = $1)"
 	else
 		echo "NULL::float8"

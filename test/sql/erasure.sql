@@ -387,6 +387,25 @@ RESET array_nulls;
 SELECT unguard_table('parent');
 DROP TABLE parent, child;
 
+-- The session keeps the plans of its searches, and parses them with our rights again when
+-- a table has changed: whoever owns the table has no rights on what they call.
+CREATE ROLE regress_owner;
+CREATE TABLE owned (id integer PRIMARY KEY, nhs text);
+CREATE TABLE owned_child (owned integer REFERENCES owned);
+ALTER TABLE owned OWNER TO regress_owner;
+ALTER TABLE owned_child OWNER TO regress_owner;
+INSERT INTO owned VALUES (1, '9990000018'), (2, '9990000026'), (3, '9990000034');
+INSERT INTO owned_child VALUES (1), (2), (3);
+SELECT guard_table('owned', 'nhs', '{congenital_anomaly}');
+SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
+ALTER TABLE owned ADD COLUMN extra integer;
+ALTER TABLE owned_child RENAME COLUMN owned TO parent;
+SELECT relation, row_count FROM erase('9990000026', '{congenital_anomaly}');
+SELECT * FROM owned JOIN owned_child ON parent = id;
+SELECT unguard_table('owned');
+DROP TABLE owned, owned_child;
+DROP ROLE regress_owner;
+
 SELECT erasure_tables('{cancer}');
 DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;
 DROP TABLE mother, baby, anomaly, chain, visit, finding, both_registers, rare_case, note, a_side, b_side, letter, imaging, drug, cycle, regimen, tumour CASCADE;

@@ -53,11 +53,20 @@ ROLLBACK;
 SELECT ndrs_optout.unguard_table('guarded');
 DROP TABLE guarded;
 
--- The extension can be dropped and made again in one session.
+-- The extension can be dropped and made again in one session, which has plans of the old one.
+CREATE TABLE erased (nhs_number text);
+INSERT INTO erased VALUES ('9990000018'), ('9990000026');
+SELECT ndrs_optout.guard_table('erased', 'nhs_number', '{cancer}');
+SELECT relation, row_count FROM ndrs_optout.erase('9990000018', '{cancer}');
+SELECT ndrs_optout.unguard_table('erased');
 DROP EXTENSION ndrs_optout;
 CREATE EXTENSION ndrs_optout;
 SELECT ndrs_optout.is_excluded('9990000018', 'cancer');
 SELECT length(ndrs_optout.adopt_key());
+SELECT ndrs_optout.guard_table('erased', 'nhs_number', '{cancer}');
+SELECT relation, row_count FROM ndrs_optout.erase('9990000026', '{cancer}');
+SELECT ndrs_optout.unguard_table('erased');
+DROP TABLE erased;
 SELECT ndrs_optout.exclude('9990000018', '{cancer}');
 SELECT ndrs_optout.is_excluded('9990000018', 'cancer');
 DROP EXTENSION ndrs_optout;
