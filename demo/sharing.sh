@@ -25,21 +25,25 @@ the_national_check() {
 	tell "Data about those who stay goes to researchers, to planners and back to hospitals." \
 		"For research and planning the national data opt-out counts, and only the NHS's" \
 		"service knows who has it. Asked with a file of NHS numbers, it answers with the" \
-		"same file without those who opted out. The officer may read the column that is" \
-		"asked about, an analyst the cancer tables."
+		"same file without those who opted out. The officer may read the columns that are" \
+		"asked about and has a schema for the answer. An analyst may read two registers, and" \
+		"has a schema for what comes of it."
 	show postgres -q -o /dev/null <<-'SQL'
 		CREATE ROLE analyst LOGIN;
 		SELECT ndrs_optout.grant_access('analyst', 'analyst');
-		GRANT USAGE ON SCHEMA cancer TO officer, analyst;
-		GRANT SELECT (nhsnumber) ON cancer.av_patient TO officer;
-		GRANT SELECT ON ALL TABLES IN SCHEMA cancer TO analyst;
+		GRANT USAGE ON SCHEMA cancer, rare_disease TO officer, analyst;
+		GRANT SELECT (nhsnumber) ON cancer.av_patient, cancer.sact_patient TO officer;
+		GRANT SELECT (nhs_number) ON rare_disease.patient TO officer;
+		CREATE SCHEMA officer AUTHORIZATION officer;
+		GRANT SELECT ON ALL TABLES IN SCHEMA cancer, rare_disease TO analyst;
+		CREATE SCHEMA study AUTHORIZATION analyst;
 	SQL
-	check "officer, loader and analyst can do what their duties say, and no more" "
+	check "with the analyst too, all roles can do what their duties say, and no more" "
 		SELECT count(*) = 0 FROM ndrs_optout.access_differences()"
-	show officer <<-SQL
+	echo
+	show officer <<-'SQL'
 		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient') AS check_id;
-		\\cd $delivery
-		\\copy (SELECT ndrs_optout.national_check_request(1)) to 'request.csv'
+		\copy (SELECT ndrs_optout.national_check_request(1)) to 'request.csv'
 	SQL
 	echo
 	tell "First comes a receipt. It is not the answer, so it is not taken for one; until the" \
@@ -52,11 +56,11 @@ the_national_check() {
 		"number in nineteen."
 	awk 'NR % 19' "$delivery/request.csv" >"$delivery/reply.csv"
 	lines=$(wc -l <"$delivery/request.csv")
-	show officer <<-SQL
-		CREATE TEMP TABLE reply (line text);
-		\\cd $delivery
-		\\copy reply from 'reply.csv'
-		SELECT ndrs_optout.load_national_check(1, 'SELECT line FROM pg_temp.reply') AS allowed;
+	show officer <<-'SQL'
+		CREATE UNLOGGED TABLE officer.reply (line text);
+		\copy officer.reply from 'reply.csv'
+		SELECT ndrs_optout.load_national_check(1, 'TABLE officer.reply') AS allowed;
+		DROP TABLE officer.reply;
 	SQL
 	asked=$lines allowed=$((lines - lines / 19))
 	check "the check allows all but one in nineteen" "
@@ -156,7 +160,7 @@ the_recalls() {
 		"it knows her by. For the university the officer brings number and salts; none of" \
 		"them is stored."
 	letter_of 1 "'$leaving', '$salt', '$release_salt'"
-	fold -s -w 74 <<<"$letter" | sed 's/^/    /; s/ *$//'
+	print_letter <<<"$letter"
 	echo
 	id=$(printf %s "nhsnumber_$digits$salt" | sha256sum | cut -c 1-64)
 	id=$(printf %s "pseudoid_$id$release_salt" | sha256sum | cut -c 1-16)
@@ -165,7 +169,7 @@ the_recalls() {
 
 	tell "The hospital's letter is the same but for her id:"
 	letter_of 2 "'$leaving'"
-	tail -n 1 <<<"$letter" | fold -s -w 74 | sed 's/^/    /; s/ *$//'
+	tail -n 1 <<<"$letter" | print_letter
 	echo
 	[[ $letter = *"$leaving"* ]] || fail "the letter to the hospital should name her by NHS number"
 	tell "A letter about somebody else is not written by mistake."
@@ -196,7 +200,7 @@ the_answer() {
 	print_sql officer "$sql \\g (format=unaligned tuples_only=on)"
 	letter=$(psql_as officer -At -c "$sql")
 	echo
-	sed -n '/^We had given data about you/,/^$/p' <<<"$letter" | fold -s -w 74 | sed 's/^/    /; s/ *$//'
+	sed -n '/^We had given data about you/,/^$/p' <<<"$letter" | print_letter
 	[[ $letter = *"University of Somewhere, data of the National Cancer Register given on "*": has confirmed that it was deleted on "* ]] ||
 		fail "the letter should say that the university has deleted her data"
 	[[ $letter = *"Somewhere Hospital, data of the National Cancer Register given on "*", and has not confirmed yet"* ]] ||

@@ -34,42 +34,72 @@ tell() {
 	echo
 }
 
-# print_sql ROLE SQL: as typed at psql's prompt.
+# print_sql ROLE SQL: as typed at psql's prompt; the documentation's prompts are the same.
 print_sql() {
-	local role=$1 sign='>' prompt='=' line
-	if [ "$role" = postgres ]; then
-		sign='#'
+	local who=$1 sign='>' prompt='=' line
+	if [ "$who" = postgres ]; then
+		who=registry sign='#'
 	fi
 	while IFS= read -r line; do
-		printf '%s%s%s%s%s %s%s%s\n' "$dim" "$role" "$prompt" "$sign" "$plain" "$bold" "$line" "$plain"
-		case $line in
-			*\; | \\* | *\\g*) prompt='=' ;;
-			*) prompt='-' ;;
-		esac
+		printf '%s%s%s%s%s %s%s%s\n' "$dim" "$who" "$prompt" "$sign" "$plain" "$bold" "$line" "$plain"
+		prompt='-'
+		if ends_command "$line"; then
+			prompt='='
+		fi
 	done <<<"$2"
+}
+
+ends_command() {
+	[[ $1 = *\; || $1 = \\* || $1 = *\\g* ]]
+}
+
+# print_letter <<LETTER: wrapped and indented; what follows "- " hangs.
+print_letter() {
+	awk -v width=74 '{
+		match($0, /^ *(- )?/)
+		hang = substr("        ", 1, RLENGTH)
+		line = substr($0, 1, RLENGTH)
+		words = split(substr($0, RLENGTH + 1), word, " ")
+		for (i = 1; i <= words; i++) {
+			if (i > 1 && length(line) + length(word[i]) > width) {
+				sub(/ $/, "", line)
+				print "    " line
+				line = hang
+			}
+			line = line word[i] " "
+		}
+		sub(/ *$/, "", line)
+		print (line == "" ? "" : "    " line)
+	}'
 }
 
 # -------------------------------------------------------------------- the SQL
 
-# psql_as ROLE [ARGUMENT...]: a session in the registry.  A loader needs to know
-# the line of the file, officers and analysts nothing of what lies behind an error.
+# psql_as ROLE [ARGUMENT...]: a session in the registry, where the hospital's files are.
+# A loader needs to know the line of the file, others nothing of what lies behind an error.
 psql_as() {
-	local role=$1 context=errors
+	local role=$1 context=never
 	shift
-	if [ "$role" = officer ] || [ "$role" = analyst ]; then
-		context=never
+	if [ "$role" = postgres ] || [ "$role" = loader ]; then
+		context=errors
 	fi
-	as_postgres PGAPPNAME="$role" psql -X -h "$server" -p "$port" -U "$role" -d registry \
+	as_postgres env -C "$delivery" PGAPPNAME="$role" psql -X -h "$server" -p "$port" -U "$role" -d registry \
 		-v ON_ERROR_STOP=1 -v SHOW_CONTEXT="$context" -P footer=off -P pager=off "$@"
 }
 
-# show ROLE [ARGUMENT...] <<SQL: shown and run; an error ends the demo.
+# show ROLE [ARGUMENT...] <<SQL: each command shown and run, in a session of its own,
+# so that its answer follows it; an error ends the demo.
 show() {
-	local role=$1 sql
+	local role=$1 line sql=''
 	shift
-	sql=$(cat)
-	print_sql "$role" "$sql"
-	psql_as "$role" "$@" <<<"$sql" 2>&1
+	while IFS= read -r line; do
+		sql+=${sql:+$'\n'}$line
+		if ends_command "$line"; then
+			print_sql "$role" "$sql"
+			psql_as "$role" "$@" <<<"$sql" 2>&1
+			sql=''
+		fi
+	done
 }
 
 # show_refused ROLE SQLSTATE <<SQL: shown and run; must fail, and with this SQLSTATE.
@@ -176,16 +206,21 @@ the_guards() {
 	SQL
 
 	tell "The officer gets what works a case and not one table of patients; the loader" \
-		"gets the cancer tables and nothing of the extension's."
+		"gets the cancer tables and nothing of the extension's. The dba watches, and the" \
+		"auditor sees who did what."
 	show postgres -q -o /dev/null <<-'SQL'
 		CREATE ROLE officer LOGIN;
 		SELECT ndrs_optout.grant_access('officer', 'officer');
 		CREATE ROLE loader LOGIN;
 		SELECT ndrs_optout.grant_access('loader', 'loader');
+		CREATE ROLE dba LOGIN;
+		SELECT ndrs_optout.grant_access('dba', 'dba');
+		CREATE ROLE auditor LOGIN;
+		SELECT ndrs_optout.grant_access('auditor', 'auditor');
 		GRANT USAGE ON SCHEMA cancer TO loader;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader;
 	SQL
-	check "officer and loader can do what their duties say, and no more" "
+	check "all roles can do what their duties say, and no more" "
 		SELECT count(*) = 0 FROM ndrs_optout.access_differences()"
 	echo
 }
@@ -358,19 +393,17 @@ the_next_delivery() {
 		"file writes her number with spaces."
 	plumbing -v dir="$delivery" -f "$build/demo/registry/next_batch.sql"
 	tell "Into av_patient, where the guard skips: 49 rows enter, one is counted."
-	show loader <<-SQL
-		\\cd $delivery
-		\\copy cancer.av_patient (patientid, sex, nhsnumber, ethnicity, newvitalstatus, vitalstatusdate) from 'av_patient.csv' csv header
+	show loader <<-'SQL'
+		\copy cancer.av_patient (patientid, sex, nhsnumber, ethnicity, newvitalstatus, vitalstatusdate) from 'av_patient.csv' csv header
 	SQL
 	echo
-	show postgres <<-'SQL'
+	show dba <<-'SQL'
 		SELECT * FROM ndrs_optout.guard_count;
 	SQL
 	tell "Into sact_patient, where the guard rejects: an error that names the line and no" \
 		"patient, and nothing of the file enters."
-	show_refused loader ND001 <<-SQL
-		\\cd $delivery
-		\\copy cancer.sact_patient from 'sact_patient.csv' csv header
+	show_refused loader ND001 <<-'SQL'
+		\copy cancer.sact_patient from 'sact_patient.csv' csv header
 	SQL
 	check "49 rows have entered av_patient and none sact_patient" "
 		SELECT (SELECT count(*) = 49 FROM cancer.av_patient
@@ -428,7 +461,7 @@ the_letter() {
 	print_sql officer "$sql \\g (format=unaligned tuples_only=on)"
 	letter=$(psql_as officer -At -c "$sql")
 	echo
-	fold -s -w 74 <<<"$letter" | sed 's/^/    /; s/ *$//'
+	print_letter <<<"$letter"
 	# Hers, and the two rows that the loader brought in.
 	records=$(value_of "SELECT sum(hers) + 2 FROM audit.before WHERE register = 'cancer'")
 	[[ $letter = *"from the National Cancer Register: $records records"* ]] ||
@@ -454,15 +487,18 @@ closing() {
 	fi
 	heading "13. Over to you"
 	tell "Everything above held; it took $1 s. The server is running. Explore it with"
-	printf '    %s %s -h %s registry\n\n' "$sudo" "$("$PG_CONFIG" --bindir)/psql" "$server"
-	tell "Three things to try there:"
+	printf '    %s env -C %s %s -h %s registry\n\n' "$sudo" "$delivery" "$("$PG_CONFIG" --bindir)/psql" "$server"
+	tell "You are a superuser there; \\c - officer makes you the officer, and so for loader," \
+		"analyst, dba and auditor: whoever the pages in doc/ say is typing. Three things to" \
+		"try:"
 	cat <<-SQL
 		    -- register her again: refused
 		    INSERT INTO rare_disease.patient VALUES (90000003, ${number// /});
 		    -- look at what another patient's opt-out would delete
 		    SELECT path, action, row_count FROM ndrs_optout.erasure_preview('$other_number', '{cancer}');
 		    -- let her back in: nothing deleted comes back, new records enter again
-		    SELECT ndrs_optout.readmit('$number', '{cancer,rare_disease}');
+		    SELECT ndrs_optout.withdraw_optout('$number', '{cancer,rare_disease}') AS case_id \gset
+		    SELECT ndrs_optout.complete_case(:case_id) \g (format=unaligned tuples_only=on)
 
 	SQL
 	tell "Stop the server and remove all this with"

@@ -263,9 +263,11 @@ BEGIN
                    WHERE a.action = locked_case.action AND a.state = result.state) THEN
         PERFORM ndrs_optout.refuse(CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
             format('case %s is %s', case_id, replace(result.state, '_', ' ')),
-            detail => format('Action "%s" needs a case that is %s.', action, replace(
-                (SELECT string_agg(DISTINCT a.state, ' or ') FROM ndrs_optout.case_action a
-                     WHERE a.action = locked_case.action), '_', ' ')),
+            detail => format('This can be done while a case is %s.', replace(
+                (SELECT string_agg(s.state, ' or ' ORDER BY array_position(
+                                '{awaiting_identity,ready,excluded,carried_out,completed,withdrawn,refused}', s.state))
+                     FROM (SELECT DISTINCT a.state FROM ndrs_optout.case_action a
+                               WHERE a.action = locked_case.action) AS s), '_', ' ')),
             hint => 'View ndrs_optout.case_progress says what comes next.');
     END IF;
     RETURN result;

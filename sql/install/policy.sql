@@ -22,7 +22,10 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN
+    IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
+        PERFORM ndrs_optout.refuse('23514', 'the policy is one row, which stays',
+            hint => 'UPDATE ndrs_optout.policy SET ...');
+    ELSIF TG_OP = 'INSERT' THEN
         DELETE FROM ndrs_optout.policy;
     ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
@@ -35,6 +38,9 @@ BEGIN
 END
 $$;
 CREATE TRIGGER policy_change BEFORE INSERT OR UPDATE ON policy FOR EACH ROW EXECUTE FUNCTION policy_change();
+-- Not for the one that takes the place of another.
+CREATE TRIGGER policy_stays BEFORE DELETE OR TRUNCATE ON policy FOR EACH STATEMENT
+    WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION policy_change();
 
 -- England and Wales: by the standing rules, with substitute days.  Days that are
 -- proclaimed are for the site to add.
@@ -157,8 +163,9 @@ $$;
 
 COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request and the answered requests for subject access are kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good, days that a recipient has to delete a patient''s data. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 or younger"';
-COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row and audits its changes';
+COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row (error 23514) and audits its changes';
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
+COMMENT ON TRIGGER policy_stays ON policy IS 'one row, not none';
 COMMENT ON TABLE bank_holiday IS 'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed';
 COMMENT ON FUNCTION is_working_day(date) IS 'whether a day is neither of a weekend nor a bank holiday';
 COMMENT ON FUNCTION policy_deadline(date) IS 'the day on which the deadline falls of what began on the given day';

@@ -159,6 +159,15 @@ UPDATE policy SET copy_years = 1, evidence_days = 399;
 UPDATE policy SET copy_years = 1;
 SELECT * FROM due;
 UPDATE policy SET copy_years = 3, evidence_days = 180;
+-- It is there, always.
+DELETE FROM policy;
+\echo :SQLSTATE
+TRUNCATE policy;
+\echo :SQLSTATE
+-- One that comes, as from a dump, takes its place.
+INSERT INTO policy (deadline_days) VALUES (21);
+SELECT deadline_days FROM policy;
+UPDATE policy SET deadline_days = 20;
 SELECT * FROM due;
 
 -- Counts of guards are summed up when the day is over.
