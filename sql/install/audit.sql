@@ -34,6 +34,16 @@ CREATE INDEX audit_event_segment ON audit_event (segment);
 SELECT pg_catalog.pg_extension_config_dump('audit_event', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.audit_event', 'entry_id')::regclass, '');
 
+-- Of a row that was updated, what it says otherwise; NULL for nothing.
+CREATE FUNCTION changed_columns(before jsonb, after jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
+        FROM jsonb_each(after) n JOIN jsonb_each(before) o USING (key)
+        WHERE n.value <> o.value AND n.key <> 'changed_at'
+$$;
+
 -- The role that acts is the one that was set, or else the session's: inside a
 -- SECURITY DEFINER function current_user says nothing.
 CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
@@ -197,6 +207,7 @@ $$;
 
 COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
 COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
+COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS 'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when there is none';
 COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
 COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
 COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';

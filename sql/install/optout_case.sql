@@ -215,6 +215,22 @@ BEGIN
 END
 $$;
 
+-- What opting out and opting in again ask of a request.
+CREATE FUNCTION check_request(encoded encoded_nhs_number, registers text[], applicant text, channel text,
+    received_on date, what text, date_of_birth date) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
+        PERFORM ndrs_optout.refuse('22023', 'channel must be "email", "online" or "post"');
+    END IF;
+    PERFORM ndrs_optout.checked_receipt(received_on, what);
+    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
+    PERFORM ndrs_optout.case_must_be_only_one(encoded, registers);
+END
+$$;
+
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
     channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
@@ -228,13 +244,7 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     result bigint;
 BEGIN
-    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'channel must be "email", "online" or "post"');
-    END IF;
-    PERFORM ndrs_optout.checked_receipt(form_received_on, 'the form');
-    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, form_received_on);
-    PERFORM ndrs_optout.case_must_be_only_one(encoded, codes);
+    PERFORM ndrs_optout.check_request(encoded, codes, applicant, channel, form_received_on, 'the form', date_of_birth);
     INSERT INTO ndrs_optout.optout_case
             (encoded_nhs_number, registers, applicant, channel, form_received_on, date_of_birth)
         VALUES (encoded, codes, applicant, channel, form_received_on, date_of_birth)
@@ -381,12 +391,7 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     result bigint;
 BEGIN
-    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
-        PERFORM ndrs_optout.refuse('22023', 'channel must be "email", "online" or "post"');
-    END IF;
-    PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
-    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
-    PERFORM ndrs_optout.case_must_be_only_one(encoded, codes);
+    PERFORM ndrs_optout.check_request(encoded, codes, applicant, channel, received_on, 'the request', date_of_birth);
     IF EXISTS (SELECT FROM unnest(codes) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
         PERFORM ndrs_optout.refuse('ND021', 'the patient is not excluded from each of these registers',
             hint => 'Name only registers that the patient has opted out of.');
@@ -446,6 +451,7 @@ COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when
 COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself, on which something was received; error 22023 when it is not today or before';
 COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
 COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
+COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS 'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this applicant, can be taken';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';

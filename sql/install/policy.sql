@@ -29,10 +29,7 @@ BEGIN
         DELETE FROM ndrs_optout.policy;
     ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit('policy changed', (
-            SELECT jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))
-                FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
-                WHERE n.value <> o.value AND n.key <> 'changed_at'));
+        PERFORM ndrs_optout.audit('policy changed', ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)));
     END IF;
     RETURN NEW;
 END

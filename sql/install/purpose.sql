@@ -74,10 +74,8 @@ BEGIN
     END IF;
     IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit('purpose changed', (
-            SELECT jsonb_build_object('purpose', NEW.code) || coalesce(jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value)), '{}')
-                FROM jsonb_each(to_jsonb(NEW)) n JOIN jsonb_each(to_jsonb(OLD)) o USING (key)
-                WHERE n.value <> o.value AND n.key <> 'changed_at'));
+        PERFORM ndrs_optout.audit('purpose changed', jsonb_build_object('purpose', NEW.code)
+            || coalesce(ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)), '{}'));
     END IF;
     RETURN NEW;
 END
