@@ -13,6 +13,13 @@
  * A transaction's own changes count up at its next command, and an abort (of a
  * savepoint too) sends the same messages again to the backend itself, so there
  * is no transaction callback here.
+ *
+ * What a backend keeps of the catalogues (erasure_known) has a generation of its own,
+ * which counts every message on any relation but those: what matters there, columns,
+ * foreign keys, inheritance, indexes, triggers, rules, owners, is announced with the
+ * relation that it belongs to.  Operators, collations, types and schemas are not, so
+ * messages on these count as well.  Tables guard and reference, which the
+ * same answers rest on, have the trigger.
  */
 #include "ndrs_optout.h"
 
@@ -46,36 +53,58 @@ static struct
 	{"register", InvalidOid},
 };
 
+/* What else the erasure's commands name, or were made from */
+static const int schema_caches[] = {CLAOID, COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
+
 /* Nothing is good for generation 0. */
 static uint64 generation = 1;
+static uint64 schema_generation = 1;
 
+/*
+ * InvalidOid stands for every relation, and for a table of ours whose name was never
+ * looked up.
+ */
 static void
 relcache_callback(Datum arg, Oid relid)
 {
+	bool		is_watched = false;
+
 	for (int i = 0; i < lengthof(watched); i++)
-	{
-		if (relid == InvalidOid || relid == watched[i].relid)
-		{
-			generation++;
-			return;
-		}
-	}
+		is_watched = is_watched || relid == watched[i].relid;
+	if (is_watched || relid == InvalidOid)
+		generation++;
+	if (!is_watched || relid == InvalidOid)
+		schema_generation++;
+}
+
+static void
+syscache_callback(Datum arg, int cacheid, uint32 hashvalue)
+{
+	schema_generation++;
 }
 
 /*
- * A backend has ten slots for such callbacks and never gives one back, so the
- * whole extension takes this one.
+ * A backend has ten slots for callbacks of the first kind and never gives one back,
+ * so the whole extension takes this one.
  */
 void
 ndrs_catalog_init(void)
 {
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	for (int i = 0; i < lengthof(schema_caches); i++)
+		CacheRegisterSyscacheCallback(schema_caches[i], syscache_callback, (Datum) 0);
 }
 
 uint64
 ndrs_generation(void)
 {
 	return generation;
+}
+
+uint64
+ndrs_schema_generation(void)
+{
+	return schema_generation;
 }
 
 /*

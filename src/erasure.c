@@ -20,7 +20,9 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -31,6 +33,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
 
 /* Conflicts with every lock under which rows are written */
 #define WRITERS_CONFLICT	ShareLock
@@ -177,6 +180,22 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_OID(getBaseType(PG_GETARG_OID(0)));
 }
+
+/*
+ * What the catalogues said, by the question.  All answers are of one generation
+ * (catalog.c), which is read before the snapshot that they were found with: a
+ * message that comes meanwhile leaves them stale instead of being lost.
+ */
+typedef struct KnownAnswer
+{
+	Oid			type;			/* of an extension that was dropped, maybe */
+	const char *question;
+	Datum		array;
+} KnownAnswer;
+
+static List *known_answers = NIL;
+static uint64 known_generation = 0;
+static MemoryContext known_context = NULL;	/* holds the answers */
 
 /* Is a command being run with the rights of a table's owner?  Set by us alone. */
 #define SEARCHING_SETTING	"ndrs_optout.searching"
@@ -349,7 +368,7 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 /*
  * Look for rows with the rights of a role: whoever has a foreign key to a table
  * of the walk has a table in it, and what they made (an index's predicate, a
- * cast) runs when it is planned or searched.  The parameters are the patient
+ * cast) runs when it is planned or searched.  The parameters are the patients
  * and the keys; returns texts, or nothing.
  */
 Datum
@@ -375,4 +394,75 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
+}
+
+/*
+ * Ask the catalogues with the newest snapshot.  An old one of the transaction's
+ * would bring old answers, which the session would keep for later ones.
+ */
+static Datum
+ask(const char *question, Oid type)
+{
+	Datum		answer;
+	bool		isnull;
+
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute(question, true, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != type)
+		elog(ERROR, "unexpected answer to a question of the erasure");
+	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		elog(ERROR, "no answer to a question of the erasure");
+	answer = SPI_datumTransfer(answer, false, -1);
+	PopActiveSnapshot();
+	SPI_finish();
+	return answer;
+}
+
+/*
+ * The array that a query of the catalogues returns: as it is known, or asked for.
+ */
+Datum
+ndrs_optout_erasure_known(PG_FUNCTION_ARGS)
+{
+	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
+	char	   *question = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	uint64		generation;
+	Datum		answer;
+	ListCell   *cell;
+	MemoryContext outer;
+	KnownAnswer *known;
+
+	AcceptInvalidationMessages();
+	generation = ndrs_schema_generation();
+	if (known_generation != generation)
+	{
+		known_answers = NIL;
+		known_generation = generation;
+		if (known_context == NULL)
+			known_context = AllocSetContextCreate(TopMemoryContext,
+												  "ndrs_optout erasure ways",
+												  ALLOCSET_DEFAULT_SIZES);
+		MemoryContextReset(known_context);
+	}
+	foreach(cell, known_answers)
+	{
+		known = lfirst(cell);
+		if (known->type == type && strcmp(known->question, question) == 0)
+			PG_RETURN_DATUM(datumCopy(known->array, false, -1));
+	}
+
+	answer = ask(question, type);
+	if (known_generation == generation)
+	{
+		outer = MemoryContextSwitchTo(known_context);
+		known = palloc(sizeof(KnownAnswer));
+		known->type = type;
+		known->question = pstrdup(question);
+		known->array = datumCopy(answer, false, -1);
+		known_answers = lappend(known_answers, known);
+		MemoryContextSwitchTo(outer);
+	}
+	PG_RETURN_DATUM(answer);
 }

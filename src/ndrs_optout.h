@@ -42,6 +42,7 @@ extern NhsNumberReader ndrs_number_reader(Oid type);
 /* catalog.c */
 extern void ndrs_catalog_init(void);
 extern uint64 ndrs_generation(void);
+extern uint64 ndrs_schema_generation(void);
 extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
 

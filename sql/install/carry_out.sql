@@ -82,9 +82,9 @@ BEGIN
         PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, '{date,timestamp}', false);
         counts := ndrs_optout.erasure_look(
             (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
-            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t WHERE %s',
+            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t JOIN unnest($1) AS n (number) ON %s',
                    step.birth_date_column, step.target, step.condition),
-            number, ARRAY[this.date_of_birth::text]);
+            ARRAY[number], ARRAY[this.date_of_birth::text]);
         held := counts[1]::bigint;
         others := counts[2]::bigint;
         IF others > 0 THEN

@@ -7,9 +7,47 @@
 -- Functions that compare columns of unknown types have ndrs_optout in their
 -- search_path, for the "=" of nhs_number; nobody else can create anything there.
 --
--- The functions that each step of the walk calls are in PL/pgSQL also where one query
--- is all they are: it keeps their plans, for as long as no command has changed what
--- these are of.  SQL functions are parsed and planned each time.
+-- All of this is asked of the catalogues, whoever the patient is, and a session
+-- remembers the answers (erasure_known) until something changes there.
+
+-- One step that the walk can take: which rows of a table to look for, and what
+-- becomes of them.
+-- action: delete; redact (the row stays without the number and what goes with
+-- it); unlink (the foreign key sets its columns to NULL or their default: the row
+-- stays); keep (the table serves another register too, which the patient did not
+-- opt out of); block (the row is another patient's by its own NHS number, or serves
+-- a register that the patient did not opt out of, and its foreign key keeps the
+-- parent from going).
+-- source: the rows t, for patients $1 and keys $2.
+-- role: with whose rights: those of the table's owner.
+-- registers and redacted: of a guarded column; which columns become NULL.
+-- keys_source and keys_role: how the keys are read from the rows ($2) that the way
+-- comes down from, and with whose rights.
+CREATE TYPE erasure_way AS (
+    relation      regclass,
+    action        text,
+    source        text,
+    role          regrole,
+    missing_index text,
+    registers     text[],
+    redacted      name[],
+    keys_source   text,
+    keys_role     regrole
+);
+
+-- A command that changes rows of some tables, for the batches of a walk ($1).
+CREATE TYPE erasure_command AS (
+    role    regrole,
+    command text,
+    leaves  regclass[]
+);
+
+-- The array that a query returns, remembered by the session for as long as the
+-- catalogues, table guard and table reference stay as they are: the query may ask of
+-- nothing else.  It is run with the newest snapshot, whatever the transaction's.
+CREATE FUNCTION erasure_known(type anyarray, query text) RETURNS anyarray
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_known'
+    LANGUAGE C VOLATILE;
 
 -- A link that the schema does not declare.
 CREATE TABLE reference (
@@ -20,6 +58,13 @@ CREATE TABLE reference (
     PRIMARY KEY (child, child_columns, parent, parent_columns)
 );
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
+
+CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON reference
+    FOR EACH ROW EXECUTE FUNCTION forget_copies();
+CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON reference
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
+ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies;
+ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
 -- What a domain is made of, at the bottom; another type is its own base.
 CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
@@ -91,27 +136,22 @@ BEGIN
 END
 $$;
 
--- Runs a query for one array of texts with the rights of a role; $1 is the patient,
+-- Runs a query for one array of texts with the rights of a role; $1 are the patients,
 -- $2 the keys.
 -- latest: what is committed now, whatever the transaction's snapshot.
-CREATE FUNCTION erasure_look(role regrole, command text, number nhs_number, keys text[], latest boolean DEFAULT false)
+CREATE FUNCTION erasure_look(role regrole, command text, numbers nhs_number[], keys text[], latest boolean DEFAULT false)
     RETURNS text[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_look'
     LANGUAGE C VOLATILE;
 
--- The values of columns of rows, as the text of an array for each column.
-CREATE FUNCTION erasure_keys(leaf regclass, columns name[], row_ids tid[]) RETURNS text[]
-LANGUAGE plpgsql
+-- What reads the values of columns of rows ($2), as the text of an array for each column.
+CREATE FUNCTION erasure_keys_source(leaf regclass, columns name[]) RETURNS text
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    RETURN (
-        SELECT ndrs_optout.erasure_look(r.relowner::regrole,
-                   format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
-                          (SELECT string_agg(format('array_agg(p.%I)::text', c), ', ') FROM unnest(columns) AS c), leaf),
-                   NULL, row_ids::text[])
-            FROM pg_class r WHERE r.oid = leaf);
-END
+    SELECT format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
+                  string_agg(format('array_agg(p.%I)::text', c), ', ' ORDER BY position), leaf)
+        FROM unnest(columns) WITH ORDINALITY AS k (c, position)
 $$;
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
@@ -222,7 +262,7 @@ BEGIN
 END
 $$;
 
--- The condition that finds a patient ($1) in a guarded column of table t.  Text
+-- The condition that finds a patient, n.number, in a guarded column of table t.  Text
 -- may be formatted, so it is compared as a number.  Only types that a guard reads
 -- get here, so no cast of somebody else's making is called.
 CREATE FUNCTION erasure_condition(target regclass, nhs_number_column name) RETURNS text
@@ -246,9 +286,9 @@ BEGIN
     END IF;
 
     RETURN format(CASE
-        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) OPERATOR(ndrs_optout.=) $1'
-        WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I OPERATOR(ndrs_optout.=) $1'
-        ELSE 't.%I = $1::bigint' END, nhs_number_column);
+        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) OPERATOR(ndrs_optout.=) n.number'
+        WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I OPERATOR(ndrs_optout.=) n.number'
+        ELSE 't.%I = n.number::bigint' END, nhs_number_column);
 END
 $$;
 
@@ -266,7 +306,7 @@ BEGIN
 END
 $$;
 
--- The condition that keeps a row of table t from being deleted for patient $1
+-- The condition that keeps a row of table t from being deleted for patients $1
 -- although it was found, or NULL when there is none: it is another patient's, or
 -- somebody's who cannot be told, by a guarded number (a baby's that refers to its
 -- mother's, or a mother's and a baby's number in one row), or it serves a register
@@ -295,7 +335,7 @@ BEGIN
                    CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
                                          WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
                         WHEN r.in_scope THEN
-                            format('(ndrs_optout.guard_number(t.%1$I) OPERATOR(ndrs_optout.<>) $1 OR ndrs_optout.guard_unreadable(t.%1$I))',
+                            format('(ndrs_optout.guard_number(t.%1$I)::bigint NOT IN (SELECT unnest($1::bigint[])) OR ndrs_optout.guard_unreadable(t.%1$I))',
                                    r.nhs_number_column)
                         WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
                             THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
@@ -350,21 +390,182 @@ BEGIN
 END
 $$;
 
+-- The ways from guarded columns for patients who are out of these registers.  A
+-- table that serves several registers is a patient's to erase only when the patient is
+-- out of all of them.
+CREATE FUNCTION erasure_roots(registers text[], out_of text[]) RETURNS erasure_way[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT ROW(g.target, a.action,
+                   format('%s t JOIN unnest($1) AS n (number) ON %s WHERE %s', g.target,
+                       ndrs_optout.erasure_condition(g.target, g.nhs_number_column), a.condition),
+                   (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = g.target),
+                   ndrs_optout.erasure_missing_index(g.target, ARRAY[g.nhs_number_column],
+                       ndrs_optout.erasure_holds_text(g.target, g.nhs_number_column)),
+                   g.registers, CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END,
+                   NULL, NULL)::ndrs_optout.erasure_way
+            FROM ndrs_optout.guard g
+            CROSS JOIN LATERAL (
+                SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ out_of
+                UNION ALL
+                SELECT 'redact', 'true' WHERE g.registers <@ out_of AND g.on_match = 'redact'
+                UNION ALL
+                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of)
+                    WHERE g.registers <@ out_of AND g.on_match <> 'redact') AS a
+            WHERE g.registers && erasure_roots.registers
+            ORDER BY g.target::text, g.nhs_number_column, a.action DESC);
+END
+$$;
+
+-- The ways down from rows of a table that were found for such patients.
+CREATE FUNCTION erasure_ways(leaf regclass, out_of text[]) RETURNS erasure_way[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT ROW(e.child, a.action, ndrs_optout.erasure_source(e, a.condition), c.relowner::regrole,
+                   ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL, NULL,
+                   ndrs_optout.erasure_keys_source(leaf, e.parent_columns),
+                   (SELECT p.relowner::regrole FROM pg_class p WHERE p.oid = leaf))::ndrs_optout.erasure_way
+            FROM ndrs_optout.erasure_lineage(leaf) l
+            JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
+            JOIN pg_class c ON c.oid = e.child
+            CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, out_of) a
+            ORDER BY e.child::text, e.child_columns, e.parent_columns, a.action DESC);
+END
+$$;
+
+-- How far down each table is, below every other that it refers to.  Tables that
+-- refer to each other in a cycle are one component, and equally far down.
+CREATE FUNCTION erasure_depths(leaves regclass[], OUT components integer[], OUT depths integer[])
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    depth_of integer[] := array_fill(0, ARRAY[coalesce(cardinality(leaves), 0)]);
+    parents integer[];
+    children integer[];
+    moved boolean := true;
+BEGIN
+    WITH lineage AS MATERIALIZED (
+        SELECT l.n, a.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
+            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a)
+    SELECT coalesce(array_agg(p.n), '{}'), coalesce(array_agg(c.n), '{}') INTO parents, children
+        FROM lineage p
+        JOIN ndrs_optout.erasure_edge e ON e.parent = p.ancestor
+        JOIN lineage c ON c.ancestor = e.child
+        WHERE p.n <> c.n;
+
+    -- A component is known by its first table.
+    WITH RECURSIVE reach (a, b) AS (
+        SELECT * FROM unnest(parents, children)
+        UNION
+        SELECT r.a, e.b FROM reach r JOIN unnest(parents, children) AS e (a, b) ON e.a = r.b)
+    SELECT array_agg(least(n, (SELECT min(r.b) FROM reach r JOIN reach back ON back.a = r.b AND back.b = n
+                                   WHERE r.a = n)) ORDER BY n)
+        INTO components FROM generate_series(1, cardinality(leaves)) AS n;
+
+    -- Ends, for there is no cycle between components.
+    WHILE moved LOOP
+        moved := false;
+        FOR i IN 1 .. cardinality(parents) LOOP
+            IF components[children[i]] <> components[parents[i]]
+                AND depth_of[components[children[i]]] <= depth_of[components[parents[i]]] THEN
+                depth_of[components[children[i]]] := depth_of[components[parents[i]]] + 1;
+                moved := true;
+            END IF;
+        END LOOP;
+    END LOOP;
+    SELECT array_agg(depth_of[c] ORDER BY n) INTO depths FROM unnest(components) WITH ORDINALITY AS k (c, n);
+END
+$$;
+
+-- What makes every trigger of these tables run at once from here on.
+CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT ROW(r.relowner::regrole,
+                   'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE',
+                   NULL)::ndrs_optout.erasure_command
+            FROM pg_trigger t
+            JOIN pg_constraint c ON c.oid = t.tgconstraint
+            JOIN pg_class r ON r.oid = c.conrelid
+            JOIN pg_namespace n ON n.oid = c.connamespace
+            WHERE t.tgdeferrable AND t.tgrelid = ANY (leaves)
+            GROUP BY r.relowner);
+END
+$$;
+
+-- What deletes the rows of a walk from these tables and returns how many, children
+-- first, tables of one owner in a row in one statement: foreign keys are checked at
+-- its end, so within it neither the order nor a cycle matters to them, and a trigger
+-- on a parent that deletes its children finds them gone.
+CREATE FUNCTION erasure_deletions(leaves regclass[]) RETURNS erasure_command[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ruled regclass := (SELECT w.ev_class FROM pg_rewrite w WHERE w.ev_class = ANY (leaves) AND w.ev_type = '4' LIMIT 1);
+BEGIN
+    IF ruled IS NOT NULL THEN
+        PERFORM ndrs_optout.refuse('ND030',
+            format('a rule on table %s may keep rows from being deleted', ruled),
+            hint => 'Drop the rule: what it replaces a deletion by cannot be verified.');
+    END IF;
+    RETURN ARRAY(
+        WITH ranked AS (
+            SELECT u.leaf, r.relowner::regrole AS owner,
+                   row_number() OVER (ORDER BY u.depth DESC, u.component, r.relowner, u.leaf) AS n
+                FROM ndrs_optout.erasure_depths(leaves) AS d
+                CROSS JOIN LATERAL unnest(leaves, d.components, d.depths) AS u (leaf, component, depth)
+                JOIN pg_class r ON r.oid = u.leaf),
+        runs AS (
+            SELECT r.*, r.n - row_number() OVER (PARTITION BY r.owner ORDER BY r.n) AS run FROM ranked r)
+        SELECT ROW(s.owner,
+                   format('WITH %s SELECT ARRAY[%s]',
+                       string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(
+                           SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s AND (b.way).action = ''delete''))
+                           RETURNING 1)', s.n, s.leaf, s.leaf::oid), ', ' ORDER BY s.n),
+                       string_agg(format('(SELECT count(*) FROM d%s)', s.n), ', ' ORDER BY s.n)),
+                   array_agg(s.leaf ORDER BY s.n))::ndrs_optout.erasure_command
+            FROM runs s
+            GROUP BY s.owner, s.run
+            ORDER BY min(s.n));
+END
+$$;
+
+COMMENT ON TRIGGER forget_copies ON reference IS 'backends ask for the erasure''s ways again';
+COMMENT ON TRIGGER forget_copies_truncate ON reference IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
 COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
-COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number, text[], boolean) IS 'runs a query for one array of texts with the rights of a role';
-COMMENT ON FUNCTION erasure_keys(regclass, name[], tid[]) IS 'values of columns of rows, as the text of an array for each column';
+COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number[], text[], boolean) IS 'runs a query for one array of texts with the rights of a role';
+COMMENT ON TYPE erasure_way IS 'one step that the erasure''s walk can take';
+COMMENT ON TYPE erasure_command IS 'a command of the erasure, with whose rights to run it, and on which tables';
+COMMENT ON FUNCTION erasure_known(anyarray, text) IS 'the array that a query of the catalogues, guards and references returns, remembered for as long as these stay as they are; the first argument says of which type it is';
+COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS 'what reads the values of columns of rows ($2), as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
     'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a permanent table), 42883';
 COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
 COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
-COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient ($1) in a guarded column of table t; error 55000 when the guard is damaged';
+COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the guard is damaged';
 COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
-COMMENT ON FUNCTION erasure_keeps(regclass, text[]) IS 'the condition that keeps a row of table t from being deleted for patient $1, or NULL';
+COMMENT ON FUNCTION erasure_keeps(regclass, text[]) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
 COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[]) IS 'what happens to rows that were found, each action with its condition on table t';
+COMMENT ON FUNCTION erasure_roots(text[], text[]) IS 'the ways from the columns that are guarded for registers, for patients who are out of these; error 55000 when a guard is damaged';
+COMMENT ON FUNCTION erasure_ways(regclass, text[]) IS 'the ways down from rows of a table, for patients who are out of these registers; error 0A000';
+COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
+COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS 'the commands that defer no trigger of these tables from here on';
+COMMENT ON FUNCTION erasure_deletions(regclass[]) IS 'the commands that delete rows of these tables and count them, in order; error ND030 for a table with a rule';

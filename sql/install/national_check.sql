@@ -287,13 +287,15 @@ END
 $$;
 
 -- A patient who is erased goes from requests that still wait for their reply.
-CREATE FUNCTION forget_in_national_checks(number nhs_number) RETURNS void
+CREATE FUNCTION forget_in_national_checks(gone nhs_number[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE ndrs_optout.national_check_part p SET numbers = array_remove(p.numbers, number::bigint)
-        WHERE p.part = number::bigint / 1000000 AND number::bigint = ANY (p.numbers);
+    UPDATE ndrs_optout.national_check_part p
+        SET numbers = ARRAY(SELECT n FROM unnest(p.numbers) AS n EXCEPT SELECT unnest(g.numbers) ORDER BY 1)
+        FROM (SELECT n / 1000000 AS part, array_agg(n) AS numbers FROM unnest(gone::bigint[]) AS n GROUP BY 1) AS g
+        WHERE p.part = g.part AND p.numbers && g.numbers;
 END
 $$;
 
@@ -320,4 +322,4 @@ COMMENT ON FUNCTION load_national_check(bigint, text) IS
     'the same with the lines that a query returns in its only column, in any order; the query runs with the caller''s rights';
 COMMENT ON FUNCTION cancel_national_check(bigint) IS
     'forgets a national check, its request and its reply: whom it asked about is as an earlier check says, or not checked. Audited; error P0002';
-COMMENT ON FUNCTION forget_in_national_checks(nhs_number) IS 'takes a number out of requests that wait for their reply';
+COMMENT ON FUNCTION forget_in_national_checks(nhs_number[]) IS 'takes numbers out of requests that wait for their reply';

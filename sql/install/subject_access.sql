@@ -42,7 +42,7 @@ BEGIN
     FOR part IN
         SELECT b.leaf, r.relowner::regrole AS owner,
                array_agg(DISTINCT i.row_id) AS row_ids,
-               array_agg(i.row_id) FILTER (WHERE b.action = 'redact') AS redacted,
+               array_agg(i.row_id) FILTER (WHERE (b.way).action = 'redact') AS redacted,
                ARRAY(SELECT g.nhs_number_column::text
                          FROM ndrs_optout.erasure_lineage(b.leaf) l
                          JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded
@@ -99,8 +99,10 @@ SET jit = off
 SET row_security = off
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT * FROM ndrs_optout.subject_access_rows(number, ndrs_optout.erasure_walk(number,
-        ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code), false))
+    SELECT r.* FROM (SELECT ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
+        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes) AS g
+        CROSS JOIN LATERAL ndrs_optout.subject_access_rows(number,
+            ndrs_optout.erasure_walk(g.patients, a.codes, g.out_of, false)) AS r
     UNION ALL
     SELECT 'exclusion list', to_jsonb(l), false
         FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
