@@ -59,7 +59,7 @@ PIECES = $(addprefix sql/install/, \
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure optout_case correspondence certificate subject_access audit \
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
 	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
@@ -70,7 +70,8 @@ ISOLATION = setup \
 	attach_while_opted_out audit_in_two_sessions \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
-	check_started_while_opted_out release_while_opted_out
+	check_started_while_opted_out release_while_opted_out \
+	ways_known_while_changing
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl

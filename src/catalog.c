@@ -54,7 +54,7 @@ static struct
 };
 
 /* What else the erasure's commands name, or were made from */
-static const int schema_caches[] = {CLAOID, COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
+static const int schema_caches[] = {COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
 
 /* Nothing is good for generation 0. */
 static uint64 generation = 1;

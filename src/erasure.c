@@ -185,13 +185,18 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
  * What the catalogues said, by the question.  All answers are of one generation
  * (catalog.c), which is read before the snapshot that they were found with: a
  * message that comes meanwhile leaves them stale instead of being lost.
+ *
+ * Questions name tables and registers; those that name the partitions in which
+ * somebody has rows are many, so a long session begins anew now and then.
  */
 typedef struct KnownAnswer
 {
-	Oid			type;			/* of an extension that was dropped, maybe */
+	Oid			type;			/* of the array: a wrong one must not be believed */
 	const char *question;
 	Datum		array;
 } KnownAnswer;
+
+#define MAX_KNOWN_ANSWERS	1000
 
 static List *known_answers = NIL;
 static uint64 known_generation = 0;
@@ -427,24 +432,27 @@ Datum
 ndrs_optout_erasure_known(PG_FUNCTION_ARGS)
 {
 	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
-	char	   *question = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	uint64		generation;
+	char	   *question;
 	Datum		answer;
 	ListCell   *cell;
 	MemoryContext outer;
 	KnownAnswer *known;
 
+	if (PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	question = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	if (known_context == NULL)
+		known_context = AllocSetContextCreate(TopMemoryContext,
+											  "ndrs_optout erasure ways",
+											  ALLOCSET_DEFAULT_SIZES);
+
 	AcceptInvalidationMessages();
-	generation = ndrs_schema_generation();
-	if (known_generation != generation)
+	if (known_generation != ndrs_schema_generation() ||
+		list_length(known_answers) == MAX_KNOWN_ANSWERS)
 	{
 		known_answers = NIL;
-		known_generation = generation;
-		if (known_context == NULL)
-			known_context = AllocSetContextCreate(TopMemoryContext,
-												  "ndrs_optout erasure ways",
-												  ALLOCSET_DEFAULT_SIZES);
 		MemoryContextReset(known_context);
+		known_generation = ndrs_schema_generation();
 	}
 	foreach(cell, known_answers)
 	{
@@ -454,15 +462,12 @@ ndrs_optout_erasure_known(PG_FUNCTION_ARGS)
 	}
 
 	answer = ask(question, type);
-	if (known_generation == generation)
-	{
-		outer = MemoryContextSwitchTo(known_context);
-		known = palloc(sizeof(KnownAnswer));
-		known->type = type;
-		known->question = pstrdup(question);
-		known->array = datumCopy(answer, false, -1);
-		known_answers = lappend(known_answers, known);
-		MemoryContextSwitchTo(outer);
-	}
+	outer = MemoryContextSwitchTo(known_context);
+	known = palloc(sizeof(KnownAnswer));
+	known->type = type;
+	known->question = pstrdup(question);
+	known->array = datumCopy(answer, false, -1);
+	known_answers = lappend(known_answers, known);
+	MemoryContextSwitchTo(outer);
 	PG_RETURN_DATUM(answer);
 }

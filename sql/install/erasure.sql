@@ -2,9 +2,10 @@
 -- erasure_ways.sql.
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
--- way and keys: how the rows were looked for, and are again after deletion.
+-- way, patients and keys: how the rows were looked for, and are again after deletion.
 CREATE TYPE erasure_batch AS (
     way       erasure_way,
+    patients  nhs_number[],
     registers text[],
     leaf      regclass,
     path      text[],
@@ -16,7 +17,7 @@ CREATE TYPE erasure_batch AS (
 -- lock them if asked, and add those that are not yet to be deleted, nor found for the
 -- same, as batches like it (a row can be redacted for two of its columns).  Nothing
 -- found is a batch too: it says that the table was searched.
-CREATE FUNCTION erasure_step(INOUT batches erasure_batch[], like_this erasure_batch, numbers nhs_number[], locking boolean)
+CREATE FUNCTION erasure_step(INOUT batches erasure_batch[], like_this erasure_batch, locking boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -28,7 +29,7 @@ DECLARE
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
         (like_this.way).source, CASE WHEN locking AND this_action IN ('delete', 'redact') THEN 'FOR UPDATE OF t' END),
-        numbers, like_this.keys);
+        like_this.patients, like_this.keys);
 BEGIN
     FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
         batch.leaf := found[i][1]::oid::regclass;
@@ -77,7 +78,7 @@ $$;
 -- The whole walk for patients who are out of the same registers.  With locking, the
 -- rows to be deleted are locked level by level, each level with a snapshot of its own:
 -- the lock on a parent waits for children in flight and stops new ones.
-CREATE FUNCTION erasure_walk(numbers nhs_number[], registers text[], out_of text[], locking boolean) RETURNS erasure_batch[]
+CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], out_of text[], locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -91,8 +92,8 @@ BEGIN
     FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_way[],
         format('SELECT ndrs_optout.erasure_roots(%L, %L)', registers, out_of))
     LOOP
-        batch := ROW(way, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
-        batches := ndrs_optout.erasure_step(batches, batch, numbers, locking);
+        batch := ROW(way, patients, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
+        batches := ndrs_optout.erasure_step(batches, batch, locking);
     END LOOP;
 
     -- Breadth first; ends because no row is added to a batch twice.
@@ -109,22 +110,32 @@ BEGIN
                 batch.keys := ndrs_optout.erasure_look(way.keys_role, way.keys_source, NULL, found.row_ids::text[]);
             END IF;
             -- A cycle does not lengthen the path.
-            batch := ROW(way, found.registers, NULL,
+            batch := ROW(way, patients, found.registers, NULL,
                 found.path[:coalesce(array_position(found.path, way.relation::text) - 1,
                                      cardinality(found.path))] || way.relation::text,
                 NULL, batch.keys);
-            batches := ndrs_optout.erasure_step(batches, batch, numbers, locking);
+            batches := ndrs_optout.erasure_step(batches, batch, locking);
         END LOOP;
     END LOOP;
 
-    -- What another path deletes is neither redacted nor unlinked nor in the way.
+    RETURN batches;
+END
+$$;
+
+-- What another path deletes is neither redacted nor unlinked nor in the way, and is
+-- deleted once.
+CREATE FUNCTION erasure_resolve(batches erasure_batch[]) RETURNS erasure_batch[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
     RETURN ARRAY(
-        SELECT ROW(b.way, b.registers, b.leaf, b.path,
-                   CASE WHEN (b.way).action = 'delete' THEN b.row_ids ELSE ARRAY(
+        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, ARRAY(
                        SELECT unnest(b.row_ids)
                        EXCEPT
-                       SELECT unnest(d.row_ids) FROM unnest(batches) AS d
-                           WHERE d.leaf = b.leaf AND (d.way).action = 'delete') END,
+                       SELECT unnest(d.row_ids) FROM unnest(batches) WITH ORDINALITY AS d
+                           WHERE d.leaf = b.leaf AND (d.way).action = 'delete'
+                               AND ((b.way).action <> 'delete' OR d.ordinality < b.ordinality)),
                    b.keys)::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b
             ORDER BY b.ordinality);
@@ -168,7 +179,7 @@ AS $$
         FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes) AS g
         CROSS JOIN LATERAL ndrs_optout.erasure_summary(
-            ndrs_optout.erasure_walk(g.patients, c.codes, g.out_of, false)) AS s
+            ndrs_optout.erasure_resolve(ndrs_optout.erasure_walk(g.patients, c.codes, g.out_of, false))) AS s
 $$;
 
 CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[], spared regclass[] DEFAULT '{}')
@@ -242,7 +253,7 @@ $$;
 
 -- Redact the rows of one batch.  Looked for anew: another batch may have changed
 -- one of them, and so moved it.
-CREATE FUNCTION erasure_redact(batch erasure_batch, numbers nhs_number[]) RETURNS void
+CREATE FUNCTION erasure_redact(batch erasure_batch) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -253,7 +264,7 @@ BEGIN
     FOR part IN
         SELECT b.leaf, cardinality(b.row_ids) AS row_count, r.relowner::regrole AS owner,
                ARRAY[b]::ndrs_optout.erasure_batch[] AS batches
-            FROM unnest(ndrs_optout.erasure_step(ARRAY[]::ndrs_optout.erasure_batch[], batch, numbers, true)) AS b
+            FROM unnest(ndrs_optout.erasure_step(ARRAY[]::ndrs_optout.erasure_batch[], batch, true)) AS b
             JOIN pg_class r ON r.oid = b.leaf
             WHERE cardinality(b.row_ids) > 0
     LOOP
@@ -275,18 +286,18 @@ $$;
 -- Look again, with a new snapshot, for everything that was looked for: by the
 -- number, and by the keys of the rows that are gone.  A trigger may have put a
 -- row back or written a copy, or may not have unlinked one.
-CREATE FUNCTION erasure_recount(batches erasure_batch[], numbers nhs_number[]) RETURNS void
+CREATE FUNCTION erasure_recount(batches erasure_batch[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     step record;
 BEGIN
-    FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.keys FROM unnest(batches) AS b
+    FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.patients, b.keys FROM unnest(batches) AS b
         WHERE (b.way).action IN ('delete', 'redact', 'unlink') LOOP
         IF ndrs_optout.erasure_look(step.role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
-               numbers, step.keys) IS NOT NULL THEN
+               step.patients, step.keys) IS NOT NULL THEN
             PERFORM ndrs_optout.refuse('ND030',
                 format('rows remain in table %s after erasure', step.relation),
                 hint => 'Look for triggers that change or copy rows when they are deleted.');
@@ -295,8 +306,7 @@ BEGIN
 END
 $$;
 
--- Those who are out of the same registers are erased together: what is found of one
--- may be another's of them.
+-- Those who are out of the same registers are looked for together.
 CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -315,37 +325,36 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     part record;
     batches ndrs_optout.erasure_batch[];
-    everything ndrs_optout.erasure_batch[];
     obstacle regclass;
 BEGIN
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
     FOR part IN SELECT * FROM ndrs_optout.erasure_groups(numbers, codes) LOOP
-        batches := ndrs_optout.erasure_walk(part.patients, codes, part.out_of, true);
-        SELECT (b.way).relation INTO obstacle FROM unnest(batches) AS b
-            WHERE (b.way).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
-        IF FOUND THEN
-            PERFORM ndrs_optout.refuse('ND030',
-                format('rows of table %s stand in the way of the erasure', obstacle),
-                detail => 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
-                hint => 'Make the foreign key ON DELETE SET NULL, or erase from that register too.');
-        END IF;
-
-        PERFORM ndrs_optout.erasure_delete(batches);
-        PERFORM ndrs_optout.erasure_redact(b, part.patients) FROM unnest(batches) AS b
-            WHERE (b.way).action = 'redact' AND cardinality(b.row_ids) > 0;
-        PERFORM ndrs_optout.erasure_recount(batches, part.patients);
-        PERFORM ndrs_optout.forget_in_national_checks(part.patients);
-        everything := everything || batches;
+        batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.out_of, true);
     END LOOP;
+    batches := ndrs_optout.erasure_resolve(batches);
+    SELECT (b.way).relation INTO obstacle FROM unnest(batches) AS b
+        WHERE (b.way).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('ND030',
+            format('rows of table %s stand in the way of the erasure', obstacle),
+            detail => 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
+            hint => 'Make the foreign key ON DELETE SET NULL, or erase from that register too.');
+    END IF;
+
+    PERFORM ndrs_optout.erasure_delete(batches);
+    PERFORM ndrs_optout.erasure_redact(b) FROM unnest(batches) AS b
+        WHERE (b.way).action = 'redact' AND cardinality(b.row_ids) > 0;
+    PERFORM ndrs_optout.erasure_recount(batches);
+    PERFORM ndrs_optout.forget_in_national_checks(numbers);
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,
                CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' WHEN 'keep' THEN 'kept'
                    ELSE 'unlinked' END,
                s.row_count, s.missing_index
-            FROM ndrs_optout.erasure_summary(everything) AS s;
+            FROM ndrs_optout.erasure_summary(batches) AS s;
 END
 $$;
 
@@ -384,17 +393,18 @@ CREATE FUNCTION wait_for_writers(relations regclass[]) RETURNS void
     LANGUAGE C VOLATILE STRICT;
 
 COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
-COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, nhs_number[], boolean) IS 'one step of the erasure''s walk';
+COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, boolean) IS 'one step of the erasure''s walk';
 COMMENT ON FUNCTION erasure_groups(nhs_number[], text[]) IS 'patients, each once, by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS 'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
+COMMENT ON FUNCTION erasure_resolve(erasure_batch[]) IS 'the batches of walks, each row once, and none of other batches that one deletes';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables';
 COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS 'the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
-COMMENT ON FUNCTION erasure_redact(erasure_batch, nhs_number[]) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
-COMMENT ON FUNCTION erasure_recount(erasure_batch[], nhs_number[]) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
+COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
+COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
     'erase() for many patients together, each once: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS

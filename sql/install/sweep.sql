@@ -152,6 +152,33 @@ BEGIN
 END
 $$;
 
+-- Erase patients from a leaf, together.  Whatever keeps one patient's rows must not
+-- keep the others', so if that fails it is tried with each.
+CREATE FUNCTION sweep_erase(this sweep_leaf, patients nhs_number[], registers text[]) RETURNS sweep_leaf
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    patient ndrs_optout.nhs_number;
+    erased bigint;
+BEGIN
+    SELECT coalesce(sum(e.row_count) FILTER (WHERE e.action IN ('deleted', 'redacted')), 0) INTO erased
+        FROM ndrs_optout.erase_patients(patients, registers) AS e;
+    this.patients_erased := this.patients_erased + cardinality(patients);
+    this.rows_erased := this.rows_erased + erased;
+    RETURN this;
+EXCEPTION WHEN OTHERS THEN
+    IF cardinality(patients) = 1 THEN
+        this.patients_left := this.patients_left + 1;
+        RETURN this;
+    END IF;
+    FOREACH patient IN ARRAY patients LOOP
+        this := ndrs_optout.sweep_erase(this, ARRAY[patient], registers);
+    END LOOP;
+    RETURN this;
+END
+$$;
+
 -- One transaction of a sweep: look through the next leaf, erase some of the
 -- patients found in it, or fill some of its encoded column.
 CREATE FUNCTION sweep_step(now sweep_state) RETURNS sweep_state
@@ -163,9 +190,7 @@ DECLARE
     batch_size CONSTANT integer := 100;
     this ndrs_optout.sweep_leaf;
     this_guard ndrs_optout.guard;
-    patient ndrs_optout.nhs_number;
-    registers text[];
-    erased bigint;
+    part record;
     total record;
 BEGIN
     IF now.relation IS NULL THEN
@@ -214,26 +239,25 @@ BEGIN
         this.patients_found := this.patients_erased + cardinality(now.patients);
         this.patients_left := 0;
     ELSIF cardinality(now.patients) > 0 THEN
-        FOREACH patient IN ARRAY now.patients[:batch_size] LOOP
-            -- A case looks at more than the list, such as whose number it is.
-            IF EXISTS (SELECT FROM ndrs_optout.optout_case c
-                       WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(patient)
-                           AND c.state IN ('excluded', 'carried_out')) THEN
-                this.patients_left := this.patients_left + 1;
-                CONTINUE;
+        -- A case looks at more than the list, such as whose number it is.  Who is out of
+        -- no register was readmitted meanwhile.
+        FOR part IN
+            SELECT p.registers, p.has_case, array_agg(p.number) AS patients
+                FROM (SELECT n.number,
+                             ARRAY(SELECT r.code FROM ndrs_optout.register r
+                                       WHERE ndrs_optout.is_excluded(n.number, r.code)) AS registers,
+                             EXISTS (SELECT FROM ndrs_optout.optout_case c
+                                     WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(n.number)
+                                         AND c.state IN ('excluded', 'carried_out')) AS has_case
+                          FROM unnest(now.patients[:batch_size]) AS n (number)) AS p
+                WHERE p.has_case OR cardinality(p.registers) > 0
+                GROUP BY p.registers, p.has_case
+        LOOP
+            IF part.has_case THEN
+                this.patients_left := this.patients_left + cardinality(part.patients);
+            ELSE
+                this := ndrs_optout.sweep_erase(this, part.patients, part.registers);
             END IF;
-            -- Readmitted meanwhile?
-            registers := ARRAY(SELECT r.code FROM ndrs_optout.register r WHERE ndrs_optout.is_excluded(patient, r.code));
-            CONTINUE WHEN cardinality(registers) = 0;
-            -- Whatever keeps one patient's rows must not keep the others'.
-            BEGIN
-                SELECT coalesce(sum(e.row_count) FILTER (WHERE e.action IN ('deleted', 'redacted')), 0) INTO erased
-                    FROM ndrs_optout.erase(patient, registers) AS e;
-                this.patients_erased := this.patients_erased + 1;
-                this.rows_erased := this.rows_erased + erased;
-            EXCEPTION WHEN OTHERS THEN
-                this.patients_left := this.patients_left + 1;
-            END;
         END LOOP;
         now.patients := now.patients[batch_size + 1:];
     ELSIF this_guard.encoded_column IS NOT NULL
@@ -292,6 +316,7 @@ COMMENT ON FUNCTION sweep_fingerprint(regclass) IS 'a text that differs when a l
 COMMENT ON FUNCTION sweep_lock() IS 'key of the advisory lock that a sweep holds';
 COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is running)';
 COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column in the next blocks of a table';
+COMMENT ON FUNCTION sweep_erase(sweep_leaf, nhs_number[], text[]) IS 'erases patients from a table, together or else one by one, and counts them';
 COMMENT ON FUNCTION sweep_step(sweep_state) IS 'one transaction of a sweep';
 COMMENT ON PROCEDURE sweep(regclass) IS
     'looks through a guarded table, or all of them, and erases every patient found there who is excluded; fills encoded columns that are not filled. Commits often and can be repeated after an interruption; a patient whose rows cannot all be erased, or who has a case under way, is left and counted. View sweep_progress shows how far it is and, afterwards, what it did. Not inside a transaction block (error 2D000); errors 42704 (not guarded), 55000 (damaged guard), 55006 (another sweep is running)';

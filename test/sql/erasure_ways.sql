@@ -1,0 +1,171 @@
+-- The erasure's ways: what a session knows of them follows the catalogues.
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+CREATE TABLE patient (id int PRIMARY KEY, nhs bigint);
+INSERT INTO patient VALUES (1, 9990000018), (2, 9990000026);
+SELECT guard_table('patient', 'nhs', '{cancer}');
+PREPARE walk AS SELECT path, action, row_count, missing_index FROM erasure_preview('9990000018', '{cancer}');
+EXECUTE walk;
+
+-- A foreign key; an index; names.
+CREATE TABLE tumour (id int PRIMARY KEY, patient int REFERENCES patient);
+INSERT INTO tumour VALUES (10, 1), (20, 2);
+EXECUTE walk;
+CREATE INDEX tumour_patient ON tumour (patient);
+EXECUTE walk;
+DROP INDEX tumour_patient;
+EXECUTE walk;
+ALTER TABLE tumour RENAME TO cancer;
+ALTER TABLE cancer RENAME COLUMN patient TO of_patient;
+EXECUTE walk;
+ALTER TABLE cancer DROP CONSTRAINT tumour_patient_fkey,
+    ADD CONSTRAINT unlinks FOREIGN KEY (of_patient) REFERENCES patient ON DELETE SET NULL;
+EXECUTE walk;
+ALTER TABLE cancer DROP CONSTRAINT unlinks;
+EXECUTE walk;
+ALTER TABLE cancer ADD CONSTRAINT follows FOREIGN KEY (of_patient) REFERENCES patient;
+EXECUTE walk;
+
+-- Another table takes the name, and then the schema's.
+ALTER TABLE cancer RENAME TO tumour;
+CREATE TABLE cancer (id int, of_patient int);
+INSERT INTO cancer VALUES (1, 1), (2, 1);
+EXECUTE walk;
+DROP TABLE cancer;
+CREATE SCHEMA first;
+CREATE SCHEMA second;
+ALTER TABLE tumour SET SCHEMA first;
+CREATE TABLE second.tumour (id int, of_patient int);
+EXECUTE walk;
+ALTER SCHEMA first RENAME TO third;
+ALTER SCHEMA second RENAME TO first;
+EXECUTE walk;
+DROP SCHEMA first CASCADE;
+
+-- A table becomes a partition, and has the children of its parent then.
+CREATE TABLE every_tumour (id int PRIMARY KEY, of_patient int) PARTITION BY RANGE (id);
+CREATE TABLE detail (tumour int REFERENCES every_tumour);
+EXECUTE walk;
+ALTER TABLE every_tumour ATTACH PARTITION third.tumour FOR VALUES FROM (0) TO (100);
+INSERT INTO detail VALUES (10), (10), (20);
+EXECUTE walk;
+DELETE FROM detail;
+ALTER TABLE every_tumour DETACH PARTITION third.tumour;
+EXECUTE walk;
+
+-- Or an inheritance child, whose parent another table is declared to refer to.
+CREATE TABLE ancestor (id int, of_patient int);
+CREATE TABLE note (tumour int);
+INSERT INTO note VALUES (10), (20);
+SELECT declare_reference('note', '{tumour}', 'ancestor', '{id}');
+EXECUTE walk;
+ALTER TABLE third.tumour INHERIT ancestor;
+EXECUTE walk;
+ALTER TABLE third.tumour NO INHERIT ancestor;
+EXECUTE walk;
+SELECT declare_reference('note', '{tumour}', 'third.tumour', '{id}');
+EXECUTE walk;
+DELETE FROM reference WHERE parent = 'third.tumour'::regclass;
+EXECUTE walk;
+SELECT declare_reference('note', '{tumour}', 'third.tumour', '{id}');
+EXECUTE walk;
+TRUNCATE reference;
+EXECUTE walk;
+
+-- A guard, its policy, its end, its damage.
+ALTER TABLE note ADD nhs text;
+UPDATE note SET nhs = '999 000 0018' WHERE tumour = 20;
+SELECT guard_table('note', 'nhs', '{cancer}', 'redact');
+EXECUTE walk;
+SELECT unguard_table('note'), guard_table('note', 'nhs', '{cancer,rare_disease}');
+EXECUTE walk;
+SELECT exclude('9990000018', '{rare_disease}');
+EXECUTE walk;
+SELECT readmit('9990000018', '{rare_disease}');
+EXECUTE walk;
+SELECT unguard_table('note');
+EXECUTE walk;
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE patient DROP CONSTRAINT ndrs_optout_guard_2;
+RESET ndrs_optout.allow_unguarded;
+EXECUTE walk;
+SELECT unguard_table('patient'), guard_table('patient', 'nhs', '{cancer}');
+EXECUTE walk;
+
+-- What the transaction has changed itself, and takes back.
+BEGIN;
+DROP TABLE third.tumour;
+EXECUTE walk;
+SAVEPOINT s;
+CREATE TABLE tumour (patient int REFERENCES patient);
+EXECUTE walk;
+ROLLBACK TO s;
+EXECUTE walk;
+ROLLBACK;
+EXECUTE walk;
+
+-- A type, an operator, a collation.
+CREATE TYPE side AS ENUM ('left', 'right');
+CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE SCHEMA citext;
+CREATE EXTENSION citext SCHEMA citext;
+ALTER TABLE third.tumour ADD side side UNIQUE, ADD code text COLLATE loose UNIQUE, ADD label citext.citext UNIQUE;
+UPDATE third.tumour SET side = 'left', code = 'C50', label = 'one' WHERE id = 10;
+CREATE TABLE by_side (side side REFERENCES third.tumour (side));
+CREATE TABLE by_code (code text COLLATE loose REFERENCES third.tumour (code));
+CREATE TABLE by_label (label citext.citext REFERENCES third.tumour (label));
+INSERT INTO by_side VALUES ('left');
+INSERT INTO by_code VALUES ('c50');
+INSERT INTO by_label VALUES ('ONE');
+EXECUTE walk;
+ALTER TYPE side RENAME TO flank;
+EXECUTE walk;
+ALTER COLLATION loose RENAME TO lax;
+EXECUTE walk;
+ALTER EXTENSION citext SET SCHEMA third;
+EXECUTE walk;
+
+-- Another owner, whose rights are needed.
+CREATE ROLE regress_old_owner;
+CREATE ROLE regress_new_owner;
+GRANT CREATE ON SCHEMA public TO regress_old_owner, regress_new_owner;
+ALTER TABLE by_side OWNER TO regress_old_owner;
+EXECUTE walk;
+ALTER TABLE by_side OWNER TO regress_new_owner;
+EXECUTE walk;
+
+-- Deletion: an order, a rule, a deferred constraint.
+BEGIN;
+SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
+ROLLBACK;
+CREATE RULE keep AS ON DELETE TO by_code DO INSTEAD NOTHING;
+SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
+DROP RULE keep ON by_code;
+CREATE FUNCTION refuse_at_the_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'run at once'; END $$;
+CREATE CONSTRAINT TRIGGER at_the_end AFTER DELETE ON by_code DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION refuse_at_the_end();
+BEGIN;
+SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
+ROLLBACK;
+DROP TRIGGER at_the_end ON by_code;
+SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
+TABLE by_side; TABLE by_code; TABLE by_label; SELECT id FROM third.tumour; TABLE patient;
+
+-- Not for anybody's use, but nobody's harm.
+SELECT erasure_known(NULL::int[], NULL);
+SELECT erasure_known(NULL::int[], 'SELECT 1');
+SELECT erasure_known(NULL::text[], 'SELECT ARRAY[''one'']');
+SELECT erasure_known(NULL::int[], 'SELECT ARRAY[''one'']');
+SELECT erasure_known(NULL::int[], 'SELECT NULL::int[]');
+
+DEALLOCATE walk;
+SELECT unguard_table('patient');
+DELETE FROM exclusion;
+DROP TABLE by_side, by_code, by_label, detail, note, ancestor, every_tumour, third.tumour, patient;
+DROP EXTENSION citext;
+DROP SCHEMA third, citext;
+DROP TYPE flank;
+DROP COLLATION lax;
+DROP FUNCTION refuse_at_the_end;
+REVOKE CREATE ON SCHEMA public FROM regress_old_owner, regress_new_owner;
+DROP ROLE regress_old_owner, regress_new_owner;
