@@ -55,38 +55,53 @@ erasure_labels=(
 	"erase()"
 )
 
-# erasure LAYOUT/HOW-MANY/LABEL.  One patient: ten in turn, by a statement for each
-# (one, where there are no indexes).  Many: one statement, but for erase(), which
-# knows of one patient only.
+# erasure LAYOUT/WHICH/LABEL.  "first" is the first patient of a session, which has
+# nothing in its caches; "further" are some after that one, each by a statement of its
+# own; "many" go by one statement.
 erasure() {
-	local layout=${1%%/*} many=${1#*/} label=${1##*/} schema patients statement='' i
-	many=${many%%/*}
+	local layout=${1%%/*} which=${1#*/} label=${1##*/} schema setup='' statement='' patients erased number
+	which=${which%%/*}
 	schema=erasure_$layout
 	[ "$label" != "ON DELETE CASCADE" ] || schema=cascade_$layout
-	patients=$many
-	if [ "$many" = 1 ]; then
-		[ "$layout" = bare ] || patients=10
-		for ((i = 0; i < patients; i++)); do
-			statement+="$(erasure_statement "$label" "$layout" "= ${erasure_numbers[i]}" "${erasure_numbers[i]}")"
-		done
-	else
-		statement=$(erasure_statement "$label" "$layout" "IN (SELECT number FROM bench.victim)" "")
-	fi
-	timed "erasure $layout $many" "$label" "$patients" "SET search_path = $schema; BEGIN;" "\\o /dev/null
+	case $which in
+		first)
+			patients=1 erased=1
+			statement=$(erasure_of_one "$label" "$layout" "${erasure_numbers[0]}")
+			;;
+		further)
+			patients=$((${#erasure_numbers[@]} - 1)) erased=${#erasure_numbers[@]}
+			setup=$(erasure_of_one "$label" "$layout" "${erasure_numbers[0]}")
+			for number in "${erasure_numbers[@]:1}"; do
+				statement+="$(erasure_of_one "$label" "$layout" "$number")"
+			done
+			;;
+		many)
+			patients=$erasure_many erased=$erasure_many
+			statement=$(erasure_of_many "$label" "$layout")
+			;;
+	esac
+	timed "erasure $layout $which" "$label" "$patients" "SET search_path = $schema; BEGIN; $setup" "\\o /dev/null
 		$statement" "\\o
-		SELECT count(*) FROM drug;" "$((9 * (erasure_patients - patients)))"
+		SELECT count(*) FROM drug;" "$((9 * (erasure_patients - erased)))"
 }
 
-erasure_statement() {
+# erasure_of_one LABEL LAYOUT NUMBER
+erasure_of_one() {
 	case $1 in
-		"DELETEs by hand") erasure_by_hand "$3" ;;
-		"ON DELETE CASCADE") echo "DELETE FROM patient WHERE nhs_number $3;" ;;
+		"DELETEs by hand") erasure_by_hand "= $3" ;;
+		"ON DELETE CASCADE") echo "DELETE FROM patient WHERE nhs_number = $3;" ;;
+		"erase()") echo "SELECT count(*) FROM ndrs_optout.erase('$3', '{erasure_$2}');" ;;
+	esac
+}
+
+# erasure_of_many LABEL LAYOUT
+erasure_of_many() {
+	local victims="SELECT number FROM bench.victim"
+	case $1 in
+		"DELETEs by hand") erasure_by_hand "IN ($victims)" ;;
+		"ON DELETE CASCADE") echo "DELETE FROM patient WHERE nhs_number IN ($victims);" ;;
 		"erase()")
-			if [ -n "$4" ]; then
-				echo "SELECT count(*) FROM ndrs_optout.erase('$4', '{erasure_$2}');"
-			else
-				echo "SELECT count(*) FROM bench.victim v, ndrs_optout.erase(v.number::ndrs_optout.nhs_number, '{erasure_$2}');"
-			fi
+			echo "SELECT count(*) FROM ndrs_optout.erase_patients(ARRAY($victims)::ndrs_optout.nhs_number[], '{erasure_$2}');"
 			;;
 	esac
 }
@@ -103,9 +118,9 @@ stage_erasure() {
 	in_bench "CREATE TABLE bench.victim AS
 	              SELECT nhs_number AS number FROM erasure_indexed.patient ORDER BY hashint8(patient_id) LIMIT $erasure_many;
 	          ANALYZE bench.victim" || return
-	mapfile -t erasure_numbers < <(in_bench "SELECT number FROM bench.victim LIMIT 10")
+	mapfile -t erasure_numbers < <(in_bench "SELECT number FROM bench.victim LIMIT 51")
 	for label in "${erasure_labels[@]}"; do
-		cases+=("indexed/1/$label" "indexed/$erasure_many/$label" "bare/1/$label")
+		cases+=("indexed/first/$label" "indexed/further/$label" "indexed/many/$label" "bare/first/$label")
 	done
 	interleaved erasure "${cases[@]}"
 }
@@ -113,9 +128,11 @@ stage_erasure() {
 table_erasure() {
 	print_table "Erasure: ms per patient, rolled back; $((9 * erasure_patients)) drug rows, $((3 * erasure_patients)) cycles, $erasure_patients of the others" "
 		SELECT CASE WHEN stage LIKE '%indexed%' THEN 'with indexes' ELSE 'without indexes' END
-		           || CASE WHEN stage LIKE '% 1' THEN ', one patient' ELSE ', $erasure_many patients' END AS erasure,
+		           || CASE WHEN stage LIKE '%first' THEN ', the first of a session'
+		                   WHEN stage LIKE '%further' THEN ', each further one'
+		                   ELSE ', $erasure_many together' END AS erasure,
 		       label AS by, bench.shown(wall_ns / 1e6) AS wall, bench.shown(cpu_ns / 1e6) AS \"CPU\", spread,
 		       bench.shown(cpu_ns / bench.cpu_ns(stage, 'DELETEs by hand')) AS \"times by hand\"
-		    FROM bench.median WHERE stage LIKE 'erasure %' ORDER BY stage LIKE '%bare%', stage NOT LIKE '% 1', position" || return
-	say "Only erase() locks what it finds, compares how many rows went with how many were found, looks again with a new snapshot, and finds the tables by itself. It takes one patient at a time: many are a loop."
+		    FROM bench.median WHERE stage LIKE 'erasure %' ORDER BY stage LIKE '%bare%', array_position('{first,further,many}', split_part(stage, ' ', 3)), position" || return
+	say "Only erase() locks what it finds, compares how many rows went with how many were found, looks again with a new snapshot, and finds the tables by itself. Many together are erase_patients()."
 }

@@ -409,9 +409,11 @@ DROP ROLE regress_owner;
 -- Many patients together: each once, all or none.
 CREATE TABLE person (id int PRIMARY KEY, nhs bigint);
 CREATE TABLE infant (id int PRIMARY KEY, mother int REFERENCES person, nhs text);
+CREATE TABLE kinship (one int REFERENCES person, other int REFERENCES person);
 CREATE TABLE serves_both (nhs text);
 INSERT INTO person VALUES (1, 9990000018), (2, 9990000026), (3, 9990000034), (4, 9990000042);
 INSERT INTO infant VALUES (10, 1, '999 000 0026'), (11, 3, NULL), (12, 4, NULL);
+INSERT INTO kinship VALUES (1, 3), (3, 2), (4, 4);
 INSERT INTO serves_both VALUES ('9990000018'), ('9990000034'), ('9990000042');
 SELECT guard_table('person', 'nhs', '{congenital_anomaly}'), guard_table('infant', 'nhs', '{congenital_anomaly}'),
        guard_table('serves_both', 'nhs', '{congenital_anomaly,rare_disease}');
@@ -424,7 +426,7 @@ SELECT * FROM infant ORDER BY id;
 ROLLBACK;
 -- Who is out of both registers has nothing kept.
 SELECT relation, path, action, row_count FROM erase_patients('{9990000034,9990000026,9990000018,9990000034}', '{congenital_anomaly}');
-TABLE person; TABLE infant; TABLE serves_both;
+TABLE person; TABLE infant; TABLE kinship; TABLE serves_both;
 -- One who cannot be erased keeps all.
 INSERT INTO person VALUES (5, 9990000050);
 INSERT INTO infant VALUES (13, 5, '9990000069');
@@ -436,7 +438,7 @@ SELECT count(*) FROM erase_patients('{9990000042,NULL}', '{congenital_anomaly}')
 SELECT count(*) FROM erase_patients('{9990000042,9999999999}', '{congenital_anomaly}');
 SELECT count(*) FROM erase_patients('{9990000042}', '{cancers}');
 SELECT unguard_table('person'), unguard_table('infant'), unguard_table('serves_both');
-DROP TABLE infant, person, serves_both;
+DROP TABLE infant, kinship, person, serves_both;
 
 SELECT erasure_tables('{cancer}');
 DELETE FROM guard; DELETE FROM reference; DELETE FROM exclusion;

@@ -71,6 +71,14 @@ SELECT declare_reference('note', '{tumour}', 'third.tumour', '{id}');
 EXECUTE walk;
 TRUNCATE reference;
 EXECUTE walk;
+-- The second time it is emptied in place.
+BEGIN;
+TRUNCATE reference;
+SELECT declare_reference('note', '{tumour}', 'third.tumour', '{id}');
+EXECUTE walk;
+TRUNCATE reference;
+EXECUTE walk;
+ROLLBACK;
 
 -- A guard, its policy, its end, its damage.
 ALTER TABLE note ADD nhs text;
@@ -83,6 +91,25 @@ SELECT exclude('9990000018', '{rare_disease}');
 EXECUTE walk;
 SELECT readmit('9990000018', '{rare_disease}');
 EXECUTE walk;
+-- As a restore does it
+CREATE TABLE saved AS SELECT * FROM guard WHERE target = 'note'::regclass;
+EXECUTE walk;
+DELETE FROM guard WHERE target = 'note'::regclass;
+EXECUTE walk;
+INSERT INTO guard SELECT * FROM saved;
+EXECUTE walk;
+UPDATE guard SET registers = '{cancer}' WHERE target = 'note'::regclass;
+EXECUTE walk;
+UPDATE guard SET registers = '{cancer,rare_disease}' WHERE target = 'note'::regclass;
+EXECUTE walk;
+BEGIN;
+TRUNCATE guard;
+INSERT INTO guard SELECT * FROM saved;
+EXECUTE walk;
+TRUNCATE guard;
+EXECUTE walk;
+ROLLBACK;
+DROP TABLE saved;
 SELECT unguard_table('note');
 EXECUTE walk;
 SET ndrs_optout.allow_unguarded = on;
@@ -118,12 +145,17 @@ INSERT INTO by_side VALUES ('left');
 INSERT INTO by_code VALUES ('c50');
 INSERT INTO by_label VALUES ('ONE');
 EXECUTE walk;
+-- What was parsed knows them by their OIDs.
 ALTER TYPE side RENAME TO flank;
+DISCARD PLANS;
 EXECUTE walk;
 ALTER COLLATION loose RENAME TO lax;
+DISCARD PLANS;
 EXECUTE walk;
-ALTER EXTENSION citext SET SCHEMA third;
+ALTER OPERATOR citext.=(citext.citext, citext.citext) SET SCHEMA third;
+DISCARD PLANS;
 EXECUTE walk;
+ALTER OPERATOR third.=(citext.citext, citext.citext) SET SCHEMA citext;
 
 -- Another owner, whose rights are needed.
 CREATE ROLE regress_old_owner;
