@@ -191,7 +191,8 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
  */
 typedef struct KnownAnswer
 {
-	Oid			type;			/* of the array: a wrong one must not be believed */
+	Oid			type;			/* of the array: a wrong one must not be
+								 * believed */
 	const char *question;
 	Datum		array;
 } KnownAnswer;

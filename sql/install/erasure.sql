@@ -48,7 +48,7 @@ BEGIN
 END
 $$;
 
--- Patients, each once, by the registers that they are out of when the erasure from
+-- Patients by the registers that they are out of when the erasure from
 -- these is done.  One is not worth building lists for, nor reading the table; OFFSET 0:
 -- by the key, register for register.
 CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[])
@@ -60,7 +60,7 @@ BEGIN
     RETURN QUERY
         WITH patient AS MATERIALIZED (
             SELECT n.number, ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(n.number)) AS encoded
-                FROM (SELECT DISTINCT unnest(numbers)) AS n (number))
+                FROM unnest(numbers) AS n (number))
         SELECT array_agg(p.number), o.codes
             FROM patient p
             CROSS JOIN LATERAL (
@@ -394,7 +394,7 @@ CREATE FUNCTION wait_for_writers(relations regclass[]) RETURNS void
 
 COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
 COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, boolean) IS 'one step of the erasure''s walk';
-COMMENT ON FUNCTION erasure_groups(nhs_number[], text[]) IS 'patients, each once, by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
+COMMENT ON FUNCTION erasure_groups(nhs_number[], text[]) IS 'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS 'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
 COMMENT ON FUNCTION erasure_resolve(erasure_batch[]) IS 'the batches of walks, each row once, and none of other batches that one deletes';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
@@ -406,7 +406,7 @@ COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a wa
 COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
-    'erase() for many patients together, each once: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
+    'erase() for many patients together: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 42704';
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'every table that an erasure from these registers can come to';

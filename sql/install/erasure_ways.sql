@@ -59,12 +59,10 @@ CREATE TABLE reference (
 );
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
+-- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
 CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON reference
     FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON reference
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
 ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
 -- What a domain is made of, at the bottom; another type is its own base.
 CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
@@ -542,7 +540,6 @@ END
 $$;
 
 COMMENT ON TRIGGER forget_copies ON reference IS 'backends ask for the erasure''s ways again';
-COMMENT ON TRIGGER forget_copies_truncate ON reference IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
 COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';

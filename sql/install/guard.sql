@@ -18,12 +18,10 @@ CREATE TABLE guard (
 );
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
+-- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
 CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON guard
     FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON guard
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
 ALTER TABLE guard ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE guard ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
 -- Rows are only added, one per table, finding, action and transaction, so that
 -- loaders never wait for each other here.  The library writes the columns by
@@ -329,7 +327,6 @@ END
 $$;
 
 COMMENT ON TRIGGER forget_copies ON guard IS 'backends ask for the erasure''s ways again';
-COMMENT ON TRIGGER forget_copies_truncate ON guard IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
 COMMENT ON VIEW guard_count IS 'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction fails. Mechanism constraint counts nothing';

@@ -98,6 +98,7 @@ SELECT * FROM patient;
 TABLE exclusion;
 TABLE optout_case;
 SELECT erase('9999999999', '{cancer}');
+SELECT erase_patients('{9999999999}', '{cancer}');
 SELECT exclude('9999999999', '{cancer}');
 SELECT readmit('9999999999', '{cancer}');
 RESET ROLE;

@@ -153,6 +153,7 @@ my %dependent = (
 	'guard_table' => "SELECT ndrs_optout.guard_table('late', 'nhs', '{cancer}')",
 	'erasure_preview' => "SELECT ndrs_optout.erasure_preview('$excluded', '{cancer}')",
 	'erase' => "SELECT ndrs_optout.erase('$excluded', '{cancer}')",
+	'erase_patients' => "SELECT ndrs_optout.erase_patients('{$excluded}', '{cancer}')",
 	'open_case' => "SELECT ndrs_optout.open_case('$TEST_NUMBERS[2]', '{cancer}')");
 
 subtest 'a key that nobody adopted' => sub {

@@ -494,6 +494,8 @@ subtest 'calls of an officer that fail' => sub {
 		  [ '22023', "SELECT ndrs_optout.open_case('$EXCLUDED', '{rare_disease}', form_received_on => current_date + 1)" ],
 		'carry_out, no such case' => [ 'P0002', "CALL ndrs_optout.carry_out(999, '$EXCLUDED')" ],
 		'erase, no such register' => [ '42704', "SELECT ndrs_optout.erase('$EXCLUDED', '{nowhere}')" ],
+		'erase_patients, no such register' =>
+		  [ '42704', "SELECT ndrs_optout.erase_patients('{$EXCLUDED}', '{nowhere}')" ],
 		'erasure_preview, no such register' =>
 		  [ '42704', "SELECT ndrs_optout.erasure_preview('$EXCLUDED', '{nowhere}')" ],
 		'request_subject_access, day to come' =>
