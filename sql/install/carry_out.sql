@@ -24,10 +24,6 @@ CREATE TABLE case_guard (
 );
 SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
 
-CREATE FUNCTION begin_carry_out() RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_begin_carry_out'
-    LANGUAGE C VOLATILE;
-
 CREATE FUNCTION case_must_be_opt_out(this optout_case) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -281,7 +277,7 @@ CREATE PROCEDURE carry_out(case_id bigint, number nhs_number)
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM ndrs_optout.begin_carry_out();
+    PERFORM ndrs_optout.begin_procedure('carry_out');
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_exclude(case_id, number);
@@ -322,7 +318,6 @@ $$;
 
 COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
-COMMENT ON FUNCTION begin_carry_out() IS 'error 25001 in a transaction block or a function; hides the call from pg_stat_activity';
 COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';

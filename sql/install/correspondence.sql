@@ -106,7 +106,7 @@ BEGIN
     IF key IS NULL THEN
         PERFORM ndrs_optout.refuse('55000', 'there is no confidential key',
             detail => 'Content is never stored in clear.',
-            hint => 'Call ndrs_optout.set_confidential_key() with the Caldicott Guardian''s public key, or leave the content out.');
+            hint => 'The database''s administrator sets the Caldicott Guardian''s public key with ndrs_optout.set_confidential_key(). Until then leave the content out.');
     END IF;
     EXECUTE format('SELECT %s.pgp_pub_encrypt_bytea($1, $2, ''cipher-algo=aes256, compress-algo=1'')', ndrs_optout.pgcrypto_schema())
         INTO result USING content, key;

@@ -11,6 +11,11 @@ CREATE FUNCTION tell(warning boolean, message text, hint text DEFAULT NULL) RETU
     AS 'MODULE_PATHNAME', 'ndrs_optout_tell'
     LANGUAGE C VOLATILE;
 
+-- What procedures that commit call first.
+CREATE FUNCTION begin_procedure(name text) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_begin_procedure'
+    LANGUAGE C VOLATILE STRICT;
+
 CREATE FUNCTION lock_quietly(relation regclass) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_lock_quietly'
     LANGUAGE C VOLATILE STRICT;
@@ -19,5 +24,7 @@ COMMENT ON FUNCTION refuse(text, text, text, text) IS
     'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
 COMMENT ON FUNCTION tell(boolean, text, text) IS
     'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';
+COMMENT ON FUNCTION begin_procedure(text) IS
+    'error 25001 in a transaction block or a function; hides the call of the procedure of that name from pg_stat_activity';
 COMMENT ON FUNCTION lock_quietly(regclass) IS
     'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; error 55P03 after lock_timeout';

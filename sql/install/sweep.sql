@@ -296,8 +296,10 @@ CREATE PROCEDURE sweep(target regclass DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    state ndrs_optout.sweep_state := ndrs_optout.sweep_begin(target);
+    state ndrs_optout.sweep_state;
 BEGIN
+    PERFORM ndrs_optout.begin_procedure('sweep');
+    state := ndrs_optout.sweep_begin(target);
     WHILE state.more LOOP
         COMMIT;
         SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
@@ -319,4 +321,4 @@ COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column
 COMMENT ON FUNCTION sweep_erase(sweep_leaf, nhs_number[], text[]) IS 'erases patients from a table, together or else one by one, and counts them';
 COMMENT ON FUNCTION sweep_step(sweep_state) IS 'one transaction of a sweep';
 COMMENT ON PROCEDURE sweep(regclass) IS
-    'looks through a guarded table, or all of them, and erases every patient found there who is excluded; fills encoded columns that are not filled. Commits often and can be repeated after an interruption; a patient whose rows cannot all be erased, or who has a case under way, is left and counted. View sweep_progress shows how far it is and, afterwards, what it did. Not inside a transaction block (error 2D000); errors 42704 (not guarded), 55000 (damaged guard), 55006 (another sweep is running)';
+    'looks through a guarded table, or all of them, and erases every patient found there who is excluded; fills encoded columns that are not filled. Commits often and can be repeated after an interruption; a patient whose rows cannot all be erased, or who has a case under way, is left and counted. View sweep_progress shows how far it is and, afterwards, what it did. Not inside a transaction block or a function (error 25001); errors 42704 (not guarded), 55000 (damaged guard), 55006 (another sweep is running)';

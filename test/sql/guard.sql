@@ -254,6 +254,7 @@ SELECT guard_table('fast', 'nhs', '{cancer}', mechanism => NULL);
 
 -- The encoded number in a column of its own.
 CREATE TABLE encoded (id bigint, nhs text, encoded encoded_nhs_number, name text);
+CREATE INDEX ON encoded (encoded);
 SELECT guard_table('encoded', 'nhs', '{cancer}', 'redact', redact_columns => '{name}', encoded_column => 'encoded',
                    on_unreadable => 'allow');
 INSERT INTO encoded VALUES (1, '999 000 0026', NULL, 'x'), (2, '9990000018', NULL, 'x'), (3, NULL, NULL, 'x'),
@@ -267,7 +268,6 @@ SELECT id, nhs, encoded IS NULL AS empty, encoded = encode_nhs_number(nhs_number
     FROM encoded ORDER BY id;
 -- Screening needs no HMAC, and can use an index.
 INSERT INTO encoded (id, nhs) SELECT n, n FROM generate_series(9990000100, 9990001000) AS n WHERE nhs_number_or_null(n::text) IS NOT NULL;
-CREATE INDEX ON encoded (encoded);
 ANALYZE encoded;
 SELECT exclude(n::nhs_number, '{cancer}') IS NULL AS x FROM unnest('{9990000107,9990000115}'::bigint[]) AS n \g /dev/null
 SELECT id FROM encoded WHERE is_excluded(encoded, 'cancer') ORDER BY id;
