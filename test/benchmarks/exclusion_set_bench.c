@@ -13,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define PROBES (1 << 20)
 #define ROUNDS 9
+#define HUGE_PAGE ((size_t) 2 << 20)
 
 typedef bool (*Search) (const ExclusionSet *set, const EncodedNhsNumber *member);
 
@@ -89,10 +91,26 @@ median(double *times)
 	return times[ROUNDS / 2];
 }
 
+/* In huge pages, as a backend asks for them */
+static void *
+alloc_to_search(size_t size)
+{
+	void	   *base;
+
+	size = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	base = aligned_alloc(HUGE_PAGE, size);
+	if (base == NULL)
+		abort();
+#ifdef MADV_HUGEPAGE
+	madvise(base, size, MADV_HUGEPAGE);
+#endif
+	return base;
+}
+
 static void
 bench(size_t count, const EncodedNhsNumber *misses, EncodedNhsNumber *hits)
 {
-	void	   *base = malloc(exclusion_set_size(count));
+	void	   *base = alloc_to_search(exclusion_set_size(count));
 	EncodedNhsNumber *members = exclusion_set_members(base);
 	double		times[3][ROUNDS];
 	double		started;
