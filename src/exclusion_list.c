@@ -71,6 +71,8 @@ struct ExclusionList
 	uint64		generation;		/* 0: there is no set */
 	ExclusionSet set;
 	MemoryContext context;		/* holds the set */
+	NhsNumber	asked_about;	/* whom the set was asked about last, */
+	bool		answer;			/* and what it said; -1: nobody */
 };
 
 /* By register code; entries stay where they are and are never removed. */
@@ -167,6 +169,7 @@ rebuild(ExclusionList *list)
 	 * anybody, also if an error comes now.
 	 */
 	list->generation = 0;
+	list->asked_about = -1;
 	MemoryContextReset(list->context);
 
 	/*
@@ -216,6 +219,7 @@ find_list(const char *code, bool is_register)
 	if (!found)
 	{
 		list->generation = 0;
+		list->asked_about = -1;
 		list->set.count = 0;
 		list->context = NULL;
 	}
@@ -275,17 +279,6 @@ ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
 	return exclusion_set_contains(&list->set, encoded);
 }
 
-static bool
-is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
-{
-	for (int i = 0; i < nwanted; i++)
-	{
-		if (!ndrs_is_listed(wanted[i], encoded))
-			return false;
-	}
-	return nwanted > 0;
-}
-
 /*
  * Is the patient excluded from every one of these registers?
  *
@@ -294,13 +287,25 @@ is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
 bool
 ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
 {
-	EncodedNhsNumber encoded;
-
 	ndrs_make_lists_current(wanted, nwanted);
 	if (nhs_number_is_placeholder(number))
 		return false;
-	ndrs_encode(number, &encoded);
-	return is_in_all(wanted, nwanted, &encoded);
+	for (int i = 0; i < nwanted; i++)
+	{
+		ExclusionList *list = wanted[i];
+
+		if (list->asked_about != number)
+		{
+			EncodedNhsNumber encoded;
+
+			ndrs_encode(number, &encoded);
+			list->answer = ndrs_is_listed(list, &encoded);
+			list->asked_about = number;
+		}
+		if (!list->answer)
+			return false;
+	}
+	return nwanted > 0;
 }
 
 /* The list of the register that the second argument names */
@@ -337,7 +342,7 @@ ndrs_optout_is_excluded_encoded(PG_FUNCTION_ARGS)
 	ExclusionList *list = list_argument(fcinfo);
 
 	ndrs_make_lists_current(&list, 1);
-	PG_RETURN_BOOL(is_in_all(&list, 1, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
+	PG_RETURN_BOOL(ndrs_is_listed(list, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
 Datum
