@@ -21,6 +21,7 @@
 
 #include "encoding.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -121,6 +122,34 @@ encoding_forget_key(void)
 	OPENSSL_cleanse(&outer, sizeof(outer));
 }
 
+#if HAVE_PLAIN_STATE
+/*
+ * What SHA256_Update and SHA256_Final would do with a copy of the state, for bytes
+ * that leave room in the last block: behind them goes a bit that is set, and at the
+ * end how many bits the state has taken in.
+ */
+static inline void
+digest_last_block(const SHA256_CTX *state, const void *bytes, size_t length, uint8_t *result)
+{
+	SHA256_CTX	copy;
+	uint8_t		block[SHA256_BLOCK_SIZE] = {0};
+	size_t		bits = (SHA256_BLOCK_SIZE + length) * 8;
+
+	memcpy(copy.h, state->h, sizeof(copy.h));
+	memcpy(block, bytes, length);
+	block[length] = 0x80;
+	block[SHA256_BLOCK_SIZE - 2] = (uint8_t) (bits >> 8);
+	block[SHA256_BLOCK_SIZE - 1] = (uint8_t) bits;
+	SHA256_Transform(&copy, block);
+	for (int i = 0; i < 8; i++)
+	{
+		uint32_t	word = htonl(copy.h[i]);
+
+		memcpy(result + i * sizeof(word), &word, sizeof(word));
+	}
+}
+#endif
+
 /* The SHA-256 of what the state has taken in, and of this */
 static inline bool
 digest(const State *state, const void *bytes, size_t length, uint8_t *result)
@@ -128,9 +157,8 @@ digest(const State *state, const void *bytes, size_t length, uint8_t *result)
 #if HAVE_PLAIN_STATE
 	if (state->evp == NULL)
 	{
-		SHA256_CTX	copy = state->plain;
-
-		return SHA256_Update(&copy, bytes, length) && SHA256_Final(result, &copy);
+		digest_last_block(&state->plain, bytes, length, result);
+		return true;
 	}
 #endif
 	return EVP_MD_CTX_copy_ex(work, state->evp) &&

@@ -71,8 +71,9 @@ struct ExclusionList
 	uint64		generation;		/* 0: there is no set */
 	ExclusionSet set;
 	MemoryContext context;		/* holds the set */
-	NhsNumber	asked_about;	/* whom the set was asked about last, */
-	bool		answer;			/* and what it said; -1: nobody */
+	NhsNumber	asked_about;	/* whom this set was asked about last; -1:
+								 * nobody */
+	bool		answer;			/* what it said */
 };
 
 /* By register code; entries stay where they are and are never removed. */
@@ -149,7 +150,11 @@ read_list(Relation rel, const char *code, bool by_key, size_t limit,
 	return !HeapTupleIsValid(tuple);
 }
 
-static void
+/*
+ * Like all that is seldom done on the way of a row, not inline: what is done for each
+ * row needs no frame for it then.
+ */
+static pg_noinline void
 rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
@@ -160,7 +165,9 @@ rebuild(ExclusionList *list)
 	Relation	rel;
 	size_t		limit;
 	struct varlena *set;
+	ErrorContextCallback hider;
 
+	ndrs_begin_hiding(&hider);
 	if (code != NULL)
 		check_register(code);
 
@@ -191,6 +198,7 @@ rebuild(ExclusionList *list)
 	set = ndrs_set_end(&builder);
 	exclusion_set_open(&list->set, set, VARSIZE(set));
 	list->generation = generation;
+	ndrs_end_hiding(&hider);
 }
 
 static ExclusionList *
@@ -260,13 +268,7 @@ ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 	for (int i = 0; i < nwanted; i++)
 	{
 		if (wanted[i]->generation != ndrs_generation())
-		{
-			ErrorContextCallback hider;
-
-			ndrs_begin_hiding(&hider);
 			rebuild(wanted[i]);
-			ndrs_end_hiding(&hider);
-		}
 	}
 }
 
@@ -283,6 +285,9 @@ ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
  * Is the patient excluded from every one of these registers?
  *
  * A placeholder stands for many patients, so it never matches.
+ *
+ * A guard's backstop asks what its trigger has just asked.  So a list remembers its
+ * last answer, for as long as it has the same set, which is made sure of before.
  */
 bool
 ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
