@@ -124,9 +124,9 @@ encoding_forget_key(void)
 
 #if HAVE_PLAIN_STATE
 /*
- * What SHA256_Update and SHA256_Final would do with a copy of the state, for bytes
- * that leave room in the last block: behind them goes a bit that is set, and at the
- * end how many bits the state has taken in.
+ * What SHA256_Update and SHA256_Final would do with a copy of the state, for up to
+ * ENCODING_MOST_BYTES: behind them goes a bit that is set, and at the end of the block
+ * how many bits the state has taken in.
  */
 static inline void
 digest_last_block(const SHA256_CTX *state, const void *bytes, size_t length, uint8_t *result)
@@ -174,7 +174,7 @@ encoding_compute(const void *message, size_t length, EncodedNhsNumber *encoded)
 {
 	uint8_t		result[SHA256_SIZE];
 
-	if (!has_key || !digest(&inner, message, length, result) ||
+	if (!has_key || length > ENCODING_MOST_BYTES || !digest(&inner, message, length, result) ||
 		!digest(&outer, result, sizeof(result), result))
 		return false;
 	memcpy(encoded->bytes, result, sizeof(encoded->bytes));
