@@ -3,8 +3,8 @@
  *		HMAC-SHA-256 with one key, many times.
  *
  * The states of SHA-256 after the inner and the outer pad are computed once, and
- * a number costs two copies of a state and two blocks: six times less than
- * to set the key up for each number.
+ * a number costs two blocks: six times less than to set the key up for each
+ * number.
  *
  * OpenSSL computes, in one of two ways.  A state of EVP's is copied into fresh
  * memory, which is wiped and freed again, and that takes as long as a block.
