@@ -265,24 +265,28 @@ check_recorded_key(void)
 				 ndrs_errhidevalues()));
 }
 
-/*
- * Make sure of the key: loaded, current, and the one that was adopted.
- */
-void
-ndrs_encoding_ready(void)
+static pg_noinline void
+make_ready(void)
 {
 	uint64		generation = ndrs_generation();
 	ErrorContextCallback hider;
-
-	if (encoding_has_key() && loaded_at == PgReloadTime &&
-		agreed_generation == generation)
-		return;
 
 	ndrs_begin_hiding(&hider);
 	load_key();
 	check_recorded_key();
 	ndrs_end_hiding(&hider);
 	agreed_generation = generation;
+}
+
+/*
+ * Make sure of the key: loaded, current, and the one that was adopted.  Whoever
+ * forgets it forgets that it agreed.
+ */
+void
+ndrs_encoding_ready(void)
+{
+	if (agreed_generation != ndrs_generation() || loaded_at != PgReloadTime)
+		make_ready();
 }
 
 /*

@@ -32,7 +32,9 @@
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_collation_d.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
@@ -43,6 +45,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_text);
 PG_FUNCTION_INFO_V1(ndrs_optout_is_excluded_bigint);
@@ -71,18 +74,17 @@ struct ExclusionList
 	uint64		generation;		/* 0: there is no set */
 	ExclusionSet set;
 	MemoryContext context;		/* holds the set */
+	NhsNumber	asked_about;	/* whom this set was asked about last; -1:
+								 * nobody */
+	bool		answer;			/* what it said */
 };
 
 /* By register code; entries stay where they are and are never removed. */
 static HTAB *lists = NULL;
 
-/*
- * Scan one of our tables for the rows of a register, or of all of them (NULL), through
- * its primary key or from one end to the other.
- */
+/* Find the rows of a register in one of our tables through its primary key. */
 static SysScanDesc
-begin_register_scan(Relation rel, AttrNumber column, const char *code,
-					bool by_key)
+begin_register_scan(Relation rel, AttrNumber column, const char *code)
 {
 	ScanKeyData key;
 	Oid			index;
@@ -91,12 +93,10 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code,
 	list_free(RelationGetIndexList(rel));
 	index = rel->rd_pkindex;
 
-	if (code == NULL)
-		return systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ,
 						   CStringGetTextDatum(code));
-	return systable_beginscan(rel, index, by_key && OidIsValid(index), NULL, 1, &key);
+	return systable_beginscan(rel, index, OidIsValid(index), NULL, 1, &key);
 }
 
 /*
@@ -107,7 +107,7 @@ static void
 check_register(const char *code)
 {
 	Relation	rel = table_open(ndrs_relation("register", false), AccessShareLock);
-	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code, true);
+	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
 	systable_endscan(scan);
@@ -122,19 +122,16 @@ check_register(const char *code)
 }
 
 /*
- * Read the list of a register, by the key or from the whole table, or of all of them
- * (NULL).  False when so many rows came by the key that one had better scan the table;
- * what was read is of no use then.
+ * Read the list of a register by the key.  False when so many rows came that one had
+ * better read the whole table; what was read is of no use then.
  */
 static bool
-read_list(Relation rel, const char *code, bool by_key, size_t limit,
-		  ExclusionSetBuilder *builder)
+read_by_key(Relation rel, const char *code, size_t limit, ExclusionSetBuilder *builder)
 {
-	SysScanDesc scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code, by_key);
+	SysScanDesc scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code);
 	HeapTuple	tuple;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)) &&
-		   !(by_key && builder->count >= limit))
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)) && builder->count < limit)
 	{
 		bool		isnull;
 		Datum		value = heap_getattr(tuple, ANUM_EXCLUSION_ENCODED,
@@ -147,7 +144,43 @@ read_list(Relation rel, const char *code, bool by_key, size_t limit,
 	return !HeapTupleIsValid(tuple);
 }
 
+/*
+ * Read the list of a register, or of all of them (NULL), from the whole table: as
+ * systable_beginscan() would without an index, but rows are taken apart once, and
+ * codes compared as bytes, which costs half as much.
+ */
 static void
+read_all(Relation rel, const char *code, ExclusionSetBuilder *builder)
+{
+	size_t		length = code != NULL ? strlen(code) : 0;
+	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		text	   *row_code;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, ANUM_EXCLUSION_ENCODED);
+		row_code = DatumGetTextPP(slot->tts_values[ANUM_EXCLUSION_REGISTER - 1]);
+		if (code == NULL ||
+			(VARSIZE_ANY_EXHDR(row_code) == length &&
+			 memcmp(VARDATA_ANY(row_code), code, length) == 0))
+			ndrs_set_add(builder,
+						 (EncodedNhsNumber *) DatumGetPointer(slot->tts_values[ANUM_EXCLUSION_ENCODED - 1]),
+						 1);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Like all that is seldom done on the way of a row, not inline: what is done for each
+ * row needs no frame for it then.
+ */
+static pg_noinline void
 rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
@@ -158,7 +191,9 @@ rebuild(ExclusionList *list)
 	Relation	rel;
 	size_t		limit;
 	struct varlena *set;
+	ErrorContextCallback hider;
 
+	ndrs_begin_hiding(&hider);
 	if (code != NULL)
 		check_register(code);
 
@@ -167,6 +202,7 @@ rebuild(ExclusionList *list)
 	 * anybody, also if an error comes now.
 	 */
 	list->generation = 0;
+	list->asked_about = -1;
 	MemoryContextReset(list->context);
 
 	/*
@@ -177,17 +213,18 @@ rebuild(ExclusionList *list)
 	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
 	ndrs_set_begin(&builder, list->context, expected);
 	if (code == NULL || list->set.count >= limit ||
-		!read_list(rel, code, true, limit, &builder))
+		!read_by_key(rel, code, limit, &builder))
 	{
 		pfree(builder.base);
 		ndrs_set_begin(&builder, list->context, Max(expected, rel->rd_rel->reltuples));
-		read_list(rel, code, false, 0, &builder);
+		read_all(rel, code, &builder);
 	}
 	table_close(rel, AccessShareLock);
 
 	set = ndrs_set_end(&builder);
 	exclusion_set_open(&list->set, set, VARSIZE(set));
 	list->generation = generation;
+	ndrs_end_hiding(&hider);
 }
 
 static ExclusionList *
@@ -216,6 +253,7 @@ find_list(const char *code, bool is_register)
 	if (!found)
 	{
 		list->generation = 0;
+		list->asked_about = -1;
 		list->set.count = 0;
 		list->context = NULL;
 	}
@@ -256,13 +294,7 @@ ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 	for (int i = 0; i < nwanted; i++)
 	{
 		if (wanted[i]->generation != ndrs_generation())
-		{
-			ErrorContextCallback hider;
-
-			ndrs_begin_hiding(&hider);
 			rebuild(wanted[i]);
-			ndrs_end_hiding(&hider);
-		}
 	}
 }
 
@@ -275,32 +307,36 @@ ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
 	return exclusion_set_contains(&list->set, encoded);
 }
 
-static bool
-is_in_all(ExclusionList **wanted, int nwanted, const EncodedNhsNumber *encoded)
-{
-	for (int i = 0; i < nwanted; i++)
-	{
-		if (!ndrs_is_listed(wanted[i], encoded))
-			return false;
-	}
-	return nwanted > 0;
-}
-
 /*
  * Is the patient excluded from every one of these registers?
  *
  * A placeholder stands for many patients, so it never matches.
+ *
+ * A guard's backstop asks what its trigger has just asked.  So a list remembers its
+ * last answer, for as long as it has the same set, which is made sure of before.
  */
 bool
 ndrs_excluded_from_all(ExclusionList **wanted, int nwanted, NhsNumber number)
 {
-	EncodedNhsNumber encoded;
-
 	ndrs_make_lists_current(wanted, nwanted);
 	if (nhs_number_is_placeholder(number))
 		return false;
-	ndrs_encode(number, &encoded);
-	return is_in_all(wanted, nwanted, &encoded);
+	for (int i = 0; i < nwanted; i++)
+	{
+		ExclusionList *list = wanted[i];
+
+		if (list->asked_about != number)
+		{
+			EncodedNhsNumber encoded;
+
+			ndrs_encode(number, &encoded);
+			list->answer = ndrs_is_listed(list, &encoded);
+			list->asked_about = number;
+		}
+		if (!list->answer)
+			return false;
+	}
+	return nwanted > 0;
 }
 
 /* The list of the register that the second argument names */
@@ -337,7 +373,7 @@ ndrs_optout_is_excluded_encoded(PG_FUNCTION_ARGS)
 	ExclusionList *list = list_argument(fcinfo);
 
 	ndrs_make_lists_current(&list, 1);
-	PG_RETURN_BOOL(is_in_all(&list, 1, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
+	PG_RETURN_BOOL(ndrs_is_listed(list, (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
 Datum

@@ -169,7 +169,7 @@ set_type(Guard *guard, Oid type)
 				 ndrs_errhidevalues()));
 }
 
-static GuardFinding
+static inline GuardFinding
 examine(Guard *guard, Datum value, bool isnull, NhsNumber *number, NhsNumberForm *form)
 {
 	*form = isnull ? NHS_NUMBER_EMPTY : guard->read(value, number);
@@ -489,7 +489,7 @@ enum
  * result relation.  Columns are named, not numbered, because partitions may
  * number theirs otherwise.
  */
-static Guard *
+static pg_noinline Guard *
 trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 {
 	Trigger    *trigger = trigdata->tg_trigger;
@@ -736,7 +736,7 @@ is_part_of(Oid relid, Oid target)
  * For the owner of the extension the guard need not be there: a restore may bring
  * partitions' rows before ours.
  */
-static bool
+static pg_noinline bool
 may_answer(Oid relid, Oid target)
 {
 	bool		writing = false;

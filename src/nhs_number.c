@@ -89,6 +89,32 @@ agree(int64_t value, int weighted_sum, NhsNumber *number)
 }
 
 /*
+ * Read what nearly every text is, ten ASCII digits and nothing else.  False when it
+ * is something else.
+ */
+static inline bool
+read_plain(const unsigned char *s, size_t length, int64_t *value, int *weighted_sum)
+{
+	int			sum = 0;
+
+	if (length != NHS_NUMBER_DIGITS)
+		return false;
+	*value = 0;
+	*weighted_sum = 0;
+	for (int i = 0; i < NHS_NUMBER_DIGITS; i++)
+	{
+		unsigned int digit = s[i] - (unsigned int) '0';
+
+		if (digit > 9)
+			return false;
+		*value = *value * 10 + digit;
+		sum += digit;
+		*weighted_sum += sum;
+	}
+	return true;
+}
+
+/*
  * Read a number.  *number is set only when the result is NHS_NUMBER_VALID.
  */
 NhsNumberForm
@@ -96,11 +122,16 @@ nhs_number_parse(const char *text, size_t length, NhsNumber *number)
 {
 	const unsigned char *s = (const unsigned char *) text;
 	const unsigned char *end = s + length;
-	int64_t		value = 0;
+	int64_t		value;
 	int			digits = 0;
 	int			sum = 0;
-	int			weighted_sum = 0;
+	int			weighted_sum;
 
+	if (read_plain(s, length, &value, &weighted_sum))
+		return agree(value, weighted_sum, number);
+
+	value = 0;
+	weighted_sum = 0;
 	while (s < end && is_outer_blank(end[-1]))
 		end--;
 	while (s < end && is_outer_blank(*s))
@@ -211,14 +242,4 @@ nhs_number_digits(NhsNumber number, char *digits)
 		upper /= 10;
 		lower /= 10;
 	}
-}
-
-/*
- * All ten digits equal: such numbers pass the check digit, and stand for
- * "missing" in real feeds.
- */
-bool
-nhs_number_is_placeholder(NhsNumber number)
-{
-	return number % INT64_C(1111111111) == 0;
 }

@@ -32,6 +32,15 @@ extern NhsNumberForm nhs_number_parse(const char *text, size_t length,
 extern NhsNumberForm nhs_number_check(int64_t value, NhsNumber *number);
 extern const char *nhs_number_form_detail(NhsNumberForm form);
 extern void nhs_number_digits(NhsNumber number, char *digits);
-extern bool nhs_number_is_placeholder(NhsNumber number);
+
+/*
+ * All ten digits equal: such numbers pass the check digit, and stand for
+ * "missing" in real feeds.
+ */
+static inline bool
+nhs_number_is_placeholder(NhsNumber number)
+{
+	return number % INT64_C(1111111111) == 0;
+}
 
 #endif							/* NDRS_NHS_NUMBER_H */

@@ -100,9 +100,16 @@ SELECT count(*), count(*) FILTER (WHERE is_excluded(i, 'cancer')) AS excluded
     FROM generate_series(9990000000, 9990010000) AS i WHERE nhs_number_or_null(i::text) IS NOT NULL;
 -- Most of the table is read from one end to the other, a small part by its key.
 SELECT exclude('9990000018', '{rare_disease}');
+-- A code that begins like another is another.
+INSERT INTO register VALUES ('cancer2', 'begins like another');
+INSERT INTO exclusion
+    SELECT 'cancer2', encode_nhs_number(i::nhs_number) FROM generate_series(9990005001, 9990010000) AS i
+        WHERE nhs_number_or_null(i::text) IS NOT NULL;
 ANALYZE exclusion;
 SELECT count(*) FILTER (WHERE is_excluded(i, 'cancer')) AS most,
+       count(*) FILTER (WHERE is_excluded(i, 'cancer2')) AS rest,
        count(*) FILTER (WHERE is_excluded(i, 'rare_disease')) AS one,
        count(*) FILTER (WHERE is_excluded(i, 'congenital_anomaly')) AS none
     FROM generate_series(9990000000, 9990010000) AS i;
 DELETE FROM exclusion;
+DELETE FROM register WHERE code = 'cancer2';

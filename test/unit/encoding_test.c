@@ -17,7 +17,7 @@ typedef struct Vector
 	const char *why;
 } Vector;
 
-/* The first 16 bytes of what the RFC has */
+/* The first 16 bytes of what the RFC has, or Python's hmac */
 static const Vector vectors[] = {
 	{"\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b", "Hi There",
 		{0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf, 0xce, 0xaf, 0x0b, 0xf1, 0x2b},
@@ -25,6 +25,9 @@ static const Vector vectors[] = {
 	{"Jefe", "what do ya want for nothing?",
 		{0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7},
 	"RFC 4231, case 2"},
+	{"Jefe", "fifty-five bytes fill what SHA-256 leaves in a block 55",
+		{0x53, 0x74, 0xe4, 0xc6, 0x13, 0x8a, 0x31, 0xe1, 0x82, 0x79, 0x3f, 0x51, 0xbf, 0xc7, 0xf0, 0xda},
+	"the longest message"},
 };
 
 static bool
@@ -40,6 +43,8 @@ int
 main(void)
 {
 	uint8_t		key[ENCODING_KEY_SIZE];
+	const char	too_long[ENCODING_MOST_BYTES + 1] = {0};
+	EncodedNhsNumber encoded;
 
 	ok(!encoding_has_key() && !encodes(&vectors[0]), "without a key nothing is encoded");
 	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
@@ -49,6 +54,7 @@ main(void)
 		ok(encoding_set_key(key) && encoding_has_key() && encodes(&vectors[i]), vectors[i].why);
 		ok(encodes(&vectors[i]), "and the same once more");
 	}
+	ok(!encoding_compute(too_long, sizeof(too_long), &encoded), "a longer one is refused");
 	encoding_forget_key();
 	ok(!encoding_has_key() && !encodes(&vectors[1]), "a key that was forgotten encodes nothing");
 
