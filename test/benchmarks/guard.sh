@@ -16,6 +16,7 @@ guard_labels=(
 	"guard, both, skip, 0.1 % excluded"
 	"guard, both, reject, encoded_column"
 	"guard, constraint"
+	"guard, its trigger alone"
 	"COPY ... WHERE NOT is_excluded()"
 	"PL/pgSQL trigger, plain list"
 	"PL/pgSQL trigger, pgcrypto hmac"
@@ -32,6 +33,14 @@ guard_statement_trigger() {
 	      CREATE TRIGGER guard_update AFTER UPDATE ON $1 REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION $2()"
 }
 
+# Nobody guards like that; it shows what the two parts of a guard cost.
+guard_without_backstop() {
+	echo "SET ndrs_optout.allow_unguarded = on;
+	      DO \$\$ BEGIN EXECUTE (
+	          SELECT format('ALTER TABLE $1 DROP CONSTRAINT %I', conname) FROM pg_constraint
+	              WHERE conrelid = '$1'::regclass AND contype = 'c'); END \$\$"
+}
+
 # guard_protect LABEL TABLE: the command that sets the protection up.
 guard_protect() {
 	local table="SELECT ndrs_optout.guard_table('$2', 'nhs_number', '{list_$list}'"
@@ -45,6 +54,7 @@ guard_protect() {
 			echo "ALTER TABLE $2 ADD encoded ndrs_optout.encoded_nhs_number; $table, encoded_column => 'encoded')"
 			;;
 		"guard, constraint") echo "$table, mechanism => 'constraint')" ;;
+		"guard, its trigger alone") echo "$table); $(guard_without_backstop "$2")" ;;
 		"PL/pgSQL trigger, plain list") guard_trigger "$2" peer.refuse_plain ;;
 		"PL/pgSQL trigger, pgcrypto hmac") guard_trigger "$2" peer.refuse_hmac ;;
 		"statement trigger, plain list") guard_statement_trigger "$2" peer.refuse_plain_set ;;
