@@ -122,20 +122,23 @@ BEGIN
 END
 $$;
 
--- What another path deletes is neither redacted nor unlinked nor in the way, and is
--- deleted once.
+-- What another path deletes is neither redacted nor unlinked nor in the way, and what
+-- several walks delete is deleted once.
 CREATE FUNCTION erasure_resolve(batches erasure_batch[]) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    one_walk boolean := (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
 BEGIN
     RETURN ARRAY(
-        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, ARRAY(
+        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path,
+                   CASE WHEN one_walk AND (b.way).action = 'delete' THEN b.row_ids ELSE ARRAY(
                        SELECT unnest(b.row_ids)
                        EXCEPT
                        SELECT unnest(d.row_ids) FROM unnest(batches) WITH ORDINALITY AS d
                            WHERE d.leaf = b.leaf AND (d.way).action = 'delete'
-                               AND ((b.way).action <> 'delete' OR d.ordinality < b.ordinality)),
+                               AND ((b.way).action <> 'delete' OR d.ordinality < b.ordinality)) END,
                    b.keys)::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b
             ORDER BY b.ordinality);

@@ -310,8 +310,8 @@ $$;
 -- mother's, or a mother's and a baby's number in one row), or it serves a register
 -- that the patient is not out of.  Guards of the table itself, of its parents, and
 -- of some partition or child; but a number that is redacted does not say whose the
--- row is.
-CREATE FUNCTION erasure_keeps(relation regclass, out_of text[]) RETURNS text
+-- row is, and the number by which it was found (found_by) says that it is the patient's.
+CREATE FUNCTION erasure_keeps(relation regclass, out_of text[], found_by name) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -338,12 +338,12 @@ BEGIN
                         WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
                             THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
                         ELSE 'true' END)), ' OR ')
-            FROM related r);
+            FROM related r WHERE NOT r.in_scope OR r.nhs_number_column IS DISTINCT FROM found_by);
 END
 $$;
 
 -- What happens to rows that were found, each action with its condition.
-CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, out_of text[])
+CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, out_of text[], found_by name DEFAULT NULL)
 RETURNS TABLE (action text, condition text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -351,7 +351,7 @@ AS $$
 BEGIN
     RETURN QUERY
         SELECT a.action, a.condition
-            FROM ndrs_optout.erasure_keeps(relation, out_of) AS k (keeps)
+            FROM ndrs_optout.erasure_keeps(relation, out_of, found_by) AS k (keeps)
             CROSS JOIN LATERAL (VALUES
                 ('unlink', 'true', unlinks),
                 ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
@@ -411,7 +411,7 @@ BEGIN
                 UNION ALL
                 SELECT 'redact', 'true' WHERE g.registers <@ out_of AND g.on_match = 'redact'
                 UNION ALL
-                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of)
+                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of, g.nhs_number_column)
                     WHERE g.registers <@ out_of AND g.on_match <> 'redact') AS a
             WHERE g.registers && erasure_roots.registers
             ORDER BY g.target::text, g.nhs_number_column, a.action DESC);
@@ -558,9 +558,9 @@ COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_
 COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the guard is damaged';
 COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
-COMMENT ON FUNCTION erasure_keeps(regclass, text[]) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
+COMMENT ON FUNCTION erasure_keeps(regclass, text[], name) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
-COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[]) IS 'what happens to rows that were found, each action with its condition on table t';
+COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[], name) IS 'what happens to rows that were found, each action with its condition on table t';
 COMMENT ON FUNCTION erasure_roots(text[], text[]) IS 'the ways from the columns that are guarded for registers, for patients who are out of these; error 55000 when a guard is damaged';
 COMMENT ON FUNCTION erasure_ways(regclass, text[]) IS 'the ways down from rows of a table, for patients who are out of these registers; error 0A000';
 COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';

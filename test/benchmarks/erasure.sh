@@ -57,7 +57,7 @@ erasure_labels=(
 
 # erasure LAYOUT/WHICH/LABEL.  "first" is the first patient of a session, which has
 # nothing in its caches; "further" are some after that one, each by a statement of its
-# own; "many" go by one statement.
+# own; "many" go by one statement, also after that one.
 erasure() {
 	local layout=${1%%/*} which=${1#*/} label=${1##*/} schema setup='' statement='' patients erased number
 	which=${which%%/*}
@@ -76,7 +76,8 @@ erasure() {
 			done
 			;;
 		many)
-			patients=$erasure_many erased=$erasure_many
+			patients=$((erasure_many - 1)) erased=$erasure_many
+			setup=$(erasure_of_one "$label" "$layout" "${erasure_numbers[0]}")
 			statement=$(erasure_of_many "$label" "$layout")
 			;;
 	esac
