@@ -136,6 +136,28 @@ CREATE TYPE side AS ENUM ('left', 'right');
 CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE SCHEMA citext;
 CREATE EXTENSION citext SCHEMA citext;
+-- A declared reference has no operator but its types' own.
+BEGIN;
+CREATE TABLE remark (tumour citext.citext);
+ALTER TABLE third.tumour ADD remark citext.citext;
+UPDATE third.tumour SET remark = 'one' WHERE id = 10;
+INSERT INTO remark VALUES ('ONE');
+SELECT declare_reference('remark', '{tumour}', 'third.tumour', '{remark}');
+EXECUTE walk;
+ALTER EXTENSION citext DROP OPERATOR CLASS citext.citext_ops USING btree;
+ALTER EXTENSION citext DROP OPERATOR FAMILY citext.citext_ops USING btree;
+DROP OPERATOR FAMILY citext.citext_ops USING btree CASCADE;
+EXECUTE walk;
+CREATE OPERATOR FAMILY citext.family USING btree;
+ALTER OPERATOR FAMILY citext.family USING btree ADD
+    OPERATOR 3 citext.= (citext.citext, citext.citext),
+    FUNCTION 1 citext.citext_cmp(citext.citext, citext.citext);
+EXECUTE walk;
+CREATE OPERATOR CLASS citext.class DEFAULT FOR TYPE citext.citext USING btree FAMILY citext.family AS STORAGE citext.citext;
+EXECUTE walk;
+ALTER OPERATOR FAMILY citext.family USING btree DROP OPERATOR 3 (citext.citext, citext.citext);
+EXECUTE walk;
+ROLLBACK;
 ALTER TABLE third.tumour ADD side side UNIQUE, ADD code text COLLATE loose UNIQUE, ADD label citext.citext UNIQUE;
 UPDATE third.tumour SET side = 'left', code = 'C50', label = 'one' WHERE id = 10;
 CREATE TABLE by_side (side side REFERENCES third.tumour (side));
