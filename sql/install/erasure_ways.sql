@@ -83,7 +83,9 @@ AS $$
 $$;
 
 -- Every way down from a parent to a child.  Constraints that the server made
--- for partitions are left out: the one on the partitioned table stands for all.
+-- for partitions are left out: the one on the partitioned table stands for all, but
+-- for a partition that is being detached CONCURRENTLY, or was until that was interrupted,
+-- since whoever reads the partitioned table does not come there any more.
 CREATE VIEW erasure_edge AS
     SELECT f.confrelid::regclass AS parent,
            f.conrelid::regclass AS child,
@@ -97,7 +99,8 @@ CREATE VIEW erasure_edge AS
                      ORDER BY k.position) AS child_columns,
            f.conpfeqop AS operators
         FROM pg_catalog.pg_constraint f
-        WHERE f.contype = 'f' AND f.conparentid = 0
+        WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
+            SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
     UNION ALL
     SELECT r.parent, r.child, false, true, r.parent_columns, r.child_columns,
            ARRAY(SELECT erasure_equality(p.atttypid, c.atttypid)
