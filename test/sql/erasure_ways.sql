@@ -205,6 +205,23 @@ DROP TRIGGER at_the_end ON by_code;
 SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
 TABLE by_side; TABLE by_code; TABLE by_label; SELECT id FROM third.tumour; TABLE patient;
 
+-- Partitions are one node of the graph; a table with a reference of its own is another.
+CREATE TABLE wide (id int PRIMARY KEY) PARTITION BY HASH (id);
+CREATE TABLE narrow (id int REFERENCES wide) PARTITION BY HASH (id);
+SELECT format('CREATE TABLE %s_%s PARTITION OF %1$s FOR VALUES WITH (MODULUS 3, REMAINDER %2$s)', t, n)
+    FROM unnest('{wide,narrow}'::text[]) AS t, generate_series(0, 2) AS n \gexec
+CREATE TABLE below (id int PRIMARY KEY);
+ALTER TABLE narrow_1 ADD FOREIGN KEY (id) REFERENCES below;
+ALTER TABLE below ADD FOREIGN KEY (id) REFERENCES wide;
+CREATE TABLE apart (id int);
+SELECT array_agg(u.leaf ORDER BY u.leaf::text) AS leaves, u.depth
+    FROM (SELECT '{narrow_2,apart,wide_0,narrow_1,below,wide_2,narrow_0,wide_1}'::regclass[]) AS l (leaves)
+    CROSS JOIN LATERAL erasure_depths(l.leaves) AS d
+    CROSS JOIN LATERAL unnest(l.leaves, d.components, d.depths) AS u (leaf, component, depth)
+    GROUP BY u.component, u.depth ORDER BY min(u.leaf::text);
+SELECT erasure_depths('{}');
+DROP TABLE narrow, below, wide, apart;
+
 -- Not for anybody's use, but nobody's harm.
 SELECT erasure_known(NULL::int[], NULL);
 SELECT erasure_known(NULL::int[], 'SELECT 1');
