@@ -362,6 +362,7 @@ $$;
 CREATE FUNCTION erase(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
+SET plan_cache_mode = force_generic_plan
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
