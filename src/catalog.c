@@ -17,9 +17,9 @@
  * What a backend keeps of the catalogues (erasure_known) has a generation of its own,
  * which counts every message on any relation but those: what matters there, columns,
  * foreign keys, inheritance, indexes, triggers, rules, owners, is announced with the
- * relation that it belongs to.  Operators, collations, types and schemas are not, so
- * messages on these count as well.  Tables guard and reference, which the
- * same answers rest on, have the trigger.
+ * relation that it belongs to.  Operators and their classes, collations, types and
+ * schemas are not, so messages on these count as well.  Tables guard and reference,
+ * which the same answers rest on, have the trigger.
  */
 #include "ndrs_optout.h"
 
@@ -55,7 +55,9 @@ static struct
 };
 
 /* What else the erasure's commands name, or were made from */
-static const int schema_caches[] = {COLLOID, NAMESPACEOID, OPEROID, TYPEOID};
+static const int schema_caches[] = {
+	AMOPSTRATEGY, CLAOID, COLLOID, NAMESPACEOID, OPEROID, TYPEOID
+};
 
 /* Nothing is good for generation 0. */
 static uint64 generation = 1;

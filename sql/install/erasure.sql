@@ -50,7 +50,8 @@ $$;
 
 -- Patients by the registers that they are out of when the erasure from
 -- these is done.  One is not worth building lists for, nor reading the table; OFFSET 0:
--- by the key, register for register.
+-- by the key, register for register.  Sorted, so that erasures of the same patients lock
+-- them in one order.
 CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[])
 RETURNS TABLE (patients nhs_number[], out_of text[])
 LANGUAGE plpgsql
@@ -61,7 +62,7 @@ BEGIN
         WITH patient AS MATERIALIZED (
             SELECT n.number, ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(n.number)) AS encoded
                 FROM unnest(numbers) AS n (number))
-        SELECT array_agg(p.number), o.codes
+        SELECT array_agg(DISTINCT p.number ORDER BY p.number), o.codes
             FROM patient p
             CROSS JOIN LATERAL (
                 SELECT ARRAY(SELECT r.code FROM ndrs_optout.register r
@@ -364,6 +365,7 @@ $$;
 CREATE FUNCTION erase(number nhs_number, registers text[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
+SET plan_cache_mode = force_generic_plan
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$

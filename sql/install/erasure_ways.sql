@@ -83,7 +83,9 @@ AS $$
 $$;
 
 -- Every way down from a parent to a child.  Constraints that the server made
--- for partitions are left out: the one on the partitioned table stands for all.
+-- for partitions are left out: the one on the partitioned table stands for all, but
+-- for a partition that is being detached CONCURRENTLY, or was until that was interrupted,
+-- since whoever reads the partitioned table does not come there any more.
 CREATE VIEW erasure_edge AS
     SELECT f.confrelid::regclass AS parent,
            f.conrelid::regclass AS child,
@@ -97,7 +99,8 @@ CREATE VIEW erasure_edge AS
                      ORDER BY k.position) AS child_columns,
            f.conpfeqop AS operators
         FROM pg_catalog.pg_constraint f
-        WHERE f.contype = 'f' AND f.conparentid = 0
+        WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
+            SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
     UNION ALL
     SELECT r.parent, r.child, false, true, r.parent_columns, r.child_columns,
            ARRAY(SELECT erasure_equality(p.atttypid, c.atttypid)
@@ -438,47 +441,61 @@ END
 $$;
 
 -- How far down each table is, below every other that it refers to.  Tables that
--- refer to each other in a cycle are one component, and equally far down.
+-- refer to each other in a cycle are one component, and equally far down.  So are those
+-- whose references are the same, as those of partitions are: one node stands for all,
+-- or hundreds of partitions would make a graph of the square of that.
 CREATE FUNCTION erasure_depths(leaves regclass[], OUT components integer[], OUT depths integer[])
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    depth_of integer[] := array_fill(0, ARRAY[coalesce(cardinality(leaves), 0)]);
+    nodes integer[];
+    component_of integer[];
+    depth_of integer[];
     parents integer[];
     children integer[];
     moved boolean := true;
 BEGIN
-    WITH lineage AS MATERIALIZED (
+    WITH edge AS MATERIALIZED (SELECT e.parent, e.child FROM ndrs_optout.erasure_edge e),
+    lineage AS MATERIALIZED (
         SELECT l.n, a.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
-            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a)
-    SELECT coalesce(array_agg(p.n), '{}'), coalesce(array_agg(c.n), '{}') INTO parents, children
-        FROM lineage p
-        JOIN ndrs_optout.erasure_edge e ON e.parent = p.ancestor
-        JOIN lineage c ON c.ancestor = e.child
-        WHERE p.n <> c.n;
+            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a
+            WHERE a.ancestor IN (SELECT e.parent FROM edge e UNION ALL SELECT e.child FROM edge e)),
+    leaf AS MATERIALIZED (
+        SELECT n, dense_rank() OVER (ORDER BY ARRAY(SELECT l.ancestor::oid FROM lineage l WHERE l.n = g.n ORDER BY 1))::integer AS node
+            FROM generate_series(1, cardinality(leaves)) AS g (n)),
+    member AS MATERIALIZED (
+        SELECT DISTINCT f.node, l.ancestor FROM leaf f JOIN lineage l ON l.n = f.n)
+    SELECT (SELECT array_agg(f.node ORDER BY f.n) FROM leaf f),
+           coalesce(array_agg(p.node), '{}'), coalesce(array_agg(c.node), '{}')
+        INTO nodes, parents, children
+        FROM member p
+        JOIN edge e ON e.parent = p.ancestor
+        JOIN member c ON c.ancestor = e.child
+        WHERE p.node <> c.node;
 
-    -- A component is known by its first table.
+    -- A component is known by its first node.
     WITH RECURSIVE reach (a, b) AS (
         SELECT * FROM unnest(parents, children)
         UNION
         SELECT r.a, e.b FROM reach r JOIN unnest(parents, children) AS e (a, b) ON e.a = r.b)
     SELECT array_agg(least(n, (SELECT min(r.b) FROM reach r JOIN reach back ON back.a = r.b AND back.b = n
-                                   WHERE r.a = n)) ORDER BY n)
-        INTO components FROM generate_series(1, cardinality(leaves)) AS n;
+                                   WHERE r.a = n)) ORDER BY n), array_agg(0)
+        INTO component_of, depth_of FROM generate_series(1, (SELECT max(n) FROM unnest(nodes) AS n)) AS n;
 
     -- Ends, for there is no cycle between components.
     WHILE moved LOOP
         moved := false;
         FOR i IN 1 .. cardinality(parents) LOOP
-            IF components[children[i]] <> components[parents[i]]
-                AND depth_of[components[children[i]]] <= depth_of[components[parents[i]]] THEN
-                depth_of[components[children[i]]] := depth_of[components[parents[i]]] + 1;
+            IF component_of[children[i]] <> component_of[parents[i]]
+                AND depth_of[component_of[children[i]]] <= depth_of[component_of[parents[i]]] THEN
+                depth_of[component_of[children[i]]] := depth_of[component_of[parents[i]]] + 1;
                 moved := true;
             END IF;
         END LOOP;
     END LOOP;
-    SELECT array_agg(depth_of[c] ORDER BY n) INTO depths FROM unnest(components) WITH ORDINALITY AS k (c, n);
+    SELECT array_agg(component_of[k.node] ORDER BY k.n), array_agg(depth_of[component_of[k.node]] ORDER BY k.n)
+        INTO components, depths FROM unnest(nodes) WITH ORDINALITY AS k (node, n);
 END
 $$;
 

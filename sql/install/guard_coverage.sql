@@ -2,12 +2,14 @@
 
 -- Every part that a guard ought to have, and what is wrong with it; defect is NULL
 -- for a part that is in force.  Partitions have the trigger too; inheritance
--- children only the backstop, which no server lets them be without.
+-- children only the backstop, which no server lets them be without.  A partition that is
+-- being detached CONCURRENTLY is none any more: whoever reads the table does not come there.
 CREATE VIEW guard_part AS
     WITH RECURSIVE below (target, relation) AS (
         SELECT g.target, g.target FROM guard g
         UNION
-        SELECT b.target, i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation)
+        SELECT b.target, i.inhrelid FROM below b
+            JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation AND NOT i.inhdetachpending)
     SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect
         FROM guard g
         JOIN below d ON d.target = g.target

@@ -136,6 +136,28 @@ CREATE TYPE side AS ENUM ('left', 'right');
 CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE SCHEMA citext;
 CREATE EXTENSION citext SCHEMA citext;
+-- A declared reference has no operator but its types' own.
+BEGIN;
+CREATE TABLE remark (tumour citext.citext);
+ALTER TABLE third.tumour ADD remark citext.citext;
+UPDATE third.tumour SET remark = 'one' WHERE id = 10;
+INSERT INTO remark VALUES ('ONE');
+SELECT declare_reference('remark', '{tumour}', 'third.tumour', '{remark}');
+EXECUTE walk;
+ALTER EXTENSION citext DROP OPERATOR CLASS citext.citext_ops USING btree;
+ALTER EXTENSION citext DROP OPERATOR FAMILY citext.citext_ops USING btree;
+DROP OPERATOR FAMILY citext.citext_ops USING btree CASCADE;
+EXECUTE walk;
+CREATE OPERATOR FAMILY citext.family USING btree;
+ALTER OPERATOR FAMILY citext.family USING btree ADD
+    OPERATOR 3 citext.= (citext.citext, citext.citext),
+    FUNCTION 1 citext.citext_cmp(citext.citext, citext.citext);
+EXECUTE walk;
+CREATE OPERATOR CLASS citext.class DEFAULT FOR TYPE citext.citext USING btree FAMILY citext.family AS STORAGE citext.citext;
+EXECUTE walk;
+ALTER OPERATOR FAMILY citext.family USING btree DROP OPERATOR 3 (citext.citext, citext.citext);
+EXECUTE walk;
+ROLLBACK;
 ALTER TABLE third.tumour ADD side side UNIQUE, ADD code text COLLATE loose UNIQUE, ADD label citext.citext UNIQUE;
 UPDATE third.tumour SET side = 'left', code = 'C50', label = 'one' WHERE id = 10;
 CREATE TABLE by_side (side side REFERENCES third.tumour (side));
@@ -182,6 +204,23 @@ ROLLBACK;
 DROP TRIGGER at_the_end ON by_code;
 SELECT sum(row_count) FROM erase('9990000018', '{cancer}');
 TABLE by_side; TABLE by_code; TABLE by_label; SELECT id FROM third.tumour; TABLE patient;
+
+-- Partitions are one node of the graph; a table with a reference of its own is another.
+CREATE TABLE wide (id int PRIMARY KEY) PARTITION BY HASH (id);
+CREATE TABLE narrow (id int REFERENCES wide) PARTITION BY HASH (id);
+SELECT format('CREATE TABLE %s_%s PARTITION OF %1$s FOR VALUES WITH (MODULUS 3, REMAINDER %2$s)', t, n)
+    FROM unnest('{wide,narrow}'::text[]) AS t, generate_series(0, 2) AS n \gexec
+CREATE TABLE below (id int PRIMARY KEY);
+ALTER TABLE narrow_1 ADD FOREIGN KEY (id) REFERENCES below;
+ALTER TABLE below ADD FOREIGN KEY (id) REFERENCES wide;
+CREATE TABLE apart (id int);
+SELECT array_agg(u.leaf ORDER BY u.leaf::text) AS leaves, u.depth
+    FROM (SELECT '{narrow_2,apart,wide_0,narrow_1,below,wide_2,narrow_0,wide_1}'::regclass[]) AS l (leaves)
+    CROSS JOIN LATERAL erasure_depths(l.leaves) AS d
+    CROSS JOIN LATERAL unnest(l.leaves, d.components, d.depths) AS u (leaf, component, depth)
+    GROUP BY u.component, u.depth ORDER BY min(u.leaf::text);
+SELECT erasure_depths('{}');
+DROP TABLE narrow, below, wide, apart;
 
 -- Not for anybody's use, but nobody's harm.
 SELECT erasure_known(NULL::int[], NULL);

@@ -15,7 +15,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($TYPED, $BOUND, $QUIET, $OTHER) = @TEST_NUMBERS[ 0, 1, 2, 8 ];
+my ($TYPED, $BOUND, $QUIET, $FOUND, $OTHER) = @TEST_NUMBERS[ 0, 1, 2, 3, 8 ];
 
 my $server = new_server('officer_leaks', settings => q{
 shared_preload_libraries = 'pg_stat_statements'
@@ -300,6 +300,20 @@ subtest 'bind parameters and the settings of the role' => sub {
 	like($statements, qr/CALL ndrs_optout\.carry_out\((?:$case_id|\$\d), \$\d\)/, 'pg_stat_statements has the statements');
 	like($statements, qr/INSERT INTO ndrs_optout\.case_erasure/, 'and what they call');
 	ok(!holds($statements, $BOUND), 'and no number');
+};
+
+# The numbers of an erasure that nobody typed, in the plans of what it calls
+subtest 'erasures of numbers that are found' => sub {
+	hold_patient($server, 2, $FOUND);
+	forget();
+	my $owner = open_session($server);
+	run_in($owner, 'SET auto_explain.log_min_duration = 0');
+	run_in($owner, "SELECT count(*) FROM patient p, ndrs_optout.erase(p.nhs_number, '{cancer}') WHERE p.patient_id = 2");
+	close_session($owner);
+	my $log = new_log();
+	like($log, qr/Function Call: ndrs_optout\.erase_patients\(/, 'the log has the plans');
+	ok(!holds($log, $FOUND), 'and no number');
+	is($server->safe_psql('postgres', 'SELECT count(*) FROM patient WHERE patient_id = 2'), 0, 'who was erased');
 };
 
 $server->stop;
