@@ -35,6 +35,7 @@ PIECES = $(addprefix sql/install/, \
 	exclusion_list.sql \
 	guard.sql \
 	erasure_ways.sql \
+	erasure_order.sql \
 	erasure.sql \
 	guard_coverage.sql \
 	policy.sql \

@@ -1,5 +1,5 @@
 -- erasure: deletion of everything held about patients, along the ways of
--- erasure_ways.sql.
+-- erasure_ways.sql and in the order of erasure_order.sql.
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
 -- way, patients and keys: how the rows were looked for, and are again after deletion.
@@ -191,7 +191,7 @@ CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[],
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_run'
     LANGUAGE C VOLATILE STRICT;
 
--- Run the commands for tables that one of erasure_ways.sql says.
+-- Run the commands for tables that one of erasure_order.sql says.
 CREATE FUNCTION erasure_commands(question text, leaves regclass[]) RETURNS SETOF erasure_command
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -233,6 +233,30 @@ AS $$
         FROM ndrs_optout.purge_due d
 $$;
 
+-- What tells backends that a list has changed, and what chains the audit, must do so
+-- for rows that a replication worker brings as well.  A restore with --disable-triggers
+-- leaves triggers that do not.
+CREATE FUNCTION health_triggers() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN t.weak > 0
+            THEN ROW('failed', format('triggers of the extension''s own tables that do not fire as they must: %s', t.weak),
+                     t.commands)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'triggers of the extension''s own tables fire as they must', NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT count(*) AS weak,
+                     string_agg(format('ALTER TABLE %s ENABLE %sTRIGGER %I', o.relation, o.mode, o.tgname), '; '
+                                ORDER BY o.relation::text, o.tgname) AS commands
+                  FROM (SELECT t.tgname, t.tgenabled, t.tgrelid::regclass AS relation,
+                               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.forget_copies,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,ndrs_optout.audit_purge_when_due}'::regproc[])
+                                   THEN 'ALWAYS ' END AS mode
+                            FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+                            WHERE r.relnamespace = 'ndrs_optout'::regnamespace AND NOT t.tgisinternal) AS o
+                  WHERE o.tgenabled NOT IN ('A', CASE WHEN o.mode IS NULL THEN 'O' ELSE 'A' END)) AS t
+$$;
+
 -- A lock that somebody holds fails a check instead of stopping all.
 CREATE FUNCTION health() RETURNS TABLE (check_name text, status text, detail text, what_to_do text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -277,5 +301,6 @@ COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version 
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
 COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
 COMMENT ON FUNCTION health_sweep() IS 'check: the latest sweep has finished and left nobody';
+COMMENT ON FUNCTION health_triggers() IS 'check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 COMMENT ON FUNCTION health() IS
     'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM ndrs_optout.health() WHERE status = ''failed''';

@@ -117,6 +117,16 @@ UPDATE pg_extension SET extversion = '0.0' WHERE extname = 'ndrs_optout';
 SELECT status, detail, what_to_do FROM asked WHERE check_name = 'version';
 ROLLBACK;
 
+-- Triggers, as a restore with --disable-triggers leaves them, and one that is off
+BEGIN;
+ALTER TABLE ndrs_optout.exclusion DISABLE TRIGGER ALL, ENABLE TRIGGER ALL;
+ALTER TABLE ndrs_optout.guard ENABLE TRIGGER forget_copies;
+ALTER TABLE ndrs_optout.register DISABLE TRIGGER is_used;
+SELECT status, detail, replace(what_to_do, '; ', E'\n') AS what_to_do FROM asked WHERE check_name = 'triggers';
+SELECT what_to_do FROM asked WHERE check_name = 'triggers' \gexec
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'triggers';
+ROLLBACK;
+
 -- Sweep
 CALL sweep();
 SELECT status, detail FROM asked WHERE check_name = 'sweep';
