@@ -67,6 +67,7 @@ typedef struct NationalCheck
 	TimestampTz expires_at;
 	MemoryContext context;		/* holds the rest; NULL: not read yet */
 	Allowed		allowed;
+	MemoryContext others_context;	/* below that; NULL: not read yet */
 	ExclusionSet opted_out;		/* who else was asked about */
 } NationalCheck;
 
@@ -151,6 +152,7 @@ read_checks(void)
 			{
 				found[j].context = checks[i].context;
 				found[j].allowed = checks[i].allowed;
+				found[j].others_context = checks[i].others_context;
 				found[j].opted_out = checks[i].opted_out;
 				checks[i].context = NULL;
 			}
@@ -230,29 +232,45 @@ is_allowed(const Allowed *allowed, const EncodedNhsNumber *member)
 /*
  * Large values do not stay longer than they must.
  */
-static void
-fill_check(NationalCheck *check, HeapTuple tuple, Relation rel)
+static ExclusionSet
+fetch_set(HeapTuple tuple, Relation rel, AttrNumber number)
 {
-	ExclusionSet allowed;
-	ExclusionSet asked;
+	ExclusionSet set;
 
-	ndrs_open_set(&allowed, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ALLOWED))));
-	ndrs_open_set(&asked, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, ANUM_CHECK_ASKED))));
+	ndrs_open_set(&set, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, number))));
+	return set;
+}
+
+static void
+fill_allowed(NationalCheck *check, HeapTuple tuple, Relation rel)
+{
+	ExclusionSet allowed = fetch_set(tuple, rel, ANUM_CHECK_ALLOWED);
+
+	fill_lines(&check->allowed, &allowed);
+	pfree((void *) allowed.base);
+}
+
+static void
+fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
+{
+	ExclusionSet allowed = fetch_set(tuple, rel, ANUM_CHECK_ALLOWED);
+	ExclusionSet asked = fetch_set(tuple, rel, ANUM_CHECK_ASKED);
+
 	ndrs_merge_sets(&check->opted_out, EXCLUSION_SET_DIFFERENCE, &asked, &allowed);
 	if (check->opted_out.count != asked.count - allowed.count)
 		elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
 			 check->check_id);
 	pfree((void *) asked.base);
-	fill_lines(&check->allowed, &allowed);
 	pfree((void *) allowed.base);
 }
 
 /*
- * Read the sets of a check; false when it is not there any more.  The scan's snapshot
- * keeps what it fetches from being vacuumed.
+ * Read one of a check's sets, unless it was read: whom it allows, or who else was asked
+ * about, which is not read before it is wanted.  False when the check is not
+ * there any more.  The scan's snapshot keeps what it fetches from being vacuumed.
  */
-static bool
-read_sets(NationalCheck *check)
+static pg_noinline bool
+read_set(NationalCheck *check, bool others)
 {
 	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
 	ScanKeyData key;
@@ -274,13 +292,39 @@ read_sets(NationalCheck *check)
 													  ALLOCSET_SMALL_SIZES);
 		MemoryContext outer = MemoryContextSwitchTo(context);
 
-		fill_check(check, tuple, rel);
+		if (others)
+			fill_opted_out(check, tuple, rel);
+		else
+			fill_allowed(check, tuple, rel);
 		MemoryContextSwitchTo(outer);
-		MemoryContextSetParent(context, TopMemoryContext);
-		check->context = context;
+		MemoryContextSetParent(context, others ? check->context : TopMemoryContext);
+		if (others)
+			check->others_context = context;
+		else
+			check->context = context;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Make sure of a set of the check at hand.  False when all checks had to be read anew
+ * instead.
+ */
+static inline bool
+have_set(NationalCheck *check, bool others)
+{
+	ErrorContextCallback hider;
+	bool		found;
+
+	if ((others ? check->others_context : check->context) != NULL)
+		return true;
+	ndrs_begin_hiding(&hider);
+	found = read_set(check, others);
+	if (!found)
+		read_checks();
+	ndrs_end_hiding(&hider);
 	return found;
 }
 
@@ -294,42 +338,51 @@ ndrs_make_national_checks_current(void)
 		read_checks();
 }
 
+/* Is an older check than this one in force? */
+static bool
+older_in_force(int latest, TimestampTz now)
+{
+	for (int i = latest + 1; i < nchecks; i++)
+	{
+		if (checks[i].expires_at > now)
+			return true;
+	}
+	return false;
+}
+
 /*
  * What the latest check says that asked about this number: the one that was started
  * last, since its reply can come before an older one's.  When it has expired, no older
  * one is believed instead, for that is older still.  The checks are current.
+ *
+ * Whoever does not want to know why somebody is not allowed need not have read who else
+ * was asked about, which is most of a check where many have opted out: unless an
+ * older check could allow whom this one did not ask about.
  */
 NationalChoice
-ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now)
+ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now, bool why)
 {
 	for (int i = 0; i < nchecks; i++)
 	{
 		NationalCheck *check = &checks[i];
-		bool		allowed;
+		bool		expired = check->expires_at <= now;
 
-		if (check->context == NULL)
+		if (!have_set(check, false))
 		{
-			ErrorContextCallback hider;
-			bool		found;
-
-			ndrs_begin_hiding(&hider);
-			found = read_sets(check);
-			if (!found)
-				read_checks();
-			ndrs_end_hiding(&hider);
-			if (!found)
-			{
-				i = -1;
-				continue;
-			}
-		}
-
-		allowed = is_allowed(&check->allowed, encoded);
-		if (!allowed && !exclusion_set_contains(&check->opted_out, encoded))
+			i = -1;
 			continue;
-		if (check->expires_at <= now)
-			return NATIONAL_CHECK_EXPIRED;
-		return allowed ? NATIONAL_ALLOWED : NATIONAL_OPTED_OUT;
+		}
+		if (is_allowed(&check->allowed, encoded))
+			return expired ? NATIONAL_CHECK_EXPIRED : NATIONAL_ALLOWED;
+		if (!why && !older_in_force(i, now))
+			return NATIONAL_NOT_ALLOWED;
+		if (!have_set(check, true))
+		{
+			i = -1;
+			continue;
+		}
+		if (exclusion_set_contains(&check->opted_out, encoded))
+			return expired ? NATIONAL_CHECK_EXPIRED : NATIONAL_OPTED_OUT;
 	}
 	return NATIONAL_NOT_CHECKED;
 }

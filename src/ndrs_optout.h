@@ -87,12 +87,13 @@ typedef enum NationalChoice
 	NATIONAL_NOT_CHECKED,
 	NATIONAL_CHECK_EXPIRED,
 	NATIONAL_ALLOWED,
+	NATIONAL_NOT_ALLOWED,		/* and nobody asked why */
 	NATIONAL_OPTED_OUT
 } NationalChoice;
 
 extern void ndrs_make_national_checks_current(void);
 extern NationalChoice ndrs_national_choice(const EncodedNhsNumber *encoded,
-										   TimestampTz now);
+										   TimestampTz now, bool why);
 
 /* guard.c */
 extern void ndrs_guard_init(void);

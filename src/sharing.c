@@ -82,7 +82,9 @@ typedef enum ShareDecision
 	SHARE_EXCLUDED,
 	SHARE_CHECK_EXPIRED,
 	SHARE_OPTED_OUT,
-	SHARE_NOT_CHECKED
+	SHARE_NOT_CHECKED,
+	SHARE_INELIGIBLE			/* for one of the last three reasons, and
+								 * nobody asked which */
 } ShareDecision;
 
 static const char *const decision_words[] = {
@@ -365,7 +367,7 @@ current_terms(FunctionCallInfo fcinfo, TimestampTz now)
 /* --------------------------------------------------------------- deciding */
 
 static ShareDecision
-look_up(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now)
+look_up(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now, bool why)
 {
 	for (int i = 0; i < terms->nlists; i++)
 	{
@@ -374,10 +376,12 @@ look_up(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now)
 	}
 	if (!terms->asks_checks)
 		return SHARE_ELIGIBLE;
-	switch (ndrs_national_choice(encoded, now))
+	switch (ndrs_national_choice(encoded, now, why))
 	{
 		case NATIONAL_ALLOWED:
 			return SHARE_ELIGIBLE;
+		case NATIONAL_NOT_ALLOWED:
+			return SHARE_INELIGIBLE;
 		case NATIONAL_OPTED_OUT:
 			return SHARE_OPTED_OUT;
 		case NATIONAL_CHECK_EXPIRED:
@@ -389,13 +393,13 @@ look_up(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now)
 }
 
 static ShareDecision
-decide(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now)
+decide(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now, bool why)
 {
 	if (!terms->remembers || terms->last_asked_at != now ||
 		memcmp(&terms->last_encoded, encoded, sizeof(EncodedNhsNumber)) != 0)
 	{
 		terms->remembers = false;
-		terms->last_decision = look_up(terms, encoded, now);
+		terms->last_decision = look_up(terms, encoded, now, why);
 		terms->last_encoded = *encoded;
 		terms->last_asked_at = now;
 		terms->remembers = true;
@@ -404,7 +408,7 @@ decide(ShareTerms *terms, const EncodedNhsNumber *encoded, TimestampTz now)
 }
 
 static ShareDecision
-decide_number(FunctionCallInfo fcinfo, NhsNumberForm form, NhsNumber number)
+decide_number(FunctionCallInfo fcinfo, NhsNumberForm form, NhsNumber number, bool why)
 {
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 	ShareTerms *terms = current_terms(fcinfo, now);
@@ -419,11 +423,11 @@ decide_number(FunctionCallInfo fcinfo, NhsNumberForm form, NhsNumber number)
 	if (nhs_number_is_placeholder(number))
 		return SHARE_PLACEHOLDER;
 	ndrs_encode(number, &encoded);
-	return decide(terms, &encoded, now);
+	return decide(terms, &encoded, now, why);
 }
 
 static ShareDecision
-decide_text(FunctionCallInfo fcinfo)
+decide_text(FunctionCallInfo fcinfo, bool why)
 {
 	NhsNumberForm form = NHS_NUMBER_EMPTY;
 	NhsNumber	number = 0;
@@ -434,33 +438,33 @@ decide_text(FunctionCallInfo fcinfo)
 
 		form = nhs_number_parse(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), &number);
 	}
-	return decide_number(fcinfo, form, number);
+	return decide_number(fcinfo, form, number, why);
 }
 
 static ShareDecision
-decide_bigint(FunctionCallInfo fcinfo)
+decide_bigint(FunctionCallInfo fcinfo, bool why)
 {
 	NhsNumberForm form = NHS_NUMBER_EMPTY;
 	NhsNumber	number = 0;
 
 	if (!PG_ARGISNULL(ARG_NUMBER))
 		form = nhs_number_check(PG_GETARG_INT64(ARG_NUMBER), &number);
-	return decide_number(fcinfo, form, number);
+	return decide_number(fcinfo, form, number, why);
 }
 
 static ShareDecision
-decide_nhs_number(FunctionCallInfo fcinfo)
+decide_nhs_number(FunctionCallInfo fcinfo, bool why)
 {
 	return PG_ARGISNULL(ARG_NUMBER) ?
-		decide_number(fcinfo, NHS_NUMBER_EMPTY, 0) :
-		decide_number(fcinfo, NHS_NUMBER_VALID, PG_GETARG_INT64(ARG_NUMBER));
+		decide_number(fcinfo, NHS_NUMBER_EMPTY, 0, why) :
+		decide_number(fcinfo, NHS_NUMBER_VALID, PG_GETARG_INT64(ARG_NUMBER), why);
 }
 
 /*
  * For a column that a guard fills: no HMAC.
  */
 static ShareDecision
-decide_encoded(FunctionCallInfo fcinfo)
+decide_encoded(FunctionCallInfo fcinfo, bool why)
 {
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 	ShareTerms *terms = current_terms(fcinfo, now);
@@ -473,31 +477,31 @@ decide_encoded(FunctionCallInfo fcinfo)
 	encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(ARG_NUMBER);
 	if (ndrs_is_encoded_placeholder(encoded))
 		return SHARE_PLACEHOLDER;
-	return decide(terms, encoded, now);
+	return decide(terms, encoded, now, why);
 }
 
 Datum
 ndrs_optout_share_eligible(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(decide_nhs_number(fcinfo) == SHARE_ELIGIBLE);
+	PG_RETURN_BOOL(decide_nhs_number(fcinfo, false) == SHARE_ELIGIBLE);
 }
 
 Datum
 ndrs_optout_share_eligible_text(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(decide_text(fcinfo) == SHARE_ELIGIBLE);
+	PG_RETURN_BOOL(decide_text(fcinfo, false) == SHARE_ELIGIBLE);
 }
 
 Datum
 ndrs_optout_share_eligible_bigint(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(decide_bigint(fcinfo) == SHARE_ELIGIBLE);
+	PG_RETURN_BOOL(decide_bigint(fcinfo, false) == SHARE_ELIGIBLE);
 }
 
 Datum
 ndrs_optout_share_eligible_encoded(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(decide_encoded(fcinfo) == SHARE_ELIGIBLE);
+	PG_RETURN_BOOL(decide_encoded(fcinfo, false) == SHARE_ELIGIBLE);
 }
 
 static Datum
@@ -509,25 +513,25 @@ decision_text(ShareDecision decision)
 Datum
 ndrs_optout_share_decision(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(decision_text(decide_nhs_number(fcinfo)));
+	PG_RETURN_DATUM(decision_text(decide_nhs_number(fcinfo, true)));
 }
 
 Datum
 ndrs_optout_share_decision_text(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(decision_text(decide_text(fcinfo)));
+	PG_RETURN_DATUM(decision_text(decide_text(fcinfo, true)));
 }
 
 Datum
 ndrs_optout_share_decision_bigint(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(decision_text(decide_bigint(fcinfo)));
+	PG_RETURN_DATUM(decision_text(decide_bigint(fcinfo, true)));
 }
 
 Datum
 ndrs_optout_share_decision_encoded(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(decision_text(decide_encoded(fcinfo)));
+	PG_RETURN_DATUM(decision_text(decide_encoded(fcinfo, true)));
 }
 
 /*

@@ -28,7 +28,8 @@ SELECT share_eligible('9990000018', repeat('x', 100));
 -- Where the national opt-out counts, an answer needs a check; the latest that asked
 -- about a patient and has its reply decides.
 CREATE VIEW decided AS
-    SELECT right(n::text, 4) AS patient, share_decision(n, 'research') AS research, share_decision(n, 'direct_care') AS direct_care
+    SELECT right(n::text, 4) AS patient, share_eligible(n, 'research') AS eligible, share_decision(n, 'research') AS research,
+           share_decision(n, 'direct_care') AS direct_care
         FROM unnest('{9990000018,9990000026,9990000034}'::nhs_number[]) AS n;
 SELECT * FROM decided;
 SELECT start_national_check('{9990000018,9990000026}'::nhs_number[]);
@@ -87,7 +88,7 @@ SELECT pg_sleep(0.2);
 SELECT kept();
 ROLLBACK;
 
--- A backend keeps a check's sets once, however much else changes, and drops them with it.
+-- A backend keeps both of a check's sets once, however much else changes, and drops them with it.
 CREATE VIEW kept_sets AS SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'ndrs_optout national check';
 TABLE kept_sets;
 BEGIN;
@@ -106,6 +107,24 @@ BEGIN;
 DELETE FROM national_check;
 SELECT * FROM decided;
 TABLE kept_sets;
+ROLLBACK;
+-- Who else was asked about is not read before somebody asks why, or an older check
+-- could allow whom this one did not ask about.
+SELECT share_eligible('9990000018', 'research') AS allowed, share_eligible('9990000034', 'research') AS never_asked;
+TABLE kept_sets;
+SELECT share_decision('9990000034', 'research');
+TABLE kept_sets;
+BEGIN;
+SELECT start_national_check('{9990000018,9990000042}'::nhs_number[]) AS check_id \gset
+SELECT load_national_check(:check_id, ARRAY['9990000042,']);
+TABLE kept_sets;
+SELECT share_eligible('9990000042', 'research') AS allowed;
+TABLE kept_sets;
+SELECT share_eligible('9990000018', 'research') AS opted_out_since, share_eligible('9990000026', 'research') AS by_the_older;
+TABLE kept_sets;
+UPDATE national_check SET expires_at = now() WHERE check_id = :check_id;
+SELECT share_eligible('9990000042', 'research') AS in_the_expired, share_eligible('9990000018', 'research') AS asked_in_the_expired,
+       share_eligible('9990000026', 'research') AS by_the_older;
 ROLLBACK;
 
 -- Neither does a replication worker, which fires just what is ENABLE ALWAYS, leave a
