@@ -416,35 +416,23 @@ ndrs_optout_exclusion_set_contained(PG_FUNCTION_ARGS)
 										  (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
-/*
- * Merge two sets into a third, in the current memory context.
- */
-void
-ndrs_merge_sets(ExclusionSet *result, ExclusionSetOperation operation,
-				const ExclusionSet *a, const ExclusionSet *b)
-{
-	size_t		count;
-	void	   *base;
-
-	/* Twice, so as not to take the memory for what is not there */
-	count = exclusion_set_merge(operation, a, b, NULL);
-	check_count(count);
-	base = ndrs_alloc_to_search(CurrentMemoryContext, exclusion_set_size(count));
-	exclusion_set_merge(operation, a, b, exclusion_set_members(base));
-	exclusion_set_open(result, seal(base, count), exclusion_set_size(count));
-}
-
 static Datum
 merge(FunctionCallInfo fcinfo, ExclusionSetOperation operation)
 {
 	ExclusionSet a;
 	ExclusionSet b;
-	ExclusionSet result;
+	size_t		count;
+	void	   *base;
 
 	ndrs_open_set(&a, PG_GETARG_DATUM(0));
 	ndrs_open_set(&b, PG_GETARG_DATUM(1));
-	ndrs_merge_sets(&result, operation, &a, &b);
-	PG_RETURN_POINTER(result.base);
+
+	/* Twice, so as not to take the memory for what is not there */
+	count = exclusion_set_merge(operation, &a, &b, NULL);
+	check_count(count);
+	base = ndrs_alloc_to_search(CurrentMemoryContext, exclusion_set_size(count));
+	exclusion_set_merge(operation, &a, &b, exclusion_set_members(base));
+	PG_RETURN_POINTER(seal(base, count));
 }
 
 Datum

@@ -58,6 +58,7 @@ typedef struct Allowed
 	Line	   *lines;
 	size_t		nlines;
 	size_t		nown;			/* lines that can be a member's own */
+	uint32		count;			/* of members */
 } Allowed;
 
 typedef struct NationalCheck
@@ -183,6 +184,7 @@ fill_lines(Allowed *allowed, const ExclusionSet *set)
 	size_t		end = 0;
 	size_t		at = 0;
 
+	allowed->count = set->count;
 	allowed->nown = set->count / LINE_FILLING + 1;
 	for (uint32 i = 0; i < set->count; i++)
 		end = Max(end, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
@@ -250,18 +252,37 @@ fill_allowed(NationalCheck *check, HeapTuple tuple, Relation rel)
 	pfree((void *) allowed.base);
 }
 
+/*
+ * Those whom it allows are there already, in the same order.
+ */
 static void
 fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 {
-	ExclusionSet allowed = fetch_set(tuple, rel, ANUM_CHECK_ALLOWED);
 	ExclusionSet asked = fetch_set(tuple, rel, ANUM_CHECK_ASKED);
+	const Allowed *allowed = &check->allowed;
+	uint32		expected = asked.count - Min(asked.count, allowed->count);
+	ExclusionSetBuilder builder;
+	struct varlena *set;
 
-	ndrs_merge_sets(&check->opted_out, EXCLUSION_SET_DIFFERENCE, &asked, &allowed);
-	if (check->opted_out.count != asked.count - allowed.count)
+	ndrs_set_begin(&builder, CurrentMemoryContext, expected);
+	for (uint32 i = 0; i < asked.count; i++)
+	{
+		if (!is_allowed(allowed, &asked.members[i]))
+			ndrs_set_add(&builder, &asked.members[i], 1);
+	}
+	if (builder.count + allowed->count != asked.count)
 		elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
 			 check->check_id);
 	pfree((void *) asked.base);
-	pfree((void *) allowed.base);
+	set = ndrs_set_end(&builder);
+	exclusion_set_open(&check->opted_out, set, VARSIZE(set));
+}
+
+/* Where a check's set is: of whom it allows, or of who else was asked about */
+static inline MemoryContext *
+place_of(NationalCheck *check, bool others)
+{
+	return others ? &check->others_context : &check->context;
 }
 
 /*
@@ -298,10 +319,7 @@ read_set(NationalCheck *check, bool others)
 			fill_allowed(check, tuple, rel);
 		MemoryContextSwitchTo(outer);
 		MemoryContextSetParent(context, others ? check->context : TopMemoryContext);
-		if (others)
-			check->others_context = context;
-		else
-			check->context = context;
+		*place_of(check, others) = context;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -318,7 +336,7 @@ have_set(NationalCheck *check, bool others)
 	ErrorContextCallback hider;
 	bool		found;
 
-	if ((others ? check->others_context : check->context) != NULL)
+	if (*place_of(check, others) != NULL)
 		return true;
 	ndrs_begin_hiding(&hider);
 	found = read_set(check, others);

@@ -68,8 +68,6 @@ extern void ndrs_set_add(ExclusionSetBuilder *builder,
 						 const EncodedNhsNumber *members, size_t count);
 extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
 extern void ndrs_open_set(ExclusionSet *set, Datum datum);
-extern void ndrs_merge_sets(ExclusionSet *result, ExclusionSetOperation operation,
-							const ExclusionSet *a, const ExclusionSet *b);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;

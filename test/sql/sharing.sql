@@ -127,6 +127,12 @@ SELECT share_eligible('9990000042', 'research') AS in_the_expired, share_eligibl
        share_eligible('9990000026', 'research') AS by_the_older;
 ROLLBACK;
 
+-- Nobody is believed to be allowed whom a check did not ask about.
+BEGIN;
+UPDATE national_check SET asked = '{}';
+SELECT share_decision('9990000034', 'research');
+ROLLBACK;
+
 -- Neither does a replication worker, which fires just what is ENABLE ALWAYS, leave a
 -- backend with what it kept.
 BEGIN;
