@@ -22,13 +22,35 @@ CREATE INDEX case_correspondence_case_id ON case_correspondence (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_correspondence', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.case_correspondence', 'correspondence_id')::regclass, '');
 
--- pgcrypto may be in any schema.
-CREATE FUNCTION pgcrypto_schema() RETURNS text
-LANGUAGE sql STABLE
+-- A function of another extension, in whatever schema that is.  A call by name would
+-- find what others have put beside it, with types that fit better, and run that as the
+-- owner of this extension.  So calls give exactly these types, and the function must be
+-- a member of the extension and in C: who owns an extension can add functions to it,
+-- but only a superuser can write one in C.
+CREATE FUNCTION extension_function(extension name, function_name name, argument_types regtype[]) RETURNS text
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-        WHERE e.extname = 'pgcrypto'
+DECLARE
+    result text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, p.proname) INTO result
+        FROM pg_extension e
+        JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+            AND d.classid = 'pg_proc'::regclass
+        JOIN pg_proc p ON p.oid = d.objid
+        JOIN pg_language l ON l.oid = p.prolang
+        JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE e.extname = extension AND p.proname = function_name AND l.lanname = 'c'
+            AND array_to_string(p.proargtypes::oid[], ' ') = array_to_string(argument_types::oid[], ' ');
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.refuse('55000',
+            format('function %s(%s) of extension "%s" was not found', function_name,
+                   array_to_string(argument_types, ', '), extension),
+            hint => format('Ask a superuser to reinstall extension "%s".', extension));
+    END IF;
+    RETURN result;
+END
 $$;
 
 CREATE FUNCTION set_confidential_key(armored_public_key text) RETURNS text
@@ -48,14 +70,16 @@ BEGIN
     END IF;
     -- Nothing of what was given is repeated: somebody may have taken the wrong file.
     BEGIN
-        EXECUTE format('SELECT %1$s.dearmor($1), %1$s.pgp_key_id(%1$s.dearmor($1))', ndrs_optout.pgcrypto_schema())
-            INTO key, id USING armored_public_key;
+        EXECUTE format('SELECT %s($1)', ndrs_optout.extension_function('pgcrypto', 'dearmor', '{text}'))
+            INTO key USING armored_public_key;
+        id := ndrs_optout.confidential_key_id(key);
         -- The tag of the first packet: 6 is a public key, and 5 a private one.  With a
         -- private subkey behind a public key, pgcrypto refuses to encrypt.
         first_byte := get_byte(key, 0);
         IF (CASE WHEN first_byte & 64 <> 0 THEN first_byte & 63 ELSE (first_byte >> 2) & 15 END) = 6 THEN
-            EXECUTE format('SELECT %s.pgp_pub_encrypt_bytea('''', $1)', ndrs_optout.pgcrypto_schema())
-                INTO trial USING key;
+            EXECUTE format('SELECT %s($1, $2)',
+                           ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea}'))
+                INTO trial USING ''::bytea, key;
         END IF;
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
         IF id IS NULL THEN
@@ -108,8 +132,9 @@ BEGIN
             detail => 'Content is never stored in clear.',
             hint => 'The database''s administrator sets the Caldicott Guardian''s public key with ndrs_optout.set_confidential_key(). Until then leave the content out.');
     END IF;
-    EXECUTE format('SELECT %s.pgp_pub_encrypt_bytea($1, $2, ''cipher-algo=aes256, compress-algo=1'')', ndrs_optout.pgcrypto_schema())
-        INTO result USING content, key;
+    EXECUTE format('SELECT %s($1, $2, $3)',
+                   ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea,text}'))
+        INTO result USING content, key, 'cipher-algo=aes256, compress-algo=1'::text;
     RETURN result;
 END
 $$;
@@ -122,7 +147,8 @@ AS $$
 DECLARE
     result text;
 BEGIN
-    EXECUTE format('SELECT %s.pgp_key_id($1)', ndrs_optout.pgcrypto_schema()) INTO STRICT result USING ciphertext;
+    EXECUTE format('SELECT %s($1)', ndrs_optout.extension_function('pgcrypto', 'pgp_key_id', '{bytea}'))
+        INTO STRICT result USING ciphertext;
     RETURN result;
 END
 $$;
@@ -157,11 +183,12 @@ $$;
 
 COMMENT ON TABLE confidential_key IS 'public keys that confidential copies are encrypted for, the newest first in use; the private keys are not here';
 COMMENT ON TABLE case_correspondence IS 'the confidential copy of a request: form, e-mails and letters as PGP ciphertext, never the proofs; purged when the policy''s years are over';
-COMMENT ON FUNCTION pgcrypto_schema() IS 'the schema of extension pgcrypto, quoted';
+COMMENT ON FUNCTION extension_function(name, name, regtype[]) IS
+    'the quoted name, with its schema, of a C function with exactly these argument types that is a member of the extension; error 55000 when there is none. For calls of other extensions, which a function planted beside theirs must not take';
 COMMENT ON FUNCTION set_confidential_key(text) IS
     'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns its id; errors 22004, 22023 (no public key, or a short one)';
 COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
 COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
-COMMENT ON FUNCTION confidential_key_id(bytea) IS 'the id of the key that opens a ciphertext';
+COMMENT ON FUNCTION confidential_key_id(bytea) IS 'the id of the key that opens a ciphertext, or of a public key';
 COMMENT ON FUNCTION record_correspondence(bigint, text, bytea, date) IS
     'keeps a form, email or letter of a case, as ciphertext for the confidential key, and returns its id; errors P0002, ND021, 22004, 22023, 55000 (no confidential key)';

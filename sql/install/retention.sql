@@ -325,10 +325,12 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    cron text := ndrs_optout.cron_schema();
     ended bigint;
 BEGIN
-    EXECUTE format('SELECT count(%1$s.unschedule(j.jobid)) FROM %1$s.job j WHERE j.jobname = $1', ndrs_optout.cron_schema())
-        INTO ended USING ndrs_optout.purge_job();
+    EXECUTE format('SELECT count(%s(j.jobid::bigint)) FROM %s.job j WHERE j.jobname::text = $1',
+                   ndrs_optout.extension_function('pg_cron', 'unschedule', '{bigint}'), cron)
+        INTO ended USING ndrs_optout.purge_job()::text;
     RETURN ended > 0;
 END
 $$;
@@ -337,15 +339,13 @@ CREATE FUNCTION schedule_purge(schedule text DEFAULT '30 2 * * *') RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    cron text := ndrs_optout.cron_schema();
 BEGIN
     IF schedule IS NULL THEN
         PERFORM ndrs_optout.refuse('22004', 'a schedule is needed');
     END IF;
     PERFORM ndrs_optout.purge_job_end();
     BEGIN
-        EXECUTE format('SELECT %s.schedule($1, $2, $3)', cron)
+        EXECUTE format('SELECT %s($1, $2, $3)', ndrs_optout.extension_function('pg_cron', 'schedule', '{text,text,text}'))
             USING ndrs_optout.purge_job()::text, schedule, ndrs_optout.purge_command();
     EXCEPTION WHEN invalid_parameter_value THEN
         PERFORM ndrs_optout.refuse('22023', 'pg_cron does not read this schedule',

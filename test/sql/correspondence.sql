@@ -84,6 +84,32 @@ SELECT record_correspondence(NULL, 'email', 'seeded');
 -- Nothing of it in the audit.
 SELECT event, detail - '{key,sha256}'::text[] AS detail FROM audit_event WHERE event_id > :last_event ORDER BY event_id;
 
+-- Functions that others have put beside pgcrypto's, in its schema, with types that fit
+-- an untyped call better or take more arguments: none is called.
+CREATE FUNCTION planted() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'planted, called as %', current_user; END $$;
+CREATE FUNCTION dearmor(varchar) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea WHERE public.planted()';
+CREATE FUNCTION pgp_key_id(anyelement) RETURNS text LANGUAGE sql AS 'SELECT NULL::text WHERE public.planted()';
+CREATE FUNCTION pgp_pub_encrypt_bytea(text, bytea) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea WHERE public.planted()';
+CREATE FUNCTION pgp_pub_encrypt_bytea(bytea, text) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea WHERE public.planted()';
+CREATE FUNCTION pgp_pub_encrypt_bytea(text, bytea, text) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea WHERE public.planted()';
+CREATE FUNCTION pgp_pub_encrypt_bytea(bytea, bytea, VARIADIC text[]) RETURNS bytea LANGUAGE sql AS 'SELECT NULL::bytea WHERE public.planted()';
+SELECT length(set_confidential_key(:'public_key')) AS key_id_digits;
+SELECT record_correspondence(1, 'email', 'seeded') > 0 AS recorded;
+-- The owner of an extension can make a function a member of it; only a superuser can write one in C.
+CREATE SCHEMA planted;
+CREATE FUNCTION planted.armor(text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text WHERE public.planted()';
+ALTER EXTENSION pgcrypto ADD FUNCTION planted.armor(text);
+SELECT extension_function('pgcrypto', 'armor', '{text}');
+\echo :SQLSTATE
+ALTER EXTENSION pgcrypto DROP FUNCTION planted.armor(text);
+SELECT extension_function('pgcrypto', 'armor', '{bytea}');
+SELECT extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{text,bytea}');
+SELECT extension_function('no_such', 'armor', '{bytea}');
+DROP SCHEMA planted CASCADE;
+DROP FUNCTION dearmor(varchar), pgp_key_id(anyelement), pgp_pub_encrypt_bytea(text, bytea),
+    pgp_pub_encrypt_bytea(bytea, text), pgp_pub_encrypt_bytea(text, bytea, text),
+    pgp_pub_encrypt_bytea(bytea, bytea, VARIADIC text[]), planted();
+
 SELECT unguard_table('patient');
 DELETE FROM case_erasure; DELETE FROM case_correspondence; DELETE FROM identity_evidence; DELETE FROM case_certificate; DELETE FROM optout_case; DELETE FROM confidential_key; DELETE FROM exclusion;
 DROP TABLE patient;
