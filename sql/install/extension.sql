@@ -1,6 +1,11 @@
 -- ndrs_optout: installed by CREATE EXTENSION.
 \echo Use "CREATE EXTENSION ndrs_optout CASCADE" to load this file. \quit
 
+-- First of all: the server leaves the schema of pgcrypto in the path, and an operator
+-- there that fits better than pg_catalog's would be built into our views.  LOCAL: the
+-- installer's own path comes back.
+SET LOCAL search_path = ndrs_optout, pg_temp;
+
 -- Whoever owns the schema, or may create in it, can put functions beside ours.
 DO $$
 BEGIN
