@@ -330,7 +330,7 @@ the_deletion() {
 	show officer <<-'SQL'
 		SELECT case_id, state, next_action FROM ndrs_optout.case_progress \gx
 	SQL
-	show_refused loader ND001 <<-'SQL'
+	show_refused loader 23N01 <<-'SQL'
 		INSERT INTO cancer.sact_patient VALUES (90000002, '9990000018');
 	SQL
 	check "the case is excluded" "
@@ -402,7 +402,7 @@ the_next_delivery() {
 	SQL
 	tell "Into sact_patient, where the guard rejects: an error that names the line and no" \
 		"patient, and nothing of the file enters."
-	show_refused loader ND001 <<-'SQL'
+	show_refused loader 23N01 <<-'SQL'
 		\copy cancer.sact_patient from 'sact_patient.csv' csv header
 	SQL
 	check "49 rows have entered av_patient and none sact_patient" "

@@ -187,13 +187,9 @@ examine(Guard *guard, Datum value, bool isnull, NhsNumber *number, NhsNumberForm
  * Refuse a row.  No value of it may appear: see privacy.c.
  */
 static void
-reject(GuardFinding finding, NhsNumberForm form, Relation rel)
+reject(GuardFinding finding, NhsNumberForm form, Oid relid)
 {
-	/* The backstop does not know its table; a COPY's context names it. */
-	const char *table = "this table";
-
-	if (rel != NULL)
-		table = psprintf("table \"%s\"", RelationGetRelationName(rel));
+	const char *table = ndrs_table_name(relid);
 
 	switch (finding)
 	{
@@ -202,22 +198,27 @@ reject(GuardFinding finding, NhsNumberForm form, Relation rel)
 		case GUARD_EXCLUDED:
 			ereport(ERROR,
 					(errcode(ERRCODE_NDRS_EXCLUDED_PATIENT),
-					 errmsg("row of an excluded patient may not enter %s", table),
+					 errmsg("row of an excluded patient may not enter table %s", table),
 					 errhint("Leave the patient's rows out. A guard with on_match \"skip\" does so by itself on INSERT and COPY."),
+					 ndrs_errtable(relid),
 					 ndrs_errhidevalues()));
 			break;
 		case GUARD_MISSING:
 			ereport(ERROR,
 					(errcode(ERRCODE_NDRS_MISSING_NUMBER),
-					 errmsg("row without an NHS number may not enter %s", table),
+					 errmsg("row without an NHS number may not enter table %s", table),
 					 errdetail("The NHS number is empty, or a placeholder with ten equal digits."),
+					 errhint("Correct the row, or ask the database owner to set on_missing to \"skip\" or \"allow\"."),
+					 ndrs_errtable(relid),
 					 ndrs_errhidevalues()));
 			break;
 		case GUARD_UNREADABLE:
 			ereport(ERROR,
 					(errcode(ERRCODE_NDRS_UNREADABLE_NUMBER),
-					 errmsg("row with an unreadable NHS number may not enter %s", table),
+					 errmsg("row with an unreadable NHS number may not enter table %s", table),
 					 errdetail_internal("%s", nhs_number_form_detail(form)),
+					 errhint("Correct the row, or ask the database owner to set on_unreadable to \"skip\" or \"allow\"."),
+					 ndrs_errtable(relid),
 					 ndrs_errhidevalues()));
 			break;
 	}
@@ -418,9 +419,10 @@ guarded_column(Relation rel, const char *name)
 	if (attnum <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("guarded column \"%s\" of table \"%s\" does not exist",
-						name, RelationGetRelationName(rel)),
-				 errhint("If it was renamed, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again."),
+				 errmsg("guarded column \"%s\" of table %s does not exist",
+						name, ndrs_table_name(RelationGetRelid(rel))),
+				 errhint("If it was renamed, ask the database owner to call ndrs_optout.unguard_table() and ndrs_optout.guard_table()."),
+				 ndrs_errtable(RelationGetRelid(rel)),
 				 ndrs_errhidevalues()));
 	return attnum;
 }
@@ -465,8 +467,10 @@ find_guarded(Relation table, const char *trigger)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("trigger \"%s\" belongs to a guard, and the table has none", trigger),
-			 errhint("Drop the trigger, or call ndrs_optout.guard_table()."),
+			 errmsg("trigger \"%s\" belongs to a guard, and table %s has none", trigger,
+					ndrs_table_name(RelationGetRelid(table))),
+			 errhint("Drop the trigger, or ask the database owner to call ndrs_optout.guard_table()."),
+			 ndrs_errtable(RelationGetRelid(table)),
 			 ndrs_errhidevalues()));
 }
 
@@ -622,11 +626,11 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 
 			/* Nothing returned for an UPDATE would keep the old row. */
 			if (updating)
-				reject(finding, form, trigdata->tg_relation);
+				reject(finding, form, RelationGetRelid(trigdata->tg_relation));
 			count_row(guard->target, finding, GUARD_SKIP);
 			return PointerGetDatum(NULL);
 		case GUARD_REJECT:
-			reject(finding, form, trigdata->tg_relation);
+			reject(finding, form, RelationGetRelid(trigdata->tg_relation));
 			break;
 	}
 	return PointerGetDatum(tuple);
@@ -766,19 +770,36 @@ agrees(const NhsNumber *number, const EncodedNhsNumber *encoded)
 	return encoded_nhs_number_compare(&expected, encoded) == 0;
 }
 
+/* The name of the column that an argument of a constraint's function is */
+static const char *
+argument_column(FmgrInfo *flinfo, int i, Oid relid)
+{
+	Node	   *node = NULL;
+
+	if (flinfo->fn_expr != NULL && IsA(flinfo->fn_expr, FuncExpr))
+		node = strip_implicit_coercions(list_nth(((FuncExpr *) flinfo->fn_expr)->args, i));
+	if (node == NULL || !IsA(node, Var))
+		return "?";
+	return get_attname(relid, ((Var *) node)->varattno, false);
+}
+
 /*
- * Whoever screens rows by their encoded column later trusts that it is the
- * number's: not what a loader wrote there, nor empty because a trigger was off.
+ * Later screening by the encoded column trusts that it is the number's: not what a
+ * loader wrote there, nor empty because a trigger was off.
  */
 static void
-check_encoded(const NhsNumber *number, const EncodedNhsNumber *encoded)
+misencoded(FmgrInfo *flinfo, Oid relid)
 {
-	if (!agrees(number, encoded))
-		ereport(ERROR,
-				(errcode(ERRCODE_CHECK_VIOLATION),
-				 errmsg("the encoded column does not agree with the NHS number of the row"),
-				 errhint("The guard's trigger fills it: let it, and see that it is enabled."),
-				 ndrs_errhidevalues()));
+	const char *encoded_column = argument_column(flinfo, 6, relid);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_CHECK_VIOLATION),
+			 errmsg("column \"%s\" of table %s does not match the NHS number in column \"%s\"",
+					encoded_column, ndrs_table_name(relid), argument_column(flinfo, 2, relid)),
+			 errhint("Leave \"%s\" out of the row: the guard's trigger fills it, as long as it is enabled.",
+					 encoded_column),
+			 ndrs_errtable(relid),
+			 ndrs_errhidevalues()));
 }
 
 /*
@@ -817,10 +838,11 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 
 	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &number, &form);
 	if (guard->action[finding] != GUARD_ALLOW)
-		reject(finding, form, NULL);
-	if (PG_NARGS() > 6)
-		check_encoded(finding == GUARD_NOT_EXCLUDED ? &number : NULL,
-					  PG_ARGISNULL(6) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(6));
+		reject(finding, form, OidIsValid(relid) ? relid : target);
+	if (PG_NARGS() > 6 &&
+		!agrees(finding == GUARD_NOT_EXCLUDED ? &number : NULL,
+				PG_ARGISNULL(6) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(6)))
+		misencoded(fcinfo->flinfo, OidIsValid(relid) ? relid : target);
 	PG_RETURN_BOOL(true);
 }
 

@@ -15,10 +15,15 @@
 
 #define NDRS_SCHEMA "ndrs_optout"
 
-/* SQLSTATE class ND; the table for users is in doc/sqlstates.md. */
-#define ERRCODE_NDRS_EXCLUDED_PATIENT	MAKE_SQLSTATE('N','D','0','0','1')
-#define ERRCODE_NDRS_UNREADABLE_NUMBER	MAKE_SQLSTATE('N','D','0','0','2')
-#define ERRCODE_NDRS_MISSING_NUMBER		MAKE_SQLSTATE('N','D','0','0','3')
+/*
+ * SQLSTATEs; the table for users is in doc/sqlstates.md.  What refuses a row is in class
+ * 23, in a subclass of ours: loaders act on classes, and take it for a bad row.
+ */
+#define ERRCODE_NDRS_EXCLUDED_PATIENT	MAKE_SQLSTATE('2','3','N','0','1')
+#define ERRCODE_NDRS_UNREADABLE_NUMBER	MAKE_SQLSTATE('2','3','N','0','2')
+#define ERRCODE_NDRS_MISSING_NUMBER		MAKE_SQLSTATE('2','3','N','0','3')
+
+/* All else is in a class of ours. */
 #define ERRCODE_NDRS_PLACEHOLDER		MAKE_SQLSTATE('N','D','0','0','4')
 #define ERRCODE_NDRS_KEY_MISSING		MAKE_SQLSTATE('N','D','0','1','0')
 #define ERRCODE_NDRS_KEY_MISMATCH		MAKE_SQLSTATE('N','D','0','1','1')
@@ -32,6 +37,8 @@ extern bool ndrs_searching;
 /* privacy.c */
 extern int	ndrs_errhidevalues(void);
 extern int	ndrs_errhidevalues_unless_soft(Node *escontext);
+extern const char *ndrs_table_name(Oid relid);
+extern int	ndrs_errtable(Oid relid);
 extern void ndrs_begin_hiding(ErrorContextCallback *hider);
 extern void ndrs_end_hiding(ErrorContextCallback *hider);
 

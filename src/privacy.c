@@ -16,6 +16,7 @@
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 PG_FUNCTION_INFO_V1(ndrs_optout_tell);
@@ -113,6 +114,34 @@ int
 ndrs_errhidevalues_unless_soft(Node *escontext)
 {
 	return ndrs_soft_error_wanted(escontext) ? 0 : ndrs_errhidevalues();
+}
+
+/*
+ * A table as messages name it: with its schema.
+ */
+const char *
+ndrs_table_name(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+
+	if (table == NULL)
+		return psprintf("with OID %u", relid);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), table);
+}
+
+/*
+ * The fields SCHEMA NAME and TABLE NAME of an error, as errtable() sets them, for a
+ * table that is not open.
+ */
+int
+ndrs_errtable(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+
+	if (table == NULL)
+		return 0;
+	err_generic_string(PG_DIAG_SCHEMA_NAME, get_namespace_name(get_rel_namespace(relid)));
+	return err_generic_string(PG_DIAG_TABLE_NAME, table);
 }
 
 static char *

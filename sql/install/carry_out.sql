@@ -75,7 +75,8 @@ BEGIN
             WHERE g.registers && this.registers AND g.birth_date_column IS NOT NULL
             ORDER BY g.target::text, g.nhs_number_column
     LOOP
-        PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, '{date,timestamp}', false);
+        PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, 'birth_date_column',
+            '{date,timestamp}', false);
         counts := ndrs_optout.erasure_look(
             (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
             format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t JOIN unnest($1) AS n (number) ON %s',

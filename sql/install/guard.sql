@@ -90,7 +90,8 @@ $$;
 
 -- A column that a guard names besides the number must be of one of these types,
 -- and, to be filled, must take what it is given.
-CREATE FUNCTION guard_check_column(target regclass, column_name name, types regtype[], filled boolean) RETURNS void
+CREATE FUNCTION guard_check_column(target regclass, column_name name, purpose text, types regtype[], filled boolean)
+RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, ndrs_optout, pg_temp
 AS $$
@@ -100,9 +101,9 @@ BEGIN
             WHERE a.attrelid = target AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
                 AND a.atttypid = ANY (types) AND NOT (filled AND (a.attnotnull OR a.attgenerated <> ''))) THEN
         PERFORM ndrs_optout.refuse('42809',
-            format('column "%s" of table %s is not fit for this', column_name, target),
-            detail => format('It must be there, and be of type %s%s.', array_to_string(types, ' or '),
-                             CASE WHEN filled THEN ', not generated, and may be NULL' END));
+            format('column "%s" of table %s cannot be used as %s', column_name, target, purpose),
+            detail => format('It does not exist, or is not of type %s%s.', array_to_string(types, ' or '),
+                             CASE WHEN filled THEN ', or is generated, or cannot be NULL' END));
     END IF;
 END
 $$;
@@ -173,8 +174,9 @@ BEGIN
                  OR guard_table.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(g.target)));
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('42710',
-            format('table %s is guarded, which is a parent or a child of %s', other, target),
-            hint => 'Guard the topmost table: its guard covers its partitions and children.');
+            format('%s of table %s already has a guard',
+                CASE WHEN other IN (SELECT relation FROM ndrs_optout.erasure_descendants(target)) THEN 'child ' ELSE 'parent ' END || other, target),
+            hint => 'Guard the topmost table: its guard covers its partitions and children. A child''s own guard goes with ndrs_optout.unguard_table().');
     END IF;
 
     -- Waits for writers in flight, so that none is left that has met no guard,
@@ -193,11 +195,11 @@ BEGIN
         WHERE attrelid = target AND attname = nhs_number_column AND attnum > 0 AND NOT attisdropped;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.refuse('42703',
-            format('table %s has no column "%s"', target, nhs_number_column));
+            format('column "%s" of table %s does not exist', nhs_number_column, target));
     END IF;
     IF col.attgenerated <> '' THEN
         PERFORM ndrs_optout.refuse('42809',
-            format('column "%s" is generated and cannot be guarded', nhs_number_column),
+            format('column "%s" of table %s is generated and cannot be guarded', nhs_number_column, target),
             hint => 'Guard the column that it is generated from.');
     END IF;
     IF on_match = 'redact' THEN
@@ -215,11 +217,11 @@ BEGIN
     IF EXISTS (SELECT FROM ndrs_optout.guard g
                WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
         PERFORM ndrs_optout.refuse('42710',
-            format('column "%s" of table %s is guarded already', nhs_number_column, target),
-            hint => 'Call ndrs_optout.unguard_table() first to guard it otherwise.');
+            format('column "%s" of table %s already has a guard', nhs_number_column, target),
+            hint => 'To change it, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() in one transaction.');
     END IF;
 
-    PERFORM ndrs_optout.guard_check_column(target, encoded_column, '{ndrs_optout.encoded_nhs_number}', true);
+    PERFORM ndrs_optout.guard_check_column(target, encoded_column, 'encoded_column', '{ndrs_optout.encoded_nhs_number}', true);
     IF encoded_column IS NOT NULL AND EXISTS (
         SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation
             WHERE d.relation <> target AND NOT c.relispartition) THEN
@@ -229,7 +231,7 @@ BEGIN
     IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target AND g.encoded_column = guard_table.encoded_column) THEN
         PERFORM ndrs_optout.refuse('42710', format('column "%s" of table %s is filled by another guard', encoded_column, target));
     END IF;
-    PERFORM ndrs_optout.guard_check_column(target, birth_date_column, '{date,timestamp}', false);
+    PERFORM ndrs_optout.guard_check_column(target, birth_date_column, 'birth_date_column', '{date,timestamp}', false);
 
     -- By number: a column's name may take all of a name's length.
     guard_name := 'ndrs_optout_guard_' || col.attnum;
@@ -330,13 +332,14 @@ COMMENT ON TRIGGER forget_copies ON guard IS 'backends ask for the erasure''s wa
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
 COMMENT ON VIEW guard_count IS 'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction fails. Mechanism constraint counts nothing';
-COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (ND001, ND002, ND003), skips or redacts it';
+COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
-    'backstop of a guard, called by its CHECK constraint: true, or error ND001 (excluded patient), ND002 (unreadable number), ND003 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
+    'backstop of a guard, called by its CHECK constraint: true, or error 23N01 (excluded patient), 23N02 (unreadable number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
     'backstop of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
 COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
-COMMENT ON FUNCTION guard_check_column(regclass, name, regtype[], boolean) IS 'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
+COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
+    'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
 COMMENT ON FUNCTION guard_is_backstop(oid, regclass, name, text[], text, text, name) IS 'whether a CHECK constraint is the backstop of a guard, and nothing but that';
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
@@ -350,5 +353,5 @@ COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS number
 COMMENT ON FUNCTION guard_number(anyelement) IS
     'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
 COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
-    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (ND001), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
+    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (23N01), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';

@@ -162,7 +162,7 @@ BEGIN
         END LOOP;
     END IF;
     IF intruders IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('ND001',
+        PERFORM ndrs_optout.refuse('23N01',
             format('table %s holds rows of excluded patients', intruders[1][1]),
             detail => intruders[1][2],
             hint => 'Take them out first: ndrs_optout.guard_matches() finds them, and ndrs_optout.sweep() where the table is guarded.');
@@ -223,7 +223,7 @@ COMMENT ON FUNCTION sentry_intruders(guard_part[], guard_part[], regclass, name[
 COMMENT ON FUNCTION sentry_weakening(text, text) IS 'error ND050, unless ndrs_optout.allow_unguarded is on';
 COMMENT ON FUNCTION sentry_detach_concurrently(regclass) IS 'error ND050 when a partition of a guarded table is to be detached concurrently, unless ndrs_optout.allow_unguarded is on';
 COMMENT ON FUNCTION sentry_judge(text[], text[]) IS
-    'errors ND050 when a guard''s part was lost and ndrs_optout.allow_unguarded is off, ND001 when a table with rows of excluded patients came under a guard';
+    'errors ND050 when a guard''s part was lost and ndrs_optout.allow_unguarded is off, 23N01 when a table with rows of excluded patients came under a guard';
 COMMENT ON FUNCTION sentry_start() IS 'event trigger function: remembers the parts of the guards that a command may change';
 COMMENT ON FUNCTION sentry_end() IS 'event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
 COMMENT ON FUNCTION sentry_drop() IS 'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped';

@@ -44,7 +44,7 @@ SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1
 SELECT lives_ok($$ INSERT INTO registry.patient VALUES (4, '9990000018', 'Ada Seeded') $$, 'a feed with her comes');
 SELECT lives_ok($$ INSERT INTO registry.tumour VALUES (41, 4) $$, 'and what goes with it');
 SELECT is(story.held('9990000018'), 'patient 1, tumour 1, rare_patient 0, baby 1, demographics 1', 'new data are registered again');
-SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (3, 9990000018) $$, 'ND001', NULL, 'but not in the register that she stays out of');
+SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (3, 9990000018) $$, '23N01', NULL, 'but not in the register that she stays out of');
 SELECT is(story.undated(ndrs_optout.complete_case(:opt_in)), format($letter$Our reference: opt-in case %s
 
 To the applicant

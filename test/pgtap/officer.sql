@@ -87,7 +87,7 @@ SELECT ndrs_optout.record_identity(:ada2, 'address', 'bank_statement') \g /dev/n
 CALL ndrs_optout.carry_out(:ada2, '9990000018');
 SELECT is(held(), '{"patient": [2, 3, 4, 6], "tumour": 6, "regimen": 18, "rare_patient": [2], "rare_diagnosis": 1}',
           'and is gone from there');
-SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (6, 9990000018) $$, 'ND001', NULL,
+SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (6, 9990000018) $$, '23N01', NULL,
                  'a table that rejects refuses her');
 
 -- The university knows patients by ids of the release: SHA-256 twice.

@@ -19,7 +19,7 @@ SELECT alike(:'letter'::text, '%we looked again in every table that we know to h
 -- What comes next is registered where she still belongs.
 SELECT lives_ok($$ INSERT INTO registry.demographics VALUES ('9990000018', 'Ada Seeded') $$, 'the table that serves all three still takes her');
 SELECT lives_ok($$ INSERT INTO registry.baby VALUES (3, '9990000018') $$, 'and so does the third register');
-SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (3, 9990000018) $$, 'ND001', NULL, 'the second does not');
+SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (3, 9990000018) $$, '23N01', NULL, 'the second does not');
 
 -- She leaves the third.
 SELECT ndrs_optout.open_case('9990000018', '{congenital_anomaly}') AS third \gset
@@ -27,7 +27,7 @@ SELECT story.prove(:third) \g /dev/null
 CALL ndrs_optout.carry_out(:third, '9990000018');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 0, demographics 0', 'nothing is left of her');
 SELECT alike(story.undated(ndrs_optout.complete_case(:third)), E'%\n  - from the National Cancer Register, the National Congenital Anomaly Register and the National Rare Disease Register: 2 records\n  - from the National Congenital Anomaly Register: 2 records\n%', 'the letter counts the shared table''s');
-SELECT throws_ok($$ INSERT INTO registry.demographics VALUES ('9990000018', 'Ada Seeded') $$, 'ND001', NULL, 'the shared table takes her no more');
+SELECT throws_ok($$ INSERT INTO registry.demographics VALUES ('9990000018', 'Ada Seeded') $$, '23N01', NULL, 'the shared table takes her no more');
 SELECT is((SELECT string_agg(t ->> 'table' || ' ' || (t ->> 'action') || ' ' || (t ->> 'rows'), ', ' ORDER BY t ->> 'table')
                FROM jsonb_array_elements(ndrs_optout.erasure_certificate(:third) -> 'tables') AS t WHERE t ->> 'rows' <> '0'),
           'registry.baby deleted 2, registry.demographics deleted 2', 'and so does the certificate');

@@ -22,7 +22,7 @@ BEGIN
         BEGIN
             EXECUTE format('INSERT INTO %s VALUES (1, ''9990000026''), (2, ''9990000018''), (3, NULL)', t);
             RAISE EXCEPTION 'not rejected by %', t;
-        EXCEPTION WHEN SQLSTATE 'ND001' THEN
+        EXCEPTION WHEN SQLSTATE '23N01' THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
             RAISE NOTICE '% %', state, message;
         END;
@@ -324,6 +324,34 @@ CREATE TABLE late (nhs_number numeric);
 INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
 SELECT guard_table('late', 'nhs_number', '{cancer}');
 SELECT target, nhs_number_column, registers, on_match, on_missing, on_unreadable FROM guard WHERE target = 'late'::regclass;
+
+-- What a client learns besides the message: a class of bad rows, and the table.
+CREATE TABLE fields (id int, nhs text, encoded encoded_nhs_number);
+CREATE TABLE fields_by_constraint (nhs text);
+SELECT guard_table('fields', 'nhs', '{cancer}', on_missing => 'reject', encoded_column => 'encoded'),
+    guard_table('fields_by_constraint', 'nhs', '{cancer}', on_missing => 'reject', mechanism => 'constraint');
+DO $$
+DECLARE
+    command text;
+    schema text;
+    relation text;
+    state text;
+BEGIN
+    FOREACH command IN ARRAY ARRAY[
+        'INSERT INTO fields VALUES (1, ''9990000018'')', 'INSERT INTO fields VALUES (1, ''x'')',
+        'INSERT INTO fields VALUES (1, NULL)', 'INSERT INTO fields_by_constraint VALUES (''9990000018'')',
+        'INSERT INTO fields_by_constraint VALUES (''x'')', 'INSERT INTO fields_by_constraint VALUES (NULL)'] LOOP
+        BEGIN
+            EXECUTE command;
+        EXCEPTION WHEN integrity_constraint_violation THEN  -- the whole class
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, schema = SCHEMA_NAME, relation = TABLE_NAME;
+            RAISE NOTICE '% %.%', state, schema, relation;
+        END;
+    END LOOP;
+END
+$$;
+SELECT unguard_table('fields'), unguard_table('fields_by_constraint');
+DROP TABLE fields, fields_by_constraint;
 
 -- Mistakes.
 \set SHOW_CONTEXT never

@@ -378,12 +378,12 @@ RESET client_min_messages;
 SELECT name, others, reject, skip, redact, "constraint" FROM outcome ORDER BY place;
 
 -- In words, with no row to contradict: A and B enter on every way; X is nowhere but where X was before; each guard did
--- what it was told, or the error is ND001.
+-- what it was told, or the error is 23N01.
 SELECT name FROM outcome WHERE NOT was_there AND concat(reject, skip, redact, "constraint") LIKE '%X%'
     OR others <> '1A 2B'
-    OR reject NOT LIKE 'ND001%' OR "constraint" NOT LIKE 'ND001%'
-    OR skip NOT LIKE 'ND001%' AND skip NOT IN ('1A', '1A 2D')
-    OR redact NOT IN ('ND001', '1A 2-', 'cannot');
+    OR reject NOT LIKE '23N01%' OR "constraint" NOT LIKE '23N01%'
+    OR skip NOT LIKE '23N01%' AND skip NOT IN ('1A', '1A 2D')
+    OR redact NOT IN ('23N01', '1A 2-', 'cannot');
 
 -- However the number is written: a is 999, b 000, c the rest.
 CREATE TABLE form (place int GENERATED ALWAYS AS IDENTITY, name text, type text, template text, digits text DEFAULT '0123456789');
@@ -430,7 +430,7 @@ BEGIN
     RAISE EXCEPTION 'undo';
 EXCEPTION
     WHEN raise_exception THEN RETURN CASE entered WHEN 0 THEN 'skipped' ELSE 'enters' END;
-    WHEN SQLSTATE 'ND002' THEN RETURN SQLSTATE;
+    WHEN SQLSTATE '23N02' THEN RETURN SQLSTATE;
 END
 $$;
 SELECT name, type, attempt(f, '9990000026') AS other, attempt(f, '9990000018') AS excluded FROM form f ORDER BY place;

@@ -47,9 +47,9 @@ sub carry_out_again
 sub gate_holds
 {
 	my ($number) = @_;
-	refused_with($server, 'ND001', "INSERT INTO patient VALUES (900, '$number', 'seeded name')",
+	refused_with($server, '23N01', "INSERT INTO patient VALUES (900, '$number', 'seeded name')",
 		'INSERT of the patient is refused');
-	refused_with($server, 'ND001', "COPY patient FROM STDIN;\n900\t$number\tname\n\\.\n",
+	refused_with($server, '23N01', "COPY patient FROM STDIN;\n900\t$number\tname\n\\.\n",
 		'COPY of the patient is refused');
 	my ($status) = try_sql($server, "BEGIN; INSERT INTO patient VALUES (900, '$NEIGHBOUR', 'seeded name'); ROLLBACK");
 	is($status, 0, 'a row of another patient enters');

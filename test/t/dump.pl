@@ -163,7 +163,7 @@ sub guards_work
 	foreach my $role (qw(origin replica))
 	{
 		my $set = "SET session_replication_role = $role;";
-		refused_with($server, 'ND001', "$set INSERT INTO patient VALUES (9, '$excluded')",
+		refused_with($server, '23N01', "$set INSERT INTO patient VALUES (9, '$excluded')",
 			"$role: a table that rejects", database => $database);
 		foreach my $table (qw(referral referral_1))
 		{
@@ -182,7 +182,7 @@ sub guards_work
 			WHERE target = 'referral'::regclass AND finding = 'excluded'}), 5, 'skipped rows are counted on');
 	ask($database, 'SET client_min_messages = error; SET ndrs_optout.allow_unguarded = on;'
 		. 'ALTER TABLE referral_1 DISABLE TRIGGER ALL');
-	refused_with($server, 'ND001', "INSERT INTO referral VALUES ('$excluded', 1)",
+	refused_with($server, '23N01', "INSERT INTO referral VALUES ('$excluded', 1)",
 		'the backstop of a partition', database => $database);
 	return;
 }
@@ -286,7 +286,7 @@ subtest 'data of an old dump' => sub {
 
 	my ($status, $messages) = run_program(@restore, $old{copy});
 	isnt($status, 0, 'as COPY: pg_restore complains');
-	like($messages, qr/row of an excluded patient may not enter this table/, 'of the excluded patient');
+	like($messages, qr/row of an excluded patient may not enter table public\./, 'of the excluded patient');
 	unlike($messages, qr/$excluded/, 'and does not name the patient');
 	is(ask('registry', $held), '0|0', 'the patient is not back');
 

@@ -225,7 +225,7 @@ sub works_again
 {
 	is(run_in($live, "SELECT ndrs_optout.is_excluded('$excluded', 'cancer')"), 't', 'the look-up works again');
 	my (undef, $messages) = run_in($live, "INSERT INTO reject VALUES ('$excluded')");
-	is(sqlstate($messages), 'ND001', 'the guard knows the patient again');
+	is(sqlstate($messages), '23N01', 'the guard knows the patient again');
 	(undef, $messages) = run_in($live, "BEGIN; INSERT INTO reject VALUES ('$allowed'); ROLLBACK");
 	is($messages, '', 'and lets others in');
 	return;
@@ -360,7 +360,7 @@ subtest 'with the library in shared_preload_libraries' => sub {
 		like($messages, qr/parameter "ndrs_optout\.key_file" cannot be changed now/, 'and is told why');
 	}
 	is(answer("SELECT ndrs_optout.encode_nhs_number('$nobody')"), $encoded, 'the key is the real one');
-	is(answer("INSERT INTO reject VALUES ('$excluded')"), 'ND001', 'the guard works');
+	is(answer("INSERT INTO reject VALUES ('$excluded')"), '23N01', 'the guard works');
 };
 
 # ------------------------------------------------------------- nobody sees it

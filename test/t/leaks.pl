@@ -220,8 +220,8 @@ foreach my $type (sort keys %types)
 
 			my $before = contents("reject_$type");
 			my $messages =
-			  refused_silently('ND001', "\\copy reject_$type FROM '$file' $option", "$format, reject");
-			like($messages, qr/ERROR:  ND001: row of an excluded patient may not enter table "reject_$type"$/m,
+			  refused_silently('23N01', "\\copy reject_$type FROM '$file' $option", "$format, reject");
+			like($messages, qr/ERROR:  23N01: row of an excluded patient may not enter table public.reject_$type$/m,
 				"$format, reject: the message");
 			like($messages, qr/^CONTEXT:  COPY reject_$type, line 2$/m, "$format, reject: the line is told, and no more");
 			is(contents("reject_$type"), $before, "$format, reject: the table is as it was");
@@ -257,7 +257,7 @@ subtest 'single statements' => sub {
 			EXECUTE load (7, $values)");
 	my $before = join "\n", map { contents("reject_$_") } sort keys %types;
 
-	refused_silently('ND001', $statements{$_}, $_) foreach sort keys %statements;
+	refused_silently('23N01', $statements{$_}, $_) foreach sort keys %statements;
 	is(join("\n", map { contents("reject_$_") } sort keys %types), $before, 'the tables are as they were');
 	is($server->safe_psql('postgres', q{SELECT nhs FROM skip_text WHERE id = 0}),
 		$PRESENT, 'an UPDATE is not skipped silently');
@@ -285,7 +285,7 @@ subtest 'bind parameters' => sub {
 	is(found_in($control_log, %control_secrets), 'NHS number, name', 'a leak of parameters would be seen');
 
 	my ($messages, $log) = $bind->('reject_text', $EXCLUDED, 'Seeded', 'QX97ZZ');
-	like($log, qr/ERROR:  ND001: row of an excluded patient/, 'the row is refused');
+	like($log, qr/ERROR:  23N01: row of an excluded patient/, 'the row is refused');
 	is(found_in($log, %secrets), '', 'the log says nothing of the parameters');
 	like($messages, qr/row of an excluded patient/, 'the client is told');
 	is(found_in($messages, %secrets), '', 'and no more');
@@ -313,15 +313,15 @@ subtest 'from inside PL/pgSQL' => sub {
 	write_file(rows("\t", $EXCLUDED));
 	my $before = contents('reject_text');
 
-	refused_silently('ND001', "DO \$\$ BEGIN INSERT INTO reject_text VALUES (7, $values); END \$\$", 'DO');
-	refused_silently('ND001', 'SELECT load_literal()', 'a static statement');
-	refused_silently('ND001', "SELECT load_dynamic('$EXCLUDED')", 'a dynamic statement');
-	my $messages = refused_silently('ND001', "SELECT load_file('$file')", 'COPY in a function');
+	refused_silently('23N01', "DO \$\$ BEGIN INSERT INTO reject_text VALUES (7, $values); END \$\$", 'DO');
+	refused_silently('23N01', 'SELECT load_literal()', 'a static statement');
+	refused_silently('23N01', "SELECT load_dynamic('$EXCLUDED')", 'a dynamic statement');
+	my $messages = refused_silently('23N01', "SELECT load_file('$file')", 'COPY in a function');
 	like($messages, qr/^CONTEXT:  COPY reject_text, line 2$/m, 'COPY in a function: the line is told');
 	is(contents('reject_text'), $before, 'the table is as it was');
 
 	my (undef, $told) = both_sides('SELECT load_and_tell()');
-	like($told, qr/^ND001\|row of an excluded patient/m, 'a handler of exceptions learns the reason');
+	like($told, qr/^23N01\|row of an excluded patient/m, 'a handler of exceptions learns the reason');
 	is(found_in($told, %secrets), '', 'and nothing of the row');
 	(undef, $told) = both_sides("SELECT load_and_tell();
 		DO \$\$ BEGIN RAISE EXCEPTION 'after that' USING ERRCODE = 'ZZ001'; END \$\$");
@@ -339,12 +339,12 @@ subtest 'numbers that are unreadable or missing' => sub {
 	foreach my $name (sort keys %unreadable)
 	{
 		write_file(rows("\t", $unreadable{$name}));
-		my $messages = refused_silently('ND002', "\\copy reject_text FROM '$file'", "$name, COPY");
-		like($messages, qr/ERROR:  ND002: row with an unreadable NHS number may not enter table "reject_text"$/m,
+		my $messages = refused_silently('23N02', "\\copy reject_text FROM '$file'", "$name, COPY");
+		like($messages, qr/ERROR:  23N02: row with an unreadable NHS number may not enter table public.reject_text$/m,
 			"$name: the message");
 		like($messages, qr/^DETAIL:  The (value|check digit) .*\.$/m, "$name: the detail says what is wrong");
 		like($messages, qr/^CONTEXT:  COPY reject_text, line 2$/m, "$name: the line is told");
-		refused_silently('ND002', "INSERT INTO reject_text VALUES (7, '$unreadable{$name}', 'Zebedee Seeded')",
+		refused_silently('23N02', "INSERT INTO reject_text VALUES (7, '$unreadable{$name}', 'Zebedee Seeded')",
 			"$name, INSERT");
 
 		# The type refuses it before the guard can.
@@ -354,15 +354,15 @@ subtest 'numbers that are unreadable or missing' => sub {
 			"INSERT INTO reject_nhs_number VALUES (7, '$unreadable{$name}', 'Zebedee Seeded')",
 			"$name, INSERT into nhs_number");
 	}
-	refused_silently('ND002', "INSERT INTO reject_$_ VALUES (7, $mistyped, 'Zebedee Seeded', 'QX9 7ZZ')",
+	refused_silently('23N02', "INSERT INTO reject_$_ VALUES (7, $mistyped, 'Zebedee Seeded', 'QX9 7ZZ')",
 		"wrong check digit, INSERT into $_") foreach qw(bigint numeric);
 
 	my %missing = ('NULL' => '\N', 'blanks' => '  ', 'placeholder' => '9999999999');
 	foreach my $name (sort keys %missing)
 	{
 		write_file(rows("\t", $missing{$name}));
-		my $messages = refused_silently('ND003', "\\copy reject_text FROM '$file'", "$name, COPY");
-		like($messages, qr/ERROR:  ND003: row without an NHS number may not enter table "reject_text"$/m,
+		my $messages = refused_silently('23N03', "\\copy reject_text FROM '$file'", "$name, COPY");
+		like($messages, qr/ERROR:  23N03: row without an NHS number may not enter table public.reject_text$/m,
 			"$name: the message");
 		like($messages, qr/^CONTEXT:  COPY reject_text, line 2$/m, "$name: the line is told");
 	}
@@ -382,10 +382,10 @@ subtest 'the backstop alone' => sub {
 	foreach my $table (qw(reject_text skip_text))
 	{
 		my $before = contents($table);
-		my $messages = refused_silently('ND001', "\\copy $table FROM '$file'", "$table, COPY");
-		like($messages, qr/ERROR:  ND001: row of an excluded patient may not enter this table$/m, "$table: the message");
+		my $messages = refused_silently('23N01', "\\copy $table FROM '$file'", "$table, COPY");
+		like($messages, qr/ERROR:  23N01: row of an excluded patient may not enter table public.$table$/m, "$table: the message");
 		like($messages, qr/^CONTEXT:  COPY $table, line 2$/m, "$table: the line is told");
-		refused_silently('ND001', "INSERT INTO $table VALUES (7, $values)", "$table, INSERT");
+		refused_silently('23N01', "INSERT INTO $table VALUES (7, $values)", "$table, INSERT");
 		is(contents($table), $before, "$table is as it was");
 	}
 	$server->safe_psql('postgres', q{
@@ -397,7 +397,7 @@ subtest 'the backstop alone' => sub {
 	create_table('late', 'text', "on_match => 'reject'");
 	$server->safe_psql('postgres', 'SET client_min_messages = error; SET ndrs_optout.allow_unguarded = on; DROP TRIGGER ndrs_optout_guard_2 ON late');
 	my $before = contents('late');
-	my $messages = refused_silently('ND001', "\\copy late FROM '$file'", 'no trigger, COPY');
+	my $messages = refused_silently('23N01', "\\copy late FROM '$file'", 'no trigger, COPY');
 	like($messages, qr/^CONTEXT:  COPY late, line 2$/m, 'no trigger: the line is told');
 	is(contents('late'), $before, 'no trigger: the table is as it was');
 
@@ -410,7 +410,7 @@ subtest 'the backstop alone' => sub {
 		INSERT INTO late VALUES (7, $values);
 		SELECT ndrs_optout.guard_table('late', 'nhs', '{cancer}');
 	});
-	refused_silently('ND001', 'ALTER TABLE late VALIDATE CONSTRAINT ndrs_optout_guard_2',
+	refused_silently('23N01', 'ALTER TABLE late VALIDATE CONSTRAINT ndrs_optout_guard_2',
 		'VALIDATE CONSTRAINT', user => getpwuid($<));
 
 	# Partitions have the constraint by inheritance.
@@ -423,7 +423,7 @@ subtest 'the backstop alone' => sub {
 		SET ndrs_optout.allow_unguarded = on;
 		ALTER TABLE parts_1 DISABLE TRIGGER ALL;
 	});
-	refused_silently('ND001', "\\copy $_ FROM '$file'", "COPY into $_") foreach qw(parts parts_1);
+	refused_silently('23N01', "\\copy $_ FROM '$file'", "COPY into $_") foreach qw(parts parts_1);
 	is($server->safe_psql('postgres', 'SELECT count(*) FROM parts'), 0, 'no row of the file is in the partition');
 };
 

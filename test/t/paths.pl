@@ -167,7 +167,7 @@ subtest 'rows that arrive through postgres_fdw' => sub {
 				$elsewhere->safe_psql('postgres', qq{
 					CREATE FOREIGN TABLE $table (id int, nhs text, note text) SERVER registry OPTIONS (batch_size '$batch_size')});
 				my (undef, undef, $messages) = try_sql($elsewhere, "\\set SHOW_CONTEXT never\n" . $ways{$way}->($table));
-				is(sqlstate($messages), $all_in_one{$guard} eq '' ? 'ND001' : '', "$table: SQLSTATE");
+				is(sqlstate($messages), $all_in_one{$guard} eq '' ? '23N01' : '', "$table: SQLSTATE");
 				is(held($table), $all_in_one{$guard}, "$table: what it holds");
 			}
 		}
@@ -181,7 +181,7 @@ subtest 'rows that arrive through postgres_fdw' => sub {
 		$registry->safe_psql('postgres', "INSERT INTO $table VALUES (1, '$C', 'note'), (2, '$C', 'note')");
 		$elsewhere->safe_psql('postgres', "CREATE FOREIGN TABLE $table (id int, nhs text, note text) SERVER registry");
 		my (undef, undef, $messages) = try_sql($elsewhere, "\\set SHOW_CONTEXT never\nUPDATE $table SET nhs = '$X' WHERE id = 2");
-		is(sqlstate($messages), $guard eq 'redact' ? '' : 'ND001', "$table: SQLSTATE");
+		is(sqlstate($messages), $guard eq 'redact' ? '' : '23N01', "$table: SQLSTATE");
 		is((try_sql($elsewhere, "UPDATE $table SET nhs = '$A' WHERE id = 1"))[0], 0, "$table: another patient");
 		is(held($table), $guard eq 'redact' ? '1A 2-' : '1A 2C', "$table: what it holds");
 	}
@@ -223,7 +223,7 @@ subtest 'a partition that is a foreign table' => sub {
 		{
 			my $name = "$guard, " . substr($way, 0, index($way, ' ', 12));
 			my (undef, undef, $messages) = try_sql($registry, $way);
-			is(sqlstate($messages), $all_in_one{$guard} eq '' ? 'ND001' : '', "$name: SQLSTATE");
+			is(sqlstate($messages), $all_in_one{$guard} eq '' ? '23N01' : '', "$name: SQLSTATE");
 			is(held("${table}_far", server => $elsewhere), $all_in_one{$guard}, "$name: what arrives");
 			$elsewhere->safe_psql('postgres', "DELETE FROM ${table}_far");
 		}
@@ -231,7 +231,7 @@ subtest 'a partition that is a foreign table' => sub {
 		foreach my $id (1, 2)
 		{
 			my (undef, undef, $messages) = try_sql($registry, "UPDATE $table SET nhs = '$X', year = 2 WHERE id = $id AND year = $id");
-			is(sqlstate($messages), $guard eq 'redact' ? '' : 'ND001', "$guard, UPDATE of row $id: SQLSTATE");
+			is(sqlstate($messages), $guard eq 'redact' ? '' : '23N01', "$guard, UPDATE of row $id: SQLSTATE");
 		}
 		is(held($table), $guard eq 'redact' ? '1- 2-' : '1C 2C', "$guard, UPDATE: what it holds");
 	}
@@ -326,7 +326,7 @@ subtest 'a full dump' => sub {
 	foreach my $guard (@guards)
 	{
 		is(held("full_$guard", database => 'fresh'), '1A 2X 3B', "NOT COVERED: a full dump into an empty database, $guard");
-		refused_with($registry, 'ND001', "UPDATE full_$guard SET note = 'changed'",
+		refused_with($registry, '23N01', "UPDATE full_$guard SET note = 'changed'",
 			"$guard: then the guard is there", database => 'fresh')
 		  unless $guard eq 'redact';
 	}

@@ -151,7 +151,7 @@ sub exclusion_arrives
 
 	$server->safe_psql('postgres', "COMMIT PREPARED '$name'");
 	my (undef, $after) = run_in($loader, $insert);
-	is(sqlstate($after), 'ND001', 'when it is committed, the same session refuses the row');
+	is(sqlstate($after), '23N01', 'when it is committed, the same session refuses the row');
 	is(run_in($analyst, $look), 't', 'and one in REPEATABLE READ finds the patient on the list');
 	close_session($_) foreach $loader, $analyst;
 	return;

@@ -51,14 +51,14 @@ my $worker = 0;    # which one this process is; 0: none
 
 my $ledger;
 
-# ND001: excluded; 23503: the parent is gone; 23505: another loader has the id
+# 23N01: excluded; 23503: the parent is gone; 23505: another loader has the id
 sub write_rows
 {
 	my ($session, @statements) = @_;
 	foreach my $statement (@statements)
 	{
 		my ($state, @rows) = ask($session, $statement);
-		check_state($session, $state, qw(ND001 23503 23505));
+		check_state($session, $state, qw(23N01 23503 23505));
 		return $state if $state ne '';
 		push @WRITTEN, grep { /\t(\d+)/ && is_bystander(int $1 / $PER_PATIENT) } @rows;
 	}
@@ -275,10 +275,10 @@ sub exclude_under_a_copy
 	append_to_file($go, '');
 
 	my ($state) = answer($copier);
-	check_state($copier, $state, 'ND001');
+	check_state($copier, $state, '23N01');
 	my (undef, @rows) = $state eq '' ? ask($copier, "SELECT '= ' || id FROM $table WHERE " . rows_written_here($patient)) : ();
 	die "a COPY into $table brought in patient $patient, who had been excluded: @rows\n" if @rows;
-	$TALLY{excluded_under_a_copy}++ if $state eq '' || $state eq 'ND001';
+	$TALLY{excluded_under_a_copy}++ if $state eq '' || $state eq '23N01';
 	end_session($copier);
 	return;
 }
@@ -508,7 +508,7 @@ $TALLY{skipped} = $server->safe_psql('postgres', 'SELECT coalesce(sum(rows_skipp
 note "$_: $TALLY{$_}" foreach sort keys %TALLY;
 my %at_least = (
 	committed => 50, prepared => 2, finished => 2, carried_out => 10, recounts => 10, readmitted => 2,
-	excluded_under_a_copy => 1, ND001 => 20, skipped => 20, lost => 2);
+	excluded_under_a_copy => 1, 23N01 => 20, skipped => 20, lost => 2);
 cmp_ok($TALLY{$_} // 0, '>=', $at_least{$_}, "enough was going on: $_ ($AGAIN)") foreach sort keys %at_least;
 
 SKIP:
