@@ -27,8 +27,6 @@
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
-#include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_collation.h"
@@ -38,6 +36,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
@@ -46,12 +45,9 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
@@ -62,37 +58,6 @@ PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_unreadable);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_is_backstop);
-
-typedef enum GuardAction
-{
-	GUARD_ALLOW,
-	GUARD_REJECT,
-	GUARD_SKIP,
-	GUARD_REDACT
-} GuardAction;
-
-typedef enum GuardFinding
-{
-	GUARD_NOT_EXCLUDED,
-	GUARD_EXCLUDED,
-	GUARD_MISSING,
-	GUARD_UNREADABLE
-} GuardFinding;
-
-/* The words of the guard's tables */
-static const char *const action_words[] = {
-	[GUARD_ALLOW] = "allow",
-	[GUARD_REJECT] = "reject",
-	[GUARD_SKIP] = "skip",
-	[GUARD_REDACT] = "redact",
-};
-
-static const char *const finding_words[] = {
-	[GUARD_NOT_EXCLUDED] = "not excluded",
-	[GUARD_EXCLUDED] = "excluded",
-	[GUARD_MISSING] = "missing",
-	[GUARD_UNREADABLE] = "unreadable",
-};
 
 typedef struct Guard
 {
@@ -112,32 +77,9 @@ typedef struct Guard
 	Oid			trusted_table;	/* may be answered for */
 } Guard;
 
-/* Rows counted in this transaction and not yet written to guard_tally */
-typedef struct Tally
-{
-	Oid			target;
-	GuardFinding finding;
-	GuardAction action;
-	int			nest_level;		/* subtransaction that did it */
-	int64		rows;
-} Tally;
-
-static List *tallies = NIL;		/* in TopTransactionContext */
-
 /* Tables in which the erasure is changing rows */
 static const Oid *spared = NULL;
 static int	nspared = 0;
-
-/* Columns of table guard_tally */
-enum
-{
-	TALLY_TARGET,
-	TALLY_DAY,
-	TALLY_FINDING,
-	TALLY_ACTION,
-	TALLY_ROWS,
-	TALLY_COLUMNS
-};
 
 /* Column of table guard */
 #define ANUM_GUARD_TARGET	1
@@ -145,9 +87,9 @@ enum
 static GuardAction
 parse_action(const char *word)
 {
-	for (int i = 0; i < lengthof(action_words); i++)
+	for (int i = 0; i < lengthof(ndrs_action_words); i++)
 	{
-		if (strcmp(word, action_words[i]) == 0)
+		if (strcmp(word, ndrs_action_words[i]) == 0)
 			return (GuardAction) i;
 	}
 	ereport(ERROR,
@@ -257,158 +199,6 @@ ndrs_guard_spare(const Oid **relids, int *nrelids)
 	nspared = *nrelids;
 	*relids = old;
 	*nrelids = nold;
-}
-
-static Tally *
-find_tally(Oid target, GuardFinding finding, GuardAction action, int nest_level)
-{
-	ListCell   *lc;
-
-	foreach(lc, tallies)
-	{
-		Tally	   *tally = lfirst(lc);
-
-		if (tally->target == target && tally->finding == finding &&
-			tally->action == action && tally->nest_level == nest_level)
-			return tally;
-	}
-	return NULL;
-}
-
-/*
- * Count a row that was skipped or redacted, or allowed without a readable
- * number.  Written at commit: a counter row that is updated per
- * statement would make loaders wait for each other, and a logical replication
- * worker fires no statement triggers to do it in.
- */
-static void
-count_row(Oid target, GuardFinding finding, GuardAction action)
-{
-	int			nest_level = GetCurrentTransactionNestLevel();
-	Tally	   *tally = find_tally(target, finding, action, nest_level);
-
-	if (tally == NULL)
-	{
-		MemoryContext outer = MemoryContextSwitchTo(TopTransactionContext);
-
-		tally = palloc(sizeof(Tally));
-		tally->target = target;
-		tally->finding = finding;
-		tally->action = action;
-		tally->nest_level = nest_level;
-		tally->rows = 0;
-		tallies = lappend(tallies, tally);
-		MemoryContextSwitchTo(outer);
-	}
-	tally->rows++;
-}
-
-/*
- * Append the counts to guard_tally.  Rows are only ever added there (view
- * guard_count sums them), so no loader waits for another.  Not through SPI: the
- * inserting role has no rights on the table.  The insertion does what is needed
- * for a table without constraints, expression indexes and triggers.
- */
-static void
-write_tallies(void)
-{
-	Oid			relid;
-	Relation	rel;
-	ListCell   *lc;
-
-	if (tallies == NIL)
-		return;
-
-	/* The extension may have been dropped since; that must not stop a commit. */
-	relid = ndrs_relation("guard_tally", true);
-	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
-	if (rel == NULL)
-	{
-		tallies = NIL;
-		return;
-	}
-
-	/* No statement's snapshot is active any more, and a text may need one. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	foreach(lc, tallies)
-	{
-		Tally	   *tally = lfirst(lc);
-		Datum		values[TALLY_COLUMNS];
-		bool		nulls[TALLY_COLUMNS] = {0};
-		HeapTuple	tuple;
-
-		values[TALLY_TARGET] = ObjectIdGetDatum(tally->target);
-		values[TALLY_DAY] = DateADTGetDatum(GetSQLCurrentDate());
-		values[TALLY_FINDING] = CStringGetTextDatum(finding_words[tally->finding]);
-		values[TALLY_ACTION] = CStringGetTextDatum(action_words[tally->action]);
-		values[TALLY_ROWS] = Int64GetDatum(tally->rows);
-		tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-		CatalogTupleInsert(rel, tuple);
-		heap_freetuple(tuple);
-	}
-	PopActiveSnapshot();
-	table_close(rel, RowExclusiveLock);
-	tallies = NIL;
-}
-
-static void
-transaction_callback(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			write_tallies();
-			break;
-		case XACT_EVENT_ABORT:
-			tallies = NIL;
-			break;
-		default:
-			break;
-	}
-}
-
-/*
- * Rows skipped in a subtransaction that aborts were not skipped by anything
- * that stays; those of one that commits are its parent's.
- */
-static void
-subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
-						SubTransactionId parent_subid, void *arg)
-{
-	int			nest_level = GetCurrentTransactionNestLevel();
-	ListCell   *lc;
-
-	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-
-	foreach(lc, tallies)
-	{
-		Tally	   *tally = lfirst(lc);
-		Tally	   *parents;
-
-		if (tally->nest_level < nest_level)
-			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-		{
-			parents = find_tally(tally->target, tally->finding, tally->action,
-								 nest_level - 1);
-			if (parents == NULL)
-			{
-				tally->nest_level = nest_level - 1;
-				continue;
-			}
-			parents->rows += tally->rows;
-		}
-		tallies = foreach_delete_current(tallies, lc);
-	}
-}
-
-void
-ndrs_guard_init(void)
-{
-	RegisterXactCallback(transaction_callback, NULL);
-	RegisterSubXactCallback(subtransaction_callback, NULL);
 }
 
 static AttrNumber
@@ -614,12 +404,12 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		case GUARD_ALLOW:
 			has_number = form == NHS_NUMBER_VALID && !nhs_number_is_placeholder(number);
 			if (finding != GUARD_NOT_EXCLUDED && !updating)
-				count_row(guard->target, finding, GUARD_ALLOW);
+				ndrs_count_row(guard->target, finding, GUARD_ALLOW);
 			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), false,
 						   has_number ? &number : NULL);
 			break;
 		case GUARD_REDACT:
-			count_row(guard->target, finding, GUARD_REDACT);
+			ndrs_count_row(guard->target, finding, GUARD_REDACT);
 			tuple = change(guard, tuple, RelationGetDescr(trigdata->tg_relation), true, NULL);
 			break;
 		case GUARD_SKIP:
@@ -627,7 +417,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 			/* Nothing returned for an UPDATE would keep the old row. */
 			if (updating)
 				reject(finding, form, RelationGetRelid(trigdata->tg_relation));
-			count_row(guard->target, finding, GUARD_SKIP);
+			ndrs_count_row(guard->target, finding, GUARD_SKIP);
 			return PointerGetDatum(NULL);
 		case GUARD_REJECT:
 			reject(finding, form, RelationGetRelid(trigdata->tg_relation));

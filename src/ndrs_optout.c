@@ -55,6 +55,6 @@ _PG_init(void)
 	MarkGUCPrefixReserved("ndrs_optout");
 
 	ndrs_catalog_init();
-	ndrs_guard_init();
+	ndrs_guard_tally_init();
 	ndrs_sentry_init();
 }

@@ -101,8 +101,10 @@ extern NationalChoice ndrs_national_choice(const EncodedNhsNumber *encoded,
 										   TimestampTz now, bool why);
 
 /* guard.c */
-extern void ndrs_guard_init(void);
 extern void ndrs_guard_spare(const Oid **relids, int *nrelids);
+
+/* guard_tally.c */
+extern void ndrs_guard_tally_init(void);
 
 /* sentry.c */
 extern void ndrs_sentry_init(void);
