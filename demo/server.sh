@@ -89,7 +89,7 @@ build_packages() {
 test_packages() {
 	local version
 	version=$(packaged_version)
-	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl
+	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pgloader
 	# From 16 on it is part of the server's package.
 	if [ "${version:-15}" -le 15 ]; then
 		echo pg-bsd-indent
