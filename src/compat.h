@@ -1,6 +1,6 @@
 /*
  * compat.h
- *		What differs between PostgreSQL 15 and 18, in one place.
+ *		What differs between PostgreSQL 15 and 19, in one place.
  */
 #ifndef NDRS_COMPAT_H
 #define NDRS_COMPAT_H
@@ -14,6 +14,8 @@
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/arrayaccess.h"
 #include "utils/guc.h"
 
 /* Soft errors came with 16: before, an input function can only throw. */
@@ -83,6 +85,27 @@ ndrs_owns_schema(Oid schema)
 	return object_ownercheck(NamespaceRelationId, schema, GetUserId());
 #else
 	return pg_namespace_ownercheck(schema, GetUserId());
+#endif
+}
+
+/* 19 takes what kind of elements an array has once, not with each element. */
+static inline void
+ndrs_text_array_iter_setup(array_iter *iterator, AnyArrayType *array)
+{
+#if PG_VERSION_NUM >= 190000
+	array_iter_setup(iterator, array, -1, false, TYPALIGN_INT);
+#else
+	array_iter_setup(iterator, array);
+#endif
+}
+
+static inline Datum
+ndrs_text_array_iter_next(array_iter *iterator, bool *isnull, int i)
+{
+#if PG_VERSION_NUM >= 190000
+	return array_iter_next(iterator, isnull, i);
+#else
+	return array_iter_next(iterator, isnull, i, -1, false, TYPALIGN_INT);
 #endif
 }
 

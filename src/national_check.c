@@ -18,11 +18,10 @@
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
-#include "utils/array.h"
-#include "utils/arrayaccess.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -567,11 +566,11 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	reply.is_allowed = palloc0(reply.asked.count / 8 + 1);
 
 	/* A variable of PL/pgSQL is expanded; it can be large, and is not copied. */
-	array_iter_setup(&iterator, lines);
+	ndrs_text_array_iter_setup(&iterator, lines);
 	for (int i = 0; i < nlines; i++)
 	{
 		bool		isnull;
-		Datum		element = array_iter_next(&iterator, &isnull, i, -1, false, TYPALIGN_INT);
+		Datum		element = ndrs_text_array_iter_next(&iterator, &isnull, i);
 		struct varlena *text = isnull ? NULL : PG_DETOAST_DATUM_PACKED(element);
 
 		read_lines(&reply, isnull ? "" : VARDATA_ANY(text),
