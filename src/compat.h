@@ -40,6 +40,13 @@
 #include "varatt.h"
 #endif
 
+/* What a hook gets is not its to change from 19 on. */
+#if PG_VERSION_NUM >= 190000
+#define NDRS_JUMBLE_STATE	const JumbleState
+#else
+#define NDRS_JUMBLE_STATE	JumbleState
+#endif
+
 /* Does the caller of an input function want errors saved, not thrown? */
 static inline bool
 ndrs_soft_error_wanted(Node *context)

@@ -17,6 +17,9 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/params.h"
+#include "parser/analyze.h"
+#include "parser/parse_param.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -214,119 +217,226 @@ static MemoryContext known_context = NULL;	/* holds the answers */
  * A plan belongs to the role with whose rights it was made.  The type of the first
  * parameter is ours: another one is another extension's, dropped and created again.
  *
- * No plan is ever given up, since a trigger may get here while one is running; when
- * there are many, further ones are not kept.
+ * When there are too many, the one that was not used for longest is given up.  One that
+ * is running is not: a trigger may get here meanwhile.
  */
-typedef struct KeptPlan
+typedef struct Command
 {
 	Oid			role;
-	Oid			type;
-	const char *command;
+	int			nparams;
+	Oid			types[2];
+	const char *text;
 	SPIPlanPtr	plan;
-} KeptPlan;
+	int			running;
+	uint64		last_used;
+} Command;
 
-#define MAX_KEPT_PLANS		256
+#define MAX_KEPT_COMMANDS	256
 
-static KeptPlan kept_plans[MAX_KEPT_PLANS];
-static int	nkept_plans = 0;
+static Command *kept_commands[MAX_KEPT_COMMANDS];
+static int	nkept_commands = 0;
+static uint64 ncommands_run = 0;
 
 /*
- * A plan for a command, parsed with the rights of whoever calls this, also when what
- * it is of has changed since.  The locks that this takes stay, so it does not
- * change before it is run.
+ * Commands are parsed with the rights of the extension's owner, since they name
+ * functions of ours (in full: the path is the same for everybody), and planned
+ * and run with the role's: the planner evaluates the predicates of indexes, which
+ * are whatever the owner of the table has made.
+ *
+ * The server parses a kept command again whenever it was told that something has
+ * changed, which may be while it locks the partitions to be read.  So the rights
+ * change where parsing begins and ends, and not before and after the command.
  */
-static SPIPlanPtr
-plan_for(Oid role, const char *command, int nargs, Oid *types)
+static Oid	parser_role = InvalidOid;
+static ParseState *parsing = NULL;	/* with the rights of parser_role */
+static Oid	role_outside;		/* whose rights come back behind it */
+static int	context_outside;
+
+static post_parse_analyze_hook_type previous_hook = NULL;
+
+static void
+begin_parsing(ParseState *pstate, void *arg)
 {
-	SPIPlanPtr	plan;
+	Command    *command = arg;
 
-	for (int i = 0; i < nkept_plans; i++)
+	setup_parse_fixed_parameters(pstate, command->types, command->nparams);
+	GetUserIdAndSecContext(&role_outside, &context_outside);
+	SetUserIdAndSecContext(parser_role, context_outside);
+	parsing = pstate;
+}
+
+static void
+end_parsing(ParseState *pstate, Query *query, NDRS_JUMBLE_STATE * jstate)
+{
+	if (pstate == parsing)
 	{
-		const KeptPlan *kept = &kept_plans[i];
+		parsing = NULL;
+		SetUserIdAndSecContext(role_outside, context_outside);
+	}
+	if (previous_hook)
+		previous_hook(pstate, query, jstate);
+}
 
-		if (kept->role == role && kept->type == types[0] &&
-			strcmp(kept->command, command) == 0)
-		{
-			ListCell   *cell;
+void
+ndrs_erasure_init(void)
+{
+	previous_hook = post_parse_analyze_hook;
+	post_parse_analyze_hook = end_parsing;
+}
 
-			foreach(cell, SPI_plan_get_plan_sources(kept->plan))
-				(void) CachedPlanGetTargetList(lfirst(cell), NULL);
-			return kept->plan;
-		}
+/*
+ * A place for one more command to keep, or NULL while all of them are running.
+ */
+static Command **
+place_to_keep(void)
+{
+	Command   **oldest = NULL;
+
+	if (nkept_commands < MAX_KEPT_COMMANDS)
+		return &kept_commands[nkept_commands++];
+	for (int i = 0; i < nkept_commands; i++)
+	{
+		Command   **kept = &kept_commands[i];
+
+		if (*kept == NULL)
+			return kept;
+		if ((*kept)->running == 0 &&
+			(oldest == NULL || (*kept)->last_used < (*oldest)->last_used))
+			oldest = kept;
+	}
+	if (oldest != NULL)
+	{
+		Command    *given_up = *oldest;
+
+		*oldest = NULL;
+		SPI_freeplan(given_up->plan);
+		pfree(unconstify(char *, given_up->text));
+		pfree(given_up);
+	}
+	return oldest;
+}
+
+/*
+ * A command with its plan: one that is kept, or a new one.
+ */
+static Command *
+find_command(Oid role, const char *text, int nparams, const Oid *types)
+{
+	MemoryContext outer = CurrentMemoryContext;
+	Command    *command;
+	Command   **place;
+
+	for (int i = 0; i < nkept_commands; i++)
+	{
+		command = kept_commands[i];
+		if (command != NULL && command->role == role && command->types[0] == types[0] &&
+			command->nparams == nparams && strcmp(command->text, text) == 0)
+			return command;
 	}
 
-	plan = SPI_prepare_cursor(command, nargs, types, CURSOR_OPT_PARALLEL_OK);
-	if (plan == NULL)
+	/* The server asks it for the parameters' types as long as it has the plan. */
+	place = plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN ? place_to_keep() : NULL;
+	if (place != NULL)
+		MemoryContextSwitchTo(TopMemoryContext);
+	command = palloc0(sizeof(Command));
+	command->role = role;
+	command->nparams = nparams;
+	memcpy(command->types, types, nparams * sizeof(Oid));
+	MemoryContextSwitchTo(outer);
+
+	command->plan = SPI_prepare_params(text, begin_parsing, command, CURSOR_OPT_PARALLEL_OK);
+	if (command->plan == NULL)
 		elog(ERROR, "could not prepare a command of the erasure");
-	if (plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN &&
-		nkept_plans < MAX_KEPT_PLANS)
+	if (place != NULL)
 	{
-		command = MemoryContextStrdup(TopMemoryContext, command);
-		if (SPI_keepplan(plan) != 0)
+		command->text = MemoryContextStrdup(TopMemoryContext, text);
+		if (SPI_keepplan(command->plan) != 0)
 			elog(ERROR, "could not keep a plan of the erasure");
-		kept_plans[nkept_plans++] = (KeptPlan)
-		{
-			.role = role,.type = types[0],.command = command,.plan = plan,
-		};
+		*place = command;
 	}
-	return plan;
+	return command;
 }
 
 /*
  * Run a command that returns one value with the rights of a role, in a
  * security-restricted operation, as the server's own maintenance commands do.
- * An error brings the old role back, as the (sub)transaction ends.
- *
- * It is parsed with our rights, since it may name functions of ours (in full: the
- * path is the same for everybody, or it would be parsed again), and planned
- * and run with the role's: the planner evaluates the predicates of indexes, which
- * are whatever the owner of the table has made.
  *
  * "latest": with a snapshot of now instead of the transaction's.
  */
 static Datum
-run_as(Oid role, const char *command, bool latest, int nargs, Oid *types,
-	   Datum *values, const char *nulls, Oid result_type, bool *isnull)
+run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
+	   const Datum *values, const bool *nulls, Oid result_type, bool *isnull)
 {
 	MemoryContext outer = CurrentMemoryContext;
+	Oid			outer_parser_role = parser_role;
+	ParseState *outer_parsing = parsing;
 	Oid			saved_role;
 	int			saved_context;
 	int			nest_level;
-	SPIPlanPtr	plan;
-	Datum		result = (Datum) 0;
+	ParamListInfo params;
+	SPIExecuteOptions options = {0};
+	Command    *volatile command = NULL;
+	volatile Datum result = (Datum) 0;
 
 	*isnull = true;
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 		elog(ERROR, "role with OID %u does not exist", role);
 
+	params = makeParamList(nparams);
+	for (int i = 0; i < nparams; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = nulls != NULL && nulls[i];
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	options.params = params;
+	options.read_only = latest;
+
 	GetUserIdAndSecContext(&saved_role, &saved_context);
 	nest_level = NewGUCNestLevel();
 
-	SPI_connect();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	plan = plan_for(role, command, nargs, types);
-	(void) set_config_option(SEARCHING_SETTING, "on", PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	if (latest)
-		PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_plan(plan, values, nulls, latest, 0) < 0)
-		elog(ERROR, "could not run a command of the erasure");
-	if (latest)
-		PopActiveSnapshot();
-	if (SPI_processed == 1 && SPI_tuptable != NULL)
+	/* An error brings the old role back, as the (sub)transaction ends. */
+	PG_TRY();
 	{
-		if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)
-			elog(ERROR, "unexpected result of a command of the erasure");
-		result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
-		if (!*isnull)
+		parser_role = saved_role;
+		parsing = NULL;
+		SPI_connect();
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(SEARCHING_SETTING, "on", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+		command = find_command(role, text, nparams, types);
+		command->running++;
+		command->last_used = ++ncommands_run;
+		if (latest)
+			PushActiveSnapshot(GetLatestSnapshot());
+		if (SPI_execute_plan_extended(command->plan, &options) < 0)
+			elog(ERROR, "could not run a command of the erasure");
+		if (latest)
+			PopActiveSnapshot();
+		if (SPI_processed == 1 && SPI_tuptable != NULL)
 		{
-			MemoryContextSwitchTo(outer);
-			result = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
+			if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)
+				elog(ERROR, "unexpected result of a command of the erasure");
+			result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+			if (!*isnull)
+			{
+				MemoryContextSwitchTo(outer);
+				result = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
+			}
 		}
 	}
+	PG_FINALLY();
+	{
+		if (command != NULL)
+			command->running--;
+		parser_role = outer_parser_role;
+		parsing = outer_parsing;
+	}
+	PG_END_TRY();
 	SPI_finish();
 
 	AtEOXact_GUC(false, nest_level);
@@ -382,7 +492,7 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 {
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID};
 	Datum		values[2];
-	char		nulls[2];
+	bool		nulls[2];
 	bool		isnull;
 	Datum		result;
 
@@ -391,7 +501,7 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 2; i++)
 	{
 		values[i] = PG_ARGISNULL(2 + i) ? (Datum) 0 : PG_GETARG_DATUM(2 + i);
-		nulls[i] = PG_ARGISNULL(2 + i) ? 'n' : ' ';
+		nulls[i] = PG_ARGISNULL(2 + i);
 	}
 	result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
 					PG_NARGS() > 4 && PG_GETARG_BOOL(4),

@@ -56,5 +56,6 @@ _PG_init(void)
 
 	ndrs_catalog_init();
 	ndrs_guard_tally_init();
+	ndrs_erasure_init();
 	ndrs_sentry_init();
 }

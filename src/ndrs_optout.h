@@ -106,6 +106,9 @@ extern void ndrs_guard_spare(const Oid **relids, int *nrelids);
 /* guard_tally.c */
 extern void ndrs_guard_tally_init(void);
 
+/* erasure.c */
+extern void ndrs_erasure_init(void);
+
 /* sentry.c */
 extern void ndrs_sentry_init(void);
 
