@@ -28,6 +28,7 @@ OBJS = \
 PIECES = $(addprefix sql/install/, \
 	extension.sql \
 	privacy.sql \
+	version.sql \
 	audit.sql \
 	nhs_number.sql \
 	encoding.sql \
@@ -60,9 +61,15 @@ PIECES = $(addprefix sql/install/, \
 
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(SCRIPT)
+# Written by hand, one for each version that can be updated
+DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)
+
+# What tells one build from another of the same version: all that the script says.
+# The library has it and the catalogue has it, and health() compares them.
+BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health
+	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \
@@ -97,7 +104,15 @@ ndrs_optout.so: src/exports.map
 
 # The Makefile too, since it holds the order of the pieces.
 $(SCRIPT): $(PIECES) $(EXTENSION).control Makefile
-	cat $(PIECES) > $@
+	cat $(PIECES) | sed 's/@BUILD@/$(BUILD)/' > $@
+
+src/ndrs_optout.o: $(PIECES)
+src/ndrs_optout.o: CPPFLAGS += -DNDRS_BUILD='"$(BUILD)"'
+
+# For an upgrade script, which has to set it
+.PHONY: build-id
+build-id:
+	@echo $(BUILD)
 
 # Tests of what needs no server; each program prints TAP.
 .PHONY: unit
@@ -144,4 +159,5 @@ help:
 	@echo 'make unit           tests that need no server'
 	@echo 'make fuzz           hostile bytes, for FUZZ_SECONDS (by default 10)'
 	@echo 'make bench          what look-ups in an exclusion set cost'
+	@echo 'make build-id       what an upgrade script must let catalogue_build() return'
 	@echo 'make clean          remove what was built'

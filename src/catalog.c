@@ -23,8 +23,11 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -132,6 +135,74 @@ ndrs_relation(const char *name, bool missing_ok)
 			watched[i].relid = relid;
 	}
 	return relid;
+}
+
+/*
+ * The catalogue is of another version than the library.
+ */
+void
+ndrs_refuse_column(Relation rel, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table %s.%s does not fit the installed library of the extension",
+					NDRS_SCHEMA, RelationGetRelationName(rel)),
+			 errdetail_internal("%s", detail),
+			 errhint("Ask a superuser to call ALTER EXTENSION ndrs_optout UPDATE, or to install the library of the extension's version."),
+			 ndrs_errhidevalues()));
+}
+
+static bool
+column_fits(TupleDesc desc, const NdrsColumn *column)
+{
+	Form_pg_attribute attribute;
+	HeapTuple	tuple;
+	bool		fits;
+
+	if (column->number > desc->natts)
+		return false;
+	attribute = TupleDescAttr(desc, column->number - 1);
+	if (attribute->attisdropped || strcmp(NameStr(attribute->attname), column->name) != 0 ||
+		(column->not_null && !attribute->attnotnull))
+		return false;
+
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(attribute->atttypid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	fits = strcmp(NameStr(((Form_pg_type) GETSTRUCT(tuple))->typname), column->type) == 0 &&
+		(((Form_pg_type) GETSTRUCT(tuple))->typnamespace == PG_CATALOG_NAMESPACE ||
+		 ((Form_pg_type) GETSTRUCT(tuple))->typnamespace == get_namespace_oid(NDRS_SCHEMA, true));
+	ReleaseSysCache(tuple);
+	return fits;
+}
+
+/*
+ * Before the library takes a row of ours apart by number: with the catalogue of
+ * another version it would read one type as another.  What else the table has does not
+ * matter.
+ */
+void
+ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		if (!column_fits(RelationGetDescr(rel), &columns[i]))
+			ndrs_refuse_column(rel, psprintf("Column %d must be \"%s\", of type %s%s.",
+											 columns[i].number, columns[i].name, columns[i].type,
+											 columns[i].not_null ? ", and NOT NULL" : ""));
+	}
+}
+
+/*
+ * A table of ours, to be read.
+ */
+Relation
+ndrs_open_table(const char *name, const NdrsColumn *columns, int ncolumns)
+{
+	Relation	rel = table_open(ndrs_relation(name, false), AccessShareLock);
+
+	ndrs_check_columns(rel, columns, ncolumns);
+	return rel;
 }
 
 Oid

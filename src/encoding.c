@@ -41,6 +41,10 @@ PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_out);
 /* Column of table encoding_key */
 #define ANUM_ENCODING_KEY_FINGERPRINT	2
 
+static const NdrsColumn encoding_key_columns[] = {
+	{ANUM_ENCODING_KEY_FINGERPRINT, "fingerprint", "encoded_nhs_number", true}
+};
+
 static EncodedNhsNumber fingerprint;
 
 /* The reload of the configuration that the key was read after */
@@ -233,7 +237,7 @@ ndrs_before_restore(void)
 static void
 check_recorded_key(void)
 {
-	Relation	rel = table_open(ndrs_relation("encoding_key", false), AccessShareLock);
+	Relation	rel = ndrs_open_table("encoding_key", encoding_key_columns, lengthof(encoding_key_columns));
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple = systable_getnext(scan);
 	bool		recorded = HeapTupleIsValid(tuple);

@@ -59,6 +59,15 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_support);
 #define ANUM_EXCLUSION_REGISTER	1
 #define ANUM_EXCLUSION_ENCODED	2
 
+static const NdrsColumn register_columns[] = {
+	{ANUM_REGISTER_CODE, "code", "text", true}
+};
+
+static const NdrsColumn exclusion_columns[] = {
+	{ANUM_EXCLUSION_REGISTER, "register", "text", true},
+	{ANUM_EXCLUSION_ENCODED, "encoded_nhs_number", "encoded_nhs_number", true}
+};
+
 /*
  * Rows that come by the key in the time of a page in a scan of the whole table,
  * which has more than a hundred
@@ -106,7 +115,7 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code)
 static void
 check_register(const char *code)
 {
-	Relation	rel = table_open(ndrs_relation("register", false), AccessShareLock);
+	Relation	rel = ndrs_open_table("register", register_columns, lengthof(register_columns));
 	SysScanDesc scan = begin_register_scan(rel, ANUM_REGISTER_CODE, code);
 	bool		found = HeapTupleIsValid(systable_getnext(scan));
 
@@ -209,7 +218,7 @@ rebuild(ExclusionList *list)
 	 * How many there are is not known before: the statistics may be old or
 	 * none.
 	 */
-	rel = table_open(ndrs_relation("exclusion", false), AccessShareLock);
+	rel = ndrs_open_table("exclusion", exclusion_columns, lengthof(exclusion_columns));
 	limit = (size_t) RelationGetNumberOfBlocks(rel) * KEY_ROWS_PER_PAGE;
 	ndrs_set_begin(&builder, list->context, expected);
 	if (code == NULL || list->set.count >= limit ||

@@ -84,6 +84,10 @@ static int	nspared = 0;
 /* Column of table guard */
 #define ANUM_GUARD_TARGET	1
 
+static const NdrsColumn guard_columns[] = {
+	{ANUM_GUARD_TARGET, "target", "regclass", true}
+};
+
 static GuardAction
 parse_action(const char *word)
 {
@@ -221,7 +225,7 @@ guarded_column(Relation rel, const char *name)
 static bool
 has_guard(Oid relid)
 {
-	Relation	rel = table_open(ndrs_relation("guard", false), AccessShareLock);
+	Relation	rel = ndrs_open_table("guard", guard_columns, lengthof(guard_columns));
 	ScanKeyData key;
 	SysScanDesc scan;
 	bool		found;

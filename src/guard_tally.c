@@ -53,6 +53,14 @@ enum
 	TALLY_COLUMNS
 };
 
+static const NdrsColumn tally_columns[] = {
+	{TALLY_TARGET + 1, "target", "regclass", false},
+	{TALLY_DAY + 1, "day", "date", false},
+	{TALLY_FINDING + 1, "finding", "text", false},
+	{TALLY_ACTION + 1, "action", "text", false},
+	{TALLY_ROWS + 1, "rows", "int8", false}
+};
+
 static Tally *
 find_tally(Oid target, GuardFinding finding, GuardAction action, int nest_level)
 {
@@ -98,6 +106,23 @@ ndrs_count_row(Oid target, GuardFinding finding, GuardAction action)
 }
 
 /*
+ * The table may have columns of a later version, which are NULL in our rows.
+ */
+static void
+check_table(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	ndrs_check_columns(rel, tally_columns, lengthof(tally_columns));
+	for (int i = TALLY_COLUMNS; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped && TupleDescAttr(desc, i)->attnotnull)
+			ndrs_refuse_column(rel, psprintf("Column \"%s\" must not be NOT NULL.",
+											 NameStr(TupleDescAttr(desc, i)->attname)));
+	}
+}
+
+/*
  * Append the counts to guard_tally.  Rows are only ever added there (view
  * guard_count sums them), so no loader waits for another.  Not through SPI: the
  * inserting role has no rights on the table.  The insertion does what is needed
@@ -108,6 +133,8 @@ write_tallies(void)
 {
 	Oid			relid;
 	Relation	rel;
+	Datum	   *values;
+	bool	   *nulls;
 	ListCell   *lc;
 
 	if (tallies == NIL)
@@ -122,13 +149,17 @@ write_tallies(void)
 		return;
 	}
 
+	check_table(rel);
+	values = palloc0(RelationGetDescr(rel)->natts * sizeof(Datum));
+	nulls = palloc(RelationGetDescr(rel)->natts * sizeof(bool));
+	memset(nulls, true, RelationGetDescr(rel)->natts * sizeof(bool));
+	memset(nulls, false, TALLY_COLUMNS * sizeof(bool));
+
 	/* No statement's snapshot is active any more, and a text may need one. */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach(lc, tallies)
 	{
 		Tally	   *tally = lfirst(lc);
-		Datum		values[TALLY_COLUMNS];
-		bool		nulls[TALLY_COLUMNS] = {0};
 		HeapTuple	tuple;
 
 		values[TALLY_TARGET] = ObjectIdGetDatum(tally->target);

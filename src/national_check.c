@@ -35,6 +35,13 @@ PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
 #define ANUM_CHECK_ASKED		3
 #define ANUM_CHECK_ALLOWED		4
 
+static const NdrsColumn check_columns[] = {
+	{ANUM_CHECK_ID, "check_id", "int8", true},
+	{ANUM_CHECK_EXPIRES_AT, "expires_at", "timestamptz", true},
+	{ANUM_CHECK_ASKED, "asked", "exclusion_set", true},
+	{ANUM_CHECK_ALLOWED, "allowed", "exclusion_set", false}
+};
+
 /*
  * Whom a check allows: nearly everybody who is looked up is found here, with one
  * access to memory, where a set needs two or three, one after the other.
@@ -105,7 +112,7 @@ static void
 read_checks(void)
 {
 	uint64		generation = ndrs_generation();
-	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	Relation	rel = ndrs_open_table("national_check", check_columns, lengthof(check_columns));
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	NationalCheck *found = NULL;
 	int			nfound = 0;
@@ -292,7 +299,7 @@ place_of(NationalCheck *check, bool others)
 static pg_noinline bool
 read_set(NationalCheck *check, bool others)
 {
-	Relation	rel = table_open(ndrs_relation("national_check", false), AccessShareLock);
+	Relation	rel = ndrs_open_table("national_check", check_columns, lengthof(check_columns));
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;

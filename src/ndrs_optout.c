@@ -6,9 +6,12 @@
 
 #include "compat.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(ndrs_optout_library_build);
 
 PGDLLEXPORT void _PG_init(void);
 
@@ -58,4 +61,14 @@ _PG_init(void)
 	ndrs_guard_tally_init();
 	ndrs_erasure_init();
 	ndrs_sentry_init();
+}
+
+/*
+ * The build that this library is of: the Makefile makes it from the pieces of the
+ * installation script.
+ */
+Datum
+ndrs_optout_library_build(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(NDRS_BUILD));
 }

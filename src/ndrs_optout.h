@@ -9,6 +9,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/nodes.h"
+#include "utils/relcache.h"
 
 #include "exclusion_set.h"
 #include "nhs_number.h"
@@ -52,6 +53,19 @@ extern uint64 ndrs_generation(void);
 extern uint64 ndrs_schema_generation(void);
 extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
+
+/* A column of a table of ours that the library reads or writes by number */
+typedef struct NdrsColumn
+{
+	AttrNumber	number;
+	const char *name;
+	const char *type;			/* of schema pg_catalog or ndrs_optout */
+	bool		not_null;		/* is read without a look whether it is NULL */
+} NdrsColumn;
+
+extern Relation ndrs_open_table(const char *name, const NdrsColumn *columns, int ncolumns);
+extern void ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns);
+extern void ndrs_refuse_column(Relation rel, const char *detail);
 
 /* encoding.c */
 extern bool ndrs_before_restore(void);

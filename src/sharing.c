@@ -65,6 +65,20 @@ PG_FUNCTION_INFO_V1(ndrs_optout_sharing_support);
 #define ANUM_EXEMPTION_VALID_TO		5
 #define ANUM_EXEMPTION_ENDED_AT		6
 
+static const NdrsColumn purpose_columns[] = {
+	{ANUM_PURPOSE_CODE, "code", "text", true},
+	{ANUM_PURPOSE_PERMITTED, "permitted", "bool", true},
+	{ANUM_PURPOSE_OPTOUT_APPLIES, "national_optout_applies", "bool", true}
+};
+
+static const NdrsColumn exemption_columns[] = {
+	{ANUM_EXEMPTION_RECIPIENT, "recipient", "text", true},
+	{ANUM_EXEMPTION_PURPOSE, "purpose", "text", true},
+	{ANUM_EXEMPTION_VALID_FROM, "valid_from", "date", true},
+	{ANUM_EXEMPTION_VALID_TO, "valid_to", "date", false},
+	{ANUM_EXEMPTION_ENDED_AT, "ended_at", "timestamptz", false}
+};
+
 /* Arguments of the functions */
 #define ARG_NUMBER		0
 #define ARG_PURPOSE		1
@@ -142,7 +156,7 @@ read_purpose(ShareTerms *terms)
 				 errmsg("a purpose is needed"),
 				 ndrs_errhidevalues()));
 
-	rel = table_open(ndrs_relation("purpose", false), AccessShareLock);
+	rel = ndrs_open_table("purpose", purpose_columns, lengthof(purpose_columns));
 	ScanKeyEntryInitialize(&key, 0, ANUM_PURPOSE_CODE, BTEqualStrategyNumber,
 						   InvalidOid, C_COLLATION_OID, F_TEXTEQ,
 						   PointerGetDatum(terms->argument[ARG_PURPOSE]));
@@ -204,7 +218,7 @@ read_exemptions(ShareTerms *terms, TimestampTz now)
 	if (terms->argument[ARG_RECIPIENT] == NULL || !terms->asks_checks)
 		return;
 
-	rel = table_open(ndrs_relation("exemption", false), AccessShareLock);
+	rel = ndrs_open_table("exemption", exemption_columns, lengthof(exemption_columns));
 	ScanKeyEntryInitialize(&key[0], 0, ANUM_EXEMPTION_RECIPIENT, BTEqualStrategyNumber,
 						   InvalidOid, C_COLLATION_OID, F_TEXTEQ,
 						   PointerGetDatum(terms->argument[ARG_RECIPIENT]));

@@ -169,6 +169,7 @@ DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'exclude');
     stayed boolean := ndrs_optout.case_is_excluded(this);
 BEGIN
+    PERFORM ndrs_optout.require_one_build();
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
     END IF;

@@ -331,6 +331,7 @@ DECLARE
     batches ndrs_optout.erasure_batch[];
     obstacle regclass;
 BEGIN
+    PERFORM ndrs_optout.require_one_build();
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;

@@ -161,6 +161,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023',
             'on_missing and on_unreadable must be "allow", "reject" or "skip"');
     END IF;
+    PERFORM ndrs_optout.require_one_build();
     -- First, in the order in which case_certify takes its locks.
     LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
     IF NOT EXISTS (SELECT FROM pg_class

@@ -138,7 +138,7 @@ AS $$
 $$;
 
 -- The objects here against the files of the server: a package came without ALTER
--- EXTENSION, or the reverse.
+-- EXTENSION, or the reverse; or of another build that has the same version.
 CREATE FUNCTION health_version() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -148,6 +148,11 @@ AS $$
             THEN ROW('warning',
                      format('the extension is at version %s, the installed library at %s', e.extversion, a.default_version),
                      'ALTER EXTENSION ndrs_optout UPDATE')::ndrs_optout.health_finding
+        WHEN ndrs_optout.library_build() <> ndrs_optout.catalogue_build()
+            THEN ROW('failed',
+                     format('extension and library are both of version %s, but of builds %s and %s', e.extversion,
+                            ndrs_optout.catalogue_build(), ndrs_optout.library_build()),
+                     'install the files of the extension''s build again, and restart the server if the library is preloaded')::ndrs_optout.health_finding
         ELSE ROW('ok', format('library and extension are at version %s', e.extversion), NULL)::ndrs_optout.health_finding
         END
         FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
@@ -297,7 +302,7 @@ COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
 COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
 COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
-COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files';
+COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files, and the library is of the same build';
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
 COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
 COMMENT ON FUNCTION health_sweep() IS 'check: the latest sweep has finished and left nobody';
