@@ -134,6 +134,9 @@ BEGIN
             detail => 'Nothing would be erased from it, and nothing stopped.',
             hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
     END IF;
+    PERFORM ndrs_optout.guard_must_be_local(ndrs_optout.erasure_tables(this.registers)
+        || ARRAY(SELECT c.oid::regclass FROM pg_class c
+                     WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'));
 END
 $$;
 
@@ -324,7 +327,7 @@ COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
 COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then. It counts until the case is carried out; errors P0002, ND020, ND021';
-COMMENT ON FUNCTION case_check_guards(optout_case) IS 'error ND020 when no table is guarded for a register of the case';
+COMMENT ON FUNCTION case_check_guards(optout_case) IS 'errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or of the extension, is distributed';
 COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';

@@ -83,19 +83,29 @@ AS $$
         WHERE n.case_id = certificate_recalls.case_id
 $$;
 
--- Gaps that somebody has accepted are out of reach all the same.
+-- Gaps that were accepted are out of reach all the same.  No table is looked at: a case is
+-- completed whatever others lock and however many tables there are.  Gaps that an earlier
+-- look found and that were accepted are remembered.
 CREATE FUNCTION certificate_out_of_scope() RETURNS jsonb
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 SET jit = off
 AS $$
+    WITH known AS MATERIALIZED (SELECT * FROM ndrs_optout.guard_gaps(NULL))
     SELECT jsonb_build_object(
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
         'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and still had it, is to delete it: see recalls, which say who was asked and has answered. What was given to others is not known.',
+        'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also looks at a sample of what they hold.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
                                                       'object', g.object, 'accepted', a.gap IS NOT NULL)
                                    ORDER BY g.relation::text, g.gap, g.object), '[]'))
-        FROM ndrs_optout.guard_gaps() AS g
+        FROM (SELECT k.severity, k.gap, k.relation, k.object FROM known k
+              UNION ALL
+              SELECT r.severity, r.gap, r.relation, r.object FROM ndrs_optout.accepted_gap r
+                  WHERE r.gap IN ('NHS numbers without a guard', 'not looked at')
+                      AND NOT EXISTS (SELECT FROM known k
+                                          WHERE k.gap = r.gap AND k.relation IS NOT DISTINCT FROM r.relation
+                                              AND k.object IS NOT DISTINCT FROM r.object)) AS g
         LEFT JOIN ndrs_optout.accepted_gap a
             ON a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation AND a.object IS NOT DISTINCT FROM g.object
         WHERE g.gap <> 'missing index'
@@ -203,7 +213,7 @@ COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case d
 COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when VACUUM had been over all of each since';
 COMMENT ON FUNCTION certificate_levels(optout_case) IS 'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
 COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
-COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names, accepted or not';
+COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look into tables, accepted or not';
 COMMENT ON FUNCTION certificate_of(bigint, text) IS 'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
 COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
 COMMENT ON FUNCTION erasure_certificate(bigint) IS

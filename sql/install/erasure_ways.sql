@@ -198,6 +198,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023',
             'a reference needs as many child columns as parent columns, and at least one');
     END IF;
+    PERFORM ndrs_optout.guard_must_be_local(ARRAY[child, parent]);
     -- First, in the order in which case_certify takes its locks.
     LOCK TABLE ndrs_optout.reference IN ROW EXCLUSIVE MODE;
     -- Writers in flight are gone then, and what they wrote can be seen.
@@ -357,7 +358,8 @@ END
 $$;
 
 -- NULL when an index can find rows by these columns, else the command that
--- makes one.  as_number: the index must be on the number that a text holds.
+-- makes one.  as_number: the index must be on the number that a text holds.  The stored
+-- expression says so: pg_get_indexdef() would lock the table.
 CREATE FUNCTION erasure_missing_index(relation regclass, columns name[], as_number boolean) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -375,7 +377,8 @@ BEGIN
                     WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL
                         AND CASE WHEN as_number THEN
                                 i.indkey[0] = 0
-                                AND pg_get_indexdef(i.indexrelid, 1, false) LIKE 'ndrs_optout.nhs_number_or_null(%'
+                                AND i.indexprs::text LIKE format('({FUNCEXPR :funcid %s %%',
+                                                                 'ndrs_optout.nhs_number_or_null(text)'::regprocedure::oid)
                                 AND EXISTS (SELECT FROM pg_depend d
                                             WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                                                 AND d.refclassid = 'pg_class'::regclass

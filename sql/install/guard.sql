@@ -242,6 +242,10 @@ BEGIN
             format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
             hint => 'Use nhs_number, text, varchar, char, bigint or numeric.');
     END IF;
+    PERFORM ndrs_optout.guard_must_be_local(ARRAY(
+        SELECT d.relation FROM ndrs_optout.erasure_descendants(target) AS d
+        UNION ALL
+        SELECT l.ancestor FROM ndrs_optout.erasure_lineage(target) AS l));
     -- Without a key there would be a guard that refuses everything.
     PERFORM ndrs_optout.encode_nhs_number('9434765919');
 

@@ -88,7 +88,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
-    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off') THEN
+    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off', 'distributed table', 'table of the extension changed') THEN
         PERFORM ndrs_optout.refuse('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
@@ -104,68 +104,128 @@ CREATE VIEW guard_walk AS
     SELECT w.relation
         FROM pg_catalog.unnest(erasure_tables(ARRAY(SELECT r.code FROM register r))) AS w (relation);
 
--- Columns that no guard names and that hold NHS numbers, by their name or by what
--- the first rows hold: random numbers pass the check digit once in eleven times.
--- Anybody's tables are read, hence each by itself and with its owner's rights: see
--- erasure_look.  Of a partitioned table three partitions are.
-CREATE FUNCTION unguarded_columns() RETURNS TABLE (relation regclass, column_name name, numbers bigint, sampled bigint)
+-- How many of the values looked at in each column of a table are NHS numbers: up to wanted
+-- values from up to pages pages, spread over the table.  Whoever owns the table, nothing of
+-- theirs is called, and nobody is waited for.  obstacle: what kept the look from its end, as
+-- what follows the table's name in a sentence.
+CREATE FUNCTION guard_sample(relation regclass, columns name[], wanted integer, pages integer, until timestamptz,
+    OUT numbers bigint[], OUT sampled bigint[], OUT obstacle text)
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_sample'
+    LANGUAGE C VOLATILE STRICT;
+
+-- Columns that no guard names and that hold NHS numbers, by their name or by what a sample
+-- holds: random numbers pass the check digit once in eleven times.  What could not be
+-- looked at is a row with an obstacle.  Small tables come first, so that the time reaches
+-- most of them.  Without a time limit, columns are judged by their names alone.
+CREATE FUNCTION unguarded_columns(time_limit interval DEFAULT '5 s')
+RETURNS TABLE (relation regclass, column_name name, numbers bigint, sampled bigint, obstacle text)
 LANGUAGE plpgsql
-SET lock_timeout = '2s'
-SET row_security = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    col record;
-    leaf record;
-    samples text[];
+    until timestamptz := clock_timestamp() + time_limit;
+    candidate record;
+    leaves regclass[];
+    leaf regclass;
+    leaf_numbers bigint[];
+    leaf_sampled bigint[];
+    all_numbers bigint[];
+    all_sampled bigint[];
 BEGIN
-    FOR col IN
-        SELECT c.oid::regclass AS relation, a.attname AS column_name,
-               a.attname ~* 'nhs[ _-]*(n|id|$)' AS named,
-               ndrs_optout.erasure_base_type(a.atttypid) = 'numeric'::regtype AS is_numeric
+    FOR candidate IN
+        WITH guarded AS MATERIALIZED (
+            SELECT d.relation, g.nhs_number_column
+                FROM ndrs_optout.guard g CROSS JOIN LATERAL ndrs_optout.erasure_descendants(g.target) AS d)
+        SELECT c.oid::regclass AS relation, c.relkind, array_agg(a.attname ORDER BY a.attname) AS columns,
+               array_agg(a.attname ~* 'nhs[ _-]*(n|id|$)' ORDER BY a.attname) AS named
             FROM pg_class c
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
                 AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'ndrs_optout'::regnamespace,
                                            'information_schema'::regnamespace)
                 AND ndrs_optout.guard_reads(a.atttypid)
-                AND NOT EXISTS (
-                    SELECT FROM ndrs_optout.guard g CROSS JOIN LATERAL ndrs_optout.erasure_descendants(g.target) AS d
-                        WHERE d.relation = c.oid AND g.nhs_number_column = a.attname)
-            ORDER BY c.oid::regclass::text, a.attname
+                AND NOT EXISTS (SELECT FROM guarded g WHERE g.relation = c.oid AND g.nhs_number_column = a.attname)
+            GROUP BY c.oid
+            ORDER BY c.relpages, c.oid
     LOOP
-        relation := col.relation;
-        column_name := col.column_name;
-        BEGIN
-            samples := ARRAY[]::text[];
-            FOR leaf IN
-                SELECT c.oid::regclass AS relation, c.relowner::regrole AS owner
-                    FROM ndrs_optout.erasure_descendants(relation) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'r'
-                    ORDER BY c.oid LIMIT 3
-            LOOP
-                samples := samples || ndrs_optout.erasure_look(leaf.owner, format(
-                    'SELECT array_agg(v::text) FROM (SELECT %1$I AS v FROM ONLY %2$s WHERE %1$I IS NOT NULL LIMIT 200) AS s',
-                    column_name, leaf.relation), NULL, NULL);
-            END LOOP;
-            SELECT count(CASE WHEN col.is_numeric THEN ndrs_optout.guard_number(f.value::numeric)
-                              ELSE ndrs_optout.guard_number(f.value) END), count(*)
-                INTO numbers, sampled FROM unnest(samples) AS f (value);
-        EXCEPTION WHEN OTHERS THEN  -- it may be anybody's code that fails
-            numbers := NULL;
-            sampled := NULL;
-        END;
-        CONTINUE WHEN numbers = 0 AND sampled > 0;
-        CONTINUE WHEN NOT col.named AND (numbers >= 10 AND numbers * 2 > sampled) IS NOT TRUE;
-        RETURN NEXT;
+        all_numbers := array_fill(NULL::bigint, ARRAY[cardinality(candidate.columns)]);
+        all_sampled := all_numbers;
+        leaves := CASE WHEN time_limit IS NULL THEN '{}' WHEN candidate.relkind = 'r' THEN ARRAY[candidate.relation]
+            ELSE ARRAY(SELECT c.oid FROM ndrs_optout.erasure_descendants(candidate.relation) AS d
+                           JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'r' ORDER BY c.oid) END;
+        FOREACH leaf IN ARRAY leaves LOOP
+            BEGIN
+                SELECT g.numbers, g.sampled, g.obstacle INTO leaf_numbers, leaf_sampled, obstacle
+                    FROM ndrs_optout.guard_sample(leaf, candidate.columns, 200 / least(cardinality(leaves), 10),
+                                                  greatest(1024 / cardinality(leaves), 8), until) AS g;
+            EXCEPTION WHEN OTHERS THEN  -- a damaged page, a file that cannot be read
+                leaf_numbers := NULL;
+                leaf_sampled := NULL;
+                obstacle := format('cannot be read: SQLSTATE %s', SQLSTATE);
+            END;
+            SELECT array_agg(coalesce(o.n + t.n, o.n, t.n) ORDER BY i), array_agg(coalesce(o.s + t.s, o.s, t.s) ORDER BY i)
+                INTO all_numbers, all_sampled
+                FROM unnest(all_numbers, all_sampled) WITH ORDINALITY AS t (n, s, i)
+                LEFT JOIN unnest(leaf_numbers, leaf_sampled) WITH ORDINALITY AS o (n, s, i) USING (i);
+            IF obstacle IS NOT NULL THEN
+                relation := leaf;
+                RETURN NEXT;
+            END IF;
+            EXIT WHEN 200 <= ALL (all_sampled);
+        END LOOP;
+        RETURN QUERY
+            SELECT candidate.relation, t.name, t.numbers, t.sampled, NULL::text
+                FROM unnest(candidate.columns, candidate.named, all_numbers, all_sampled) AS t (name, named, numbers, sampled)
+                WHERE CASE WHEN t.named THEN (t.numbers = 0 AND t.sampled > 0) IS NOT TRUE
+                           ELSE t.numbers >= 10 AND t.numbers * 2 > t.sampled END;
     END LOOP;
 END
 $$;
 
-CREATE FUNCTION guard_gaps() RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
+-- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
+-- catalogue names: the server's own locks and pages, which the guard, the erasure and the
+-- exclusion list rest on, are then those of an empty table.
+CREATE FUNCTION guard_distributed() RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    catalogue regclass := to_regclass('pg_catalog.pg_dist_partition');
+BEGIN
+    IF catalogue IS NOT NULL THEN
+        RETURN QUERY EXECUTE format('SELECT d.logicalrelid::regclass FROM %s d', catalogue);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION guard_must_be_local(relations regclass[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    distributed regclass;
+BEGIN
+    SELECT d.relation INTO distributed FROM ndrs_optout.guard_distributed() AS d (relation)
+        WHERE d.relation = ANY (relations) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('0A000',
+            format('table %s is distributed', distributed),
+            detail => 'Its rows are where neither the guard nor the erasure can be sure of them.',
+            hint => 'Make it a local table again: Citus has undistribute_table() for that.');
+    END IF;
+END
+$$;
+
+CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH guard_walk AS MATERIALIZED (SELECT w.relation FROM ndrs_optout.guard_walk w),
+        guard_part AS MATERIALIZED (SELECT p.* FROM ndrs_optout.guard_part p),
+        erasure_edge AS MATERIALIZED (SELECT e.* FROM ndrs_optout.erasure_edge e),
+        looked AS MATERIALIZED (SELECT u.* FROM ndrs_optout.unguarded_columns(time_limit) AS u)
+
     -- Parts of guards
     SELECT CASE WHEN p.part = 'trigger' AND p.defect <> 'missing' THEN 'medium' ELSE 'high' END,
            format('guard''s %s %s', p.part, p.defect), p.relation, p.nhs_number_column::text,
@@ -173,9 +233,9 @@ AS $$
                     THEN (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p.relation, t.tgname), '; ')
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
-                WHEN p.defect LIKE '%foreign table%' THEN 'guard it on the server where it is'
-                ELSE format('SELECT ndrs_optout.unguard_table(%L), and guard_table() as before', p.target) END
-        FROM ndrs_optout.guard_part p WHERE p.defect IS NOT NULL
+                WHEN p.defect LIKE '%foreign table%' THEN 'Guard it on the server where it is.'
+                ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as before.', p.target) END
+        FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL
     SELECT 'high', 'guarded table dropped', g.target, g.nhs_number_column::text,
            format('SELECT ndrs_optout.unguard_table(%s)', g.target::oid)
@@ -187,47 +247,63 @@ AS $$
         WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = e.name AND t.evtenabled = 'A')
     UNION ALL
     SELECT DISTINCT 'medium', 'guard''s constraint on a table that is not searched', k.conrelid::regclass, k.conname::text,
-           format('SELECT ndrs_optout.guard_table(%L, ...), or empty the table and drop the constraint', k.conrelid::regclass)
+           format('SELECT ndrs_optout.guard_table(%L, ...). If it holds no patients'' data: ALTER TABLE %s DROP CONSTRAINT %I',
+                  k.conrelid::regclass, k.conrelid::regclass, k.conname)
         FROM pg_constraint k
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard_part p WHERE p.relation = k.conrelid)
+        WHERE NOT EXISTS (SELECT FROM guard_part p WHERE p.relation = k.conrelid)
 
     -- Where the erasure's walk does not come
     UNION ALL
     SELECT DISTINCT 'high', 'reference that cannot be followed', e.child, array_to_string(e.child_columns, ', '),
-           format('give table %s a key of a simple type and refer to that, or drop the reference', e.parent)
-        FROM ndrs_optout.guard_walk w
-        JOIN ndrs_optout.erasure_edge e ON e.parent = w.relation
+           format('Give table %s a key of a simple type, and refer to that.', e.parent)
+        FROM guard_walk w
+        JOIN erasure_edge e ON e.parent = w.relation
         JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = ANY (e.parent_columns)
         WHERE NOT ndrs_optout.erasure_can_follow(a.atttypid)
     UNION ALL
     SELECT DISTINCT 'high', 'inheritance child that no reference binds', d.relation, array_to_string(e.child_columns, ', '),
            format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', d.relation, e.child_columns, e.parent, e.parent_columns)
-        FROM ndrs_optout.guard_walk w
-        JOIN ndrs_optout.erasure_edge e ON e.parent = w.relation AND NOT e.declared
+        FROM guard_walk w
+        JOIN erasure_edge e ON e.parent = w.relation AND NOT e.declared
         JOIN pg_class c ON c.oid = e.child AND c.relkind = 'r'
         CROSS JOIN LATERAL ndrs_optout.erasure_descendants(e.child) AS d
         WHERE d.relation <> e.child AND NOT EXISTS (
             SELECT FROM ndrs_optout.erasure_lineage(d.relation) l
-                JOIN ndrs_optout.erasure_edge o ON o.child = l.ancestor
+                JOIN erasure_edge o ON o.child = l.ancestor
                     AND (o.declared OR o.child = d.relation) AND o.parent = e.parent)
-            AND NOT EXISTS (SELECT FROM ndrs_optout.guard_part p WHERE p.relation = d.relation)
+            AND NOT EXISTS (SELECT FROM guard_part p WHERE p.relation = d.relation)
+    UNION ALL
+    -- Version 18 has constraints that are not enforced; older ones, triggers that are disabled.
+    -- The walk's locks on a parent then hold up nobody who brings a child.
+    SELECT 'high', 'foreign key that is not enforced', f.conrelid::regclass, f.conname::text,
+           CASE WHEN d.triggers IS NULL
+                    THEN format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED', f.conrelid::regclass, f.conname)
+                ELSE d.triggers END
+        FROM guard_walk w
+        JOIN pg_constraint f ON f.confrelid = w.relation AND f.contype = 'f'
+        CROSS JOIN LATERAL (
+            SELECT string_agg(format('ALTER TABLE %s ENABLE TRIGGER %I', t.tgrelid::regclass, t.tgname), '; '
+                              ORDER BY t.oid) AS triggers
+                FROM pg_trigger t WHERE t.tgconstraint = f.oid AND t.tgenabled NOT IN ('O', 'A')) AS d
+        WHERE d.triggers IS NOT NULL
+            OR f.conparentid = 0 AND (to_jsonb(f) ->> 'conenforced')::boolean IS FALSE
     UNION ALL
     SELECT 'high', 'forced row-level security', w.relation, r.relowner::regrole::text,
            format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', w.relation)
-        FROM ndrs_optout.guard_walk w JOIN pg_class r ON r.oid = w.relation WHERE r.relforcerowsecurity
+        FROM guard_walk w JOIN pg_class r ON r.oid = w.relation WHERE r.relforcerowsecurity
     UNION ALL
     SELECT CASE r.ev_type WHEN '4' THEN 'high' ELSE 'medium' END,
            CASE r.ev_type WHEN '4' THEN 'rule that may keep rows' ELSE 'rule that may copy rows' END,
            w.relation, r.rulename::text,
-           CASE r.ev_type WHEN '4' THEN format('DROP RULE %I ON %s', r.rulename, w.relation)
-                ELSE 'guard or declare what it writes to, or accept the gap' END
-        FROM ndrs_optout.guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
+           CASE r.ev_type WHEN '4' THEN format('Replace it with a trigger: DROP RULE %I ON %s', r.rulename, w.relation)
+                ELSE 'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.' END
+        FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
     SELECT 'medium', 'trigger that may copy rows', w.relation, t.tgname::text,
-           'guard or declare what it writes to, or accept the gap'
-        FROM ndrs_optout.guard_walk w
+           'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.'
+        FROM guard_walk w
         JOIN pg_trigger t ON t.tgrelid = w.relation AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
         JOIN pg_proc f ON f.oid = t.tgfoid
             AND f.pronamespace NOT IN ('ndrs_optout'::regnamespace, 'pg_catalog'::regnamespace)
@@ -235,25 +311,67 @@ AS $$
     SELECT 'medium', 'another owner than its parent''s', e.child, c.relowner::regrole::text,
            format('ALTER TABLE %s OWNER TO %s', e.child, p.relowner::regrole)
         FROM (SELECT DISTINCT n.child, n.parent FROM (
-                  SELECT x.child, x.parent FROM ndrs_optout.erasure_edge x
+                  SELECT x.child, x.parent FROM erasure_edge x
                   UNION ALL
                   SELECT i.inhrelid, i.inhparent FROM pg_inherits i) AS n) AS e
-        JOIN ndrs_optout.guard_walk w ON w.relation = e.parent
+        JOIN guard_walk w ON w.relation = e.parent
         JOIN pg_class p ON p.oid = e.parent
         JOIN pg_class c ON c.oid = e.child AND c.relkind IN ('r', 'p', 'f')
         WHERE c.relowner <> p.relowner
 
+    -- What is stored in a way that the guard, the erasure or the list does not know
+    UNION ALL
+    SELECT 'high', 'distributed table', d.relation, NULL,
+           format('Make it a local table again: SELECT undistribute_table(%L)', d.relation)
+        FROM ndrs_optout.guard_distributed() AS d (relation)
+        JOIN pg_class c ON c.oid = d.relation
+        WHERE c.relnamespace = 'ndrs_optout'::regnamespace
+            OR EXISTS (SELECT FROM guard_walk w
+                           CROSS JOIN LATERAL ndrs_optout.erasure_lineage(w.relation) AS l
+                           WHERE l.ancestor = d.relation)
+    UNION ALL
+    SELECT 'high', 'table that is not a heap', c.oid::regclass, m.amname::text,
+           format('ALTER TABLE %s SET ACCESS METHOD heap', c.oid::regclass)
+        FROM pg_class c JOIN pg_am m ON m.oid = c.relam
+        WHERE c.relkind = 'r' AND m.amname <> 'heap'
+            AND (c.relnamespace = 'ndrs_optout'::regnamespace OR EXISTS (SELECT FROM guard_walk w WHERE w.relation = c.oid))
+    UNION ALL
+    SELECT 'medium', 'table of another extension', w.relation, x.extname::text,
+           'It is no part of a dump, and neither is its guard: guard it again after each restore or upgrade of the extension, and accept the gap.'
+        FROM guard_walk w
+        JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = w.relation AND d.deptype = 'e'
+        JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass AND x.oid = d.refobjid
+    UNION ALL
+    SELECT 'high', 'table of the extension changed', c.oid::regclass, x.object, x.what_to_do
+        FROM pg_class c
+        CROSS JOIN LATERAL (
+            SELECT i.inhrelid::regclass::text AS object,
+                   format('ALTER TABLE %s NO INHERIT %s', i.inhrelid::regclass, c.oid::regclass) AS what_to_do
+                FROM pg_inherits i WHERE i.inhparent = c.oid
+            UNION ALL
+            SELECT r.rulename::text, format('DROP RULE %I ON %s', r.rulename, c.oid::regclass)
+                FROM pg_rewrite r WHERE r.ev_class = c.oid
+            UNION ALL
+            SELECT 'row-level security', format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', c.oid::regclass)
+                WHERE c.relrowsecurity OR c.relforcerowsecurity) AS x
+        WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'
+
     -- Copies
     UNION ALL
     SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'NHS numbers without a guard', u.relation, u.column_name::text,
-           coalesce(format('SELECT ndrs_optout.guard_table(%L, %L, ...): %s of %s values looked at are NHS numbers',
-                           u.relation, u.column_name, u.numbers, u.sampled),
-                    'look again: the table could not be read')
-        FROM ndrs_optout.unguarded_columns() AS u
+           format('%s If it holds patients'' numbers: SELECT ndrs_optout.guard_table(%L, %L, ...)',
+                  CASE WHEN coalesce(u.sampled, 0) = 0 THEN 'Its name says so; no value was seen.'
+                       ELSE format('Of %s values looked at, %s are NHS numbers.', u.sampled, u.numbers) END,
+                  u.relation, u.column_name)
+        FROM looked u WHERE u.obstacle IS NULL
     UNION ALL
-    SELECT 'medium', 'materialized view', v.relation, NULL, format('REFRESH MATERIALIZED VIEW %s after each opt-out', v.relation)
+    SELECT 'medium', 'not looked at', u.relation, NULL,
+           format('Table %s %s. Ask again. If it stays so, see what it holds.', u.relation, u.obstacle)
+        FROM looked u WHERE u.obstacle IS NOT NULL
+    UNION ALL
+    SELECT 'medium', 'materialized view', v.relation, NULL, format('After each opt-out, REFRESH MATERIALIZED VIEW %s', v.relation)
         FROM (WITH RECURSIVE reader (relation) AS (
-                  SELECT w.relation FROM ndrs_optout.guard_walk w
+                  SELECT w.relation FROM guard_walk w
                   UNION
                   SELECT r.ev_class FROM reader b
                       JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = b.relation
@@ -264,30 +382,34 @@ AS $$
     SELECT DISTINCT CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'low' ELSE 'medium' END,
            CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'published to others' ELSE 'published without deletions' END,
            w.relation, p.pubname::text,
-           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'guard the subscribers'' tables too, and accept the gap'
+           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'Guard the subscribers'' tables too, and accept the gap.'
                 ELSE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', p.pubname) END
-        FROM ndrs_optout.guard_walk w
-        JOIN pg_class c ON c.oid = w.relation
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_publication_tables t ON t.schemaname = n.nspname AND t.tablename = c.relname
-        JOIN pg_publication p ON p.pubname = t.pubname
+        FROM guard_walk w
+        JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'r' AND c.relpersistence = 'p'
+        JOIN pg_publication p ON p.puballtables OR EXISTS (
+            -- pg_publication_tables would lock the tables.
+            SELECT FROM ndrs_optout.erasure_lineage(w.relation) AS l
+                JOIN pg_class a ON a.oid = l.ancestor
+                WHERE l.by_partition AND (
+                    EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.oid)
+                    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = a.relnamespace)))
     UNION ALL
     SELECT 'medium', 'subscribed to without a guard', s.srrelid::regclass, b.subname::text,
-           format('SELECT ndrs_optout.guard_table(%L, ...), or declare_reference()', s.srrelid::regclass)
+           format('SELECT ndrs_optout.guard_table(%L, ...), or ndrs_optout.declare_reference() to the patients'' table', s.srrelid::regclass)
         FROM pg_subscription_rel s JOIN pg_subscription b ON b.oid = s.srsubid
-        WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard_walk w WHERE w.relation = s.srrelid)
+        WHERE NOT EXISTS (SELECT FROM guard_walk w WHERE w.relation = s.srrelid)
 
     -- What makes an erasure slow
     UNION ALL
     SELECT 'low', 'missing index', m.relation, array_to_string(m.columns, ', '), m.command
         FROM (SELECT DISTINCT e.child AS relation, e.child_columns AS columns,
                      ndrs_optout.erasure_missing_index(e.child, e.child_columns, false) AS command
-                  FROM ndrs_optout.guard_walk w JOIN ndrs_optout.erasure_edge e ON e.parent = w.relation
+                  FROM guard_walk w JOIN erasure_edge e ON e.parent = w.relation
               UNION
               SELECT p.target, ARRAY[p.nhs_number_column],
                      ndrs_optout.erasure_missing_index(p.target, ARRAY[p.nhs_number_column],
                          ndrs_optout.erasure_holds_text(p.target, p.nhs_number_column))
-                  FROM ndrs_optout.guard_part p
+                  FROM guard_part p
                   WHERE p.relation = p.target AND p.part = 'backstop' AND p.defect IS NULL) AS m
         WHERE m.command IS NOT NULL
 $$;
@@ -310,7 +432,12 @@ COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted,
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
     'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS number), 42704 (no such gap)';
 COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
-COMMENT ON FUNCTION unguarded_columns() IS 'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do; NULL where the table could not be read';
-COMMENT ON FUNCTION guard_gaps() IS 'every gap, accepted or not';
+COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz) IS
+    'for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, and how many values were looked at; obstacle: what kept the look from its end, such as a lock of another session or the time. Calls nothing of the table''s owner and waits for nobody';
+COMMENT ON FUNCTION unguarded_columns(interval) IS
+    'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL where none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than time_limit; when that is NULL, columns are judged by their names alone';
+COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
+COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';
+COMMENT ON FUNCTION guard_gaps(interval) IS 'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be none';
 COMMENT ON FUNCTION guard_coverage() IS
-    'one row for each way round the guard, or round the erasure, that is open now: severity high (an excluded patient''s row can come in or stay), medium (it depends) or low (slow, or elsewhere), and what to do; none when all is closed. Reads up to 200 rows of each table with columns that may hold NHS numbers';
+    'one row for each way round the guard, or round the erasure, that is open now: severity high (an excluded patient''s row can come in or stay), medium (it depends) or low (slow, or elsewhere), and what to do; none when all is closed. Looks at up to 200 values of each column that may hold NHS numbers, for 5 seconds in all; waits for no lock, and names the tables that were not looked at';
