@@ -125,10 +125,8 @@ ndrs_relation(const char *name, bool missing_ok)
 	Oid			relid = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
 
 	if (!OidIsValid(relid) && !missing_ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("extension \"ndrs_optout\" is not installed in this database"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("extension \"ndrs_optout\" is not installed in this database"));
 	for (int i = 0; i < lengthof(watched); i++)
 	{
 		if (strcmp(watched[i].name, name) == 0)
@@ -143,13 +141,11 @@ ndrs_relation(const char *name, bool missing_ok)
 void
 ndrs_refuse_column(Relation rel, const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table %s.%s does not fit the installed library of the extension",
-					NDRS_SCHEMA, RelationGetRelationName(rel)),
-			 errdetail_internal("%s", detail),
-			 errhint("Ask a superuser to call ALTER EXTENSION ndrs_optout UPDATE, or to install the library of the extension's version."),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s.%s does not fit the installed library of the extension",
+						NDRS_SCHEMA, RelationGetRelationName(rel)),
+				 errdetail_internal("%s", detail),
+				 errhint("Ask a superuser to call ALTER EXTENSION ndrs_optout UPDATE, or to install the library of the extension's version."));
 }
 
 static bool
@@ -228,11 +224,9 @@ ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by trigger manager",
-						"forget_copies"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("function \"%s\" was not called by trigger manager",
+							"forget_copies"));
 
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
 	ForceSyncCommit();
@@ -261,11 +255,9 @@ ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	if (!SPI_inside_nonatomic_context())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s() cannot run inside a transaction block or a function", name),
-				 errhint("It commits between its steps: CALL it by itself."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("%s() cannot run inside a transaction block or a function", name),
+					 errhint("It commits between its steps: CALL it by itself."));
 	pgstat_report_activity(STATE_RUNNING,
 						   psprintf("CALL ndrs_optout.%s(<hidden>)", name));
 	PG_RETURN_VOID();

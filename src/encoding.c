@@ -71,12 +71,10 @@ forget_key(int code, Datum arg)
 static void
 key_missing(const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NDRS_KEY_MISSING),
-			 errmsg("no key to encode NHS numbers with"),
-			 errdetail_internal("%s", detail),
-			 errhint("Write one with \"openssl rand -hex 32\" to a file that only the server's user can read, set \"ndrs_optout.key_file\" to its name and reload the configuration."),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISSING),
+				 errmsg("no key to encode NHS numbers with"),
+				 errdetail_internal("%s", detail),
+				 errhint("Write one with \"openssl rand -hex 32\" to a file that only the server's user can read, set \"ndrs_optout.key_file\" to its name and reload the configuration."));
 }
 
 /*
@@ -161,7 +159,7 @@ static void
 authenticate(const char *message, size_t length, EncodedNhsNumber *result)
 {
 	if (!encoding_compute(message, length, result))
-		elog(ERROR, "could not compute HMAC");
+		ndrs_elog("could not compute HMAC");
 }
 
 /*
@@ -187,7 +185,7 @@ load_key(void)
 	{
 		read_key_file(key);
 		if (!encoding_set_key(key))
-			elog(ERROR, "could not set up SHA-256");
+			ndrs_elog("could not set up SHA-256");
 	}
 	PG_FINALLY();
 	{
@@ -226,8 +224,15 @@ is_empty(const char *table)
 bool
 ndrs_before_restore(void)
 {
-	return agreed_generation != ndrs_generation() &&
-		is_empty("encoding_key") && is_empty("exclusion") && is_empty("guard");
+	ErrorContextCallback hider;
+	bool		all_empty;
+
+	if (agreed_generation == ndrs_generation())
+		return false;
+	ndrs_begin_hiding(&hider);
+	all_empty = is_empty("encoding_key") && is_empty("exclusion") && is_empty("guard");
+	ndrs_end_hiding(&hider);
+	return all_empty;
 }
 
 /*
@@ -256,17 +261,13 @@ check_recorded_key(void)
 	table_close(rel, AccessShareLock);
 
 	if (!recorded)
-		ereport(ERROR,
-				(errcode(ERRCODE_NDRS_KEY_MISSING),
-				 errmsg("no key has been adopted in this database"),
-				 errhint("Call ndrs_optout.adopt_key() once, when \"ndrs_optout.key_file\" names the right file."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISSING),
+					 errmsg("no key has been adopted in this database"),
+					 errhint("Call ndrs_optout.adopt_key() once, when \"ndrs_optout.key_file\" names the right file."));
 	if (!agrees)
-		ereport(ERROR,
-				(errcode(ERRCODE_NDRS_KEY_MISMATCH),
-				 errmsg("the key in the key file is not the one that this database adopted"),
-				 errhint("Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISMATCH),
+					 errmsg("the key in the key file is not the one that this database adopted"),
+					 errhint("Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration."));
 }
 
 static pg_noinline void

@@ -125,12 +125,10 @@ wait_for(List *writers)
 			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 				PG_RE_THROW();
 			FlushErrorState();
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("lock timeout while waiting for transactions that began to write before the patient was excluded"),
-					 errdetail_internal("%s", describe_writers(writers, i)),
-					 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended."),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						 errmsg("lock timeout while waiting for transactions that began to write before the patient was excluded"),
+						 errdetail_internal("%s", describe_writers(writers, i)),
+						 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended."));
 		}
 		PG_END_TRY();
 	}
@@ -334,7 +332,10 @@ find_command(Oid role, const char *text, int nparams, const Oid *types)
 			return command;
 	}
 
-	/* The server asks it for the parameters' types as long as it has the plan. */
+	/*
+	 * The server asks it for the parameters' types as long as it has the
+	 * plan.
+	 */
 	place = plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN ? place_to_keep() : NULL;
 	if (place != NULL)
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -346,12 +347,12 @@ find_command(Oid role, const char *text, int nparams, const Oid *types)
 
 	command->plan = SPI_prepare_params(text, begin_parsing, command, CURSOR_OPT_PARALLEL_OK);
 	if (command->plan == NULL)
-		elog(ERROR, "could not prepare a command of the erasure");
+		ndrs_elog("could not prepare a command of the erasure");
 	if (place != NULL)
 	{
 		command->text = MemoryContextStrdup(TopMemoryContext, text);
 		if (SPI_keepplan(command->plan) != 0)
-			elog(ERROR, "could not keep a plan of the erasure");
+			ndrs_elog("could not keep a plan of the erasure");
 		*place = command;
 	}
 	return command;
@@ -380,7 +381,7 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 
 	*isnull = true;
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		elog(ERROR, "role with OID %u does not exist", role);
+		ndrs_elog("role with OID %u does not exist", role);
 
 	params = makeParamList(nparams);
 	for (int i = 0; i < nparams; i++)
@@ -414,13 +415,13 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 		if (latest)
 			PushActiveSnapshot(GetLatestSnapshot());
 		if (SPI_execute_plan_extended(command->plan, &options) < 0)
-			elog(ERROR, "could not run a command of the erasure");
+			ndrs_elog("could not run a command of the erasure");
 		if (latest)
 			PopActiveSnapshot();
 		if (SPI_processed == 1 && SPI_tuptable != NULL)
 		{
 			if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)
-				elog(ERROR, "unexpected result of a command of the erasure");
+				ndrs_elog("unexpected result of a command of the erasure");
 			result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 			if (!*isnull)
 			{
@@ -462,7 +463,7 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	Datum		result = (Datum) 0;
 
 	if (array_contains_nulls(tables))
-		elog(ERROR, "unexpected null among the tables of an erasure");
+		ndrs_elog("unexpected null among the tables of an erasure");
 
 	ndrs_guard_spare(&spared, &nspared);
 	PG_TRY();
@@ -526,10 +527,10 @@ ask(const char *question, Oid type)
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute(question, true, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
 		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != type)
-		elog(ERROR, "unexpected answer to a question of the erasure");
+		ndrs_elog("unexpected answer to a question of the erasure");
 	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (isnull)
-		elog(ERROR, "no answer to a question of the erasure");
+		ndrs_elog("no answer to a question of the erasure");
 	answer = SPI_datumTransfer(answer, false, -1);
 	PopActiveSnapshot();
 	SPI_finish();

@@ -123,11 +123,9 @@ check_register(const char *code)
 	table_close(rel, AccessShareLock);
 
 	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no such register"),
-				 errhint("Table ndrs_optout.register lists the registers."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("there is no such register"),
+					 errhint("Table ndrs_optout.register lists the registers."));
 }
 
 /*
@@ -279,7 +277,13 @@ find_list(const char *code, bool is_register)
 ExclusionList *
 ndrs_exclusion_list(const char *code)
 {
-	return find_list(code, true);
+	ErrorContextCallback hider;
+	ExclusionList *list;
+
+	ndrs_begin_hiding(&hider);
+	list = find_list(code, true);
+	ndrs_end_hiding(&hider);
+	return list;
 }
 
 /*

@@ -56,12 +56,10 @@ static void
 check_count(size_t count)
 {
 	if (count > EXCLUSION_SET_MAX_MEMBERS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("exclusion set is too large"),
-				 errdetail("It can have at most %d members.",
-						   EXCLUSION_SET_MAX_MEMBERS),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("exclusion set is too large"),
+					 errdetail("It can have at most %d members.",
+							   EXCLUSION_SET_MAX_MEMBERS));
 }
 
 /*
@@ -153,11 +151,9 @@ ndrs_set_end(ExclusionSetBuilder *builder)
 static void
 damaged(void)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-			 errmsg("invalid exclusion set"),
-			 errdetail("The stored value is damaged, or a later version wrote it."),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+				 errmsg("invalid exclusion set"),
+				 errdetail("The stored value is damaged, or a later version wrote it."));
 }
 
 /*
@@ -312,11 +308,9 @@ ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
 	/* Braces, commas and the terminator */
 	size = (Size) set.count * (HEX_DIGITS + 1) + (set.count > 0 ? 2 : 3);
 	if (!AllocSizeIsValid(size))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("exclusion set is too large for its text form"),
-				 errhint("Use the binary format, or unnest() the set."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("exclusion set is too large for its text form"),
+					 errhint("Use the binary format, or unnest() the set."));
 	at = result = palloc(size);
 	*at++ = '{';
 	for (uint32 i = 0; i < set.count; i++)
@@ -351,10 +345,8 @@ read_message(ExclusionSetBuilder *builder, const void *message, size_t size)
 	const EncodedNhsNumber *members = exclusion_set_read_message(message, size, &count);
 
 	if (members == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-				 errmsg("invalid binary form of an exclusion set"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+					 errmsg("invalid binary form of an exclusion set"));
 	ndrs_set_begin(builder, CurrentMemoryContext, count);
 	ndrs_set_add(builder, members, count);
 }
@@ -387,10 +379,8 @@ ndrs_optout_exclusion_set_from_array(PG_FUNCTION_ARGS)
 	ExclusionSetBuilder builder;
 
 	if (array_contains_nulls(array))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("an exclusion set has no null members"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("an exclusion set has no null members"));
 
 	/* Elements of such a type lie one behind the other. */
 	ndrs_set_begin(&builder, CurrentMemoryContext, count);
@@ -590,7 +580,7 @@ new_state(FunctionCallInfo fcinfo)
 	ExclusionSetBuilder *state;
 
 	if (!AggCheckCallContext(fcinfo, &context))
-		elog(ERROR, "aggregate function called in non-aggregate context");
+		ndrs_elog("aggregate function called in non-aggregate context");
 	state = MemoryContextAlloc(context, sizeof(ExclusionSetBuilder));
 	ndrs_set_begin(state, context, 0);
 	return state;
@@ -654,7 +644,7 @@ ndrs_optout_exclusion_set_agg_deserialize(PG_FUNCTION_ARGS)
 	ExclusionSetBuilder *state = palloc(sizeof(ExclusionSetBuilder));
 
 	if (!AggCheckCallContext(fcinfo, NULL))
-		elog(ERROR, "aggregate function called in non-aggregate context");
+		ndrs_elog("aggregate function called in non-aggregate context");
 	read_message(state, VARDATA_ANY(message), VARSIZE_ANY_EXHDR(message));
 	PG_RETURN_POINTER(state);
 }

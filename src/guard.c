@@ -96,10 +96,8 @@ parse_action(const char *word)
 		if (strcmp(word, ndrs_action_words[i]) == 0)
 			return (GuardAction) i;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid guard action \"%s\"", word),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid guard action \"%s\"", word));
 }
 
 static void
@@ -107,12 +105,10 @@ set_type(Guard *guard, Oid type)
 {
 	guard->read = ndrs_number_reader(type);
 	if (guard->read == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("type %s cannot hold NHS numbers for a guard",
-						format_type_be(type)),
-				 errhint("Use nhs_number, text, varchar, char, bigint or numeric."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("type %s cannot hold NHS numbers for a guard",
+							format_type_be(type)),
+					 errhint("Use nhs_number, text, varchar, char, bigint or numeric."));
 }
 
 static inline GuardFinding
@@ -142,33 +138,27 @@ reject(GuardFinding finding, NhsNumberForm form, Oid relid)
 		case GUARD_NOT_EXCLUDED:
 			break;
 		case GUARD_EXCLUDED:
-			ereport(ERROR,
-					(errcode(ERRCODE_NDRS_EXCLUDED_PATIENT),
-					 errmsg("row of an excluded patient may not enter table %s", table),
-					 errhint("Leave the patient's rows out. A guard with on_match \"skip\" does so by itself on INSERT and COPY."),
-					 ndrs_errtable(relid),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_NDRS_EXCLUDED_PATIENT),
+						 errmsg("row of an excluded patient may not enter table %s", table),
+						 errhint("Leave the patient's rows out. A guard with on_match \"skip\" does so by itself on INSERT and COPY."),
+						 ndrs_errtable(relid));
 			break;
 		case GUARD_MISSING:
-			ereport(ERROR,
-					(errcode(ERRCODE_NDRS_MISSING_NUMBER),
-					 errmsg("row without an NHS number may not enter table %s", table),
-					 errdetail("The NHS number is empty, or a placeholder with ten equal digits."),
-					 errhint("Correct the row, or ask the database owner to set on_missing to \"skip\" or \"allow\"."),
-					 ndrs_errtable(relid),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_NDRS_MISSING_NUMBER),
+						 errmsg("row without an NHS number may not enter table %s", table),
+						 errdetail("The NHS number is empty, or a placeholder with ten equal digits."),
+						 errhint("Correct the row, or ask the database owner to set on_missing to \"skip\" or \"allow\"."),
+						 ndrs_errtable(relid));
 			break;
 		case GUARD_UNREADABLE:
-			ereport(ERROR,
-					(errcode(ERRCODE_NDRS_UNREADABLE_NUMBER),
-					 errmsg("row with an unreadable NHS number may not enter table %s", table),
-					 errdetail_internal("%s", nhs_number_form_detail(form)),
-					 errhint("Correct the row, or ask the database owner to set on_unreadable to \"skip\" or \"allow\"."),
-					 ndrs_errtable(relid),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_NDRS_UNREADABLE_NUMBER),
+						 errmsg("row with an unreadable NHS number may not enter table %s", table),
+						 errdetail_internal("%s", nhs_number_form_detail(form)),
+						 errhint("Correct the row, or ask the database owner to set on_unreadable to \"skip\" or \"allow\"."),
+						 ndrs_errtable(relid));
 			break;
 	}
-	elog(ERROR, "guard refused a row for no reason");
+	ndrs_elog("guard refused a row for no reason");
 }
 
 /*
@@ -211,13 +201,11 @@ guarded_column(Relation rel, const char *name)
 	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), name);
 
 	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("guarded column \"%s\" of table %s does not exist",
-						name, ndrs_table_name(RelationGetRelid(rel))),
-				 errhint("If it was renamed, ask the database owner to call ndrs_optout.unguard_table() and ndrs_optout.guard_table()."),
-				 ndrs_errtable(RelationGetRelid(rel)),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("guarded column \"%s\" of table %s does not exist",
+							name, ndrs_table_name(RelationGetRelid(rel))),
+					 errhint("If it was renamed, ask the database owner to call ndrs_optout.unguard_table() and ndrs_optout.guard_table()."),
+					 ndrs_errtable(RelationGetRelid(rel)));
 	return attnum;
 }
 
@@ -259,13 +247,11 @@ find_guarded(Relation table, const char *trigger)
 		if (has_guard(lfirst_oid(lc)))
 			return lfirst_oid(lc);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("trigger \"%s\" belongs to a guard, and table %s has none", trigger,
-					ndrs_table_name(RelationGetRelid(table))),
-			 errhint("Drop the trigger, or ask the database owner to call ndrs_optout.guard_table()."),
-			 ndrs_errtable(RelationGetRelid(table)),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" belongs to a guard, and table %s has none", trigger,
+						ndrs_table_name(RelationGetRelid(table))),
+				 errhint("Drop the trigger, or ask the database owner to call ndrs_optout.guard_table()."),
+				 ndrs_errtable(RelationGetRelid(table)));
 }
 
 /* Arguments of the trigger; behind them, registers and then columns to redact */
@@ -299,10 +285,8 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 	char	  **args = trigger->tgargs;
 
 	if (nregisters < 1 || nregisters > nlisted)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname));
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(Guard));
@@ -383,15 +367,19 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
 		!(TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ||
 		  TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event)))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called by a BEFORE ROW trigger for INSERT or UPDATE",
-						"guard_row"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("function \"%s\" must be called by a BEFORE ROW trigger for INSERT or UPDATE",
+							"guard_row"));
 
 	guard = fcinfo->flinfo->fn_extra;
 	if (guard == NULL)
+	{
+		ErrorContextCallback hider;
+
+		ndrs_begin_hiding(&hider);
 		guard = trigger_guard(fcinfo, trigdata);
+		ndrs_end_hiding(&hider);
+	}
 
 	updating = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 	tuple = updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
@@ -442,17 +430,13 @@ set_registers(Guard *guard, ArrayType *registers)
 	for (int i = 0; i < guard->nregisters; i++)
 	{
 		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a register code must not be null"),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("a register code must not be null"));
 		guard->registers[i] = ndrs_exclusion_list(TextDatumGetCString(codes[i]));
 	}
 	if (guard->nregisters == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a guard needs at least one register"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a guard needs at least one register"));
 }
 
 /*
@@ -478,17 +462,18 @@ expression_guard(FunctionCallInfo fcinfo, int value)
 	MemoryContext outer;
 	int			end = Min(PG_NARGS(), value + 4);
 	bool		stable = true;
+	ErrorContextCallback hider;
 
 	if (guard != NULL)
 		return guard;
 
+	ndrs_begin_hiding(&hider);
+
 	for (int i = value + 1; i < end; i++)
 	{
 		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("a guard's policy must not be null"),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("a guard's policy must not be null"));
 		stable = stable && is_constant(fcinfo->flinfo, i);
 	}
 
@@ -507,6 +492,7 @@ expression_guard(FunctionCallInfo fcinfo, int value)
 			parse_action(text_to_cstring(PG_GETARG_TEXT_PP(value + 3)));
 	}
 	MemoryContextSwitchTo(outer);
+	ndrs_end_hiding(&hider);
 
 	if (stable)
 		fcinfo->flinfo->fn_extra = guard;
@@ -586,14 +572,12 @@ misencoded(FmgrInfo *flinfo, Oid relid)
 {
 	const char *encoded_column = argument_column(flinfo, 6, relid);
 
-	ereport(ERROR,
-			(errcode(ERRCODE_CHECK_VIOLATION),
-			 errmsg("column \"%s\" of table %s does not match the NHS number in column \"%s\"",
-					encoded_column, ndrs_table_name(relid), argument_column(flinfo, 2, relid)),
-			 errhint("Leave \"%s\" out of the row: the guard's trigger fills it, as long as it is enabled.",
-					 encoded_column),
-			 ndrs_errtable(relid),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("column \"%s\" of table %s does not match the NHS number in column \"%s\"",
+						encoded_column, ndrs_table_name(relid), argument_column(flinfo, 2, relid)),
+				 errhint("Leave \"%s\" out of the row: the guard's trigger fills it, as long as it is enabled.",
+						 encoded_column),
+				 ndrs_errtable(relid));
 }
 
 /*
@@ -622,11 +606,15 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	guard = expression_guard(fcinfo, 2);
 	if (relid != guard->trusted_table || !OidIsValid(relid))
 	{
-		if (!may_answer(relid, target))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("a guard's constraint was copied from a table that is not guarded, or that you may not insert into"),
-					 ndrs_errhidevalues()));
+		ErrorContextCallback hider;
+		bool		trusted;
+
+		ndrs_begin_hiding(&hider);
+		trusted = may_answer(relid, target);
+		ndrs_end_hiding(&hider);
+		if (!trusted)
+			ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("a guard's constraint was copied from a table that is not guarded, or that you may not insert into"));
 		guard->trusted_table = relid;
 	}
 
@@ -650,11 +638,9 @@ check_searcher(FunctionCallInfo fcinfo)
 {
 	if (!ndrs_searching &&
 		!ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function %s",
-						get_func_name(fcinfo->flinfo->fn_oid)),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for function %s",
+							get_func_name(fcinfo->flinfo->fn_oid)));
 }
 
 /*

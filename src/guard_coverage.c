@@ -263,7 +263,7 @@ ndrs_optout_guard_sample(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {true, true, true};
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE || tupdesc->natts != 3)
-		elog(ERROR, "guard_sample() must return three columns");
+		ndrs_elog("guard_sample() must return three columns");
 
 	sample.wanted = PG_GETARG_INT32(2);
 	if (GetCurrentTimestamp() >= until)

@@ -137,9 +137,6 @@ write_tallies(void)
 	bool	   *nulls;
 	ListCell   *lc;
 
-	if (tallies == NIL)
-		return;
-
 	/* The extension may have been dropped since; that must not stop a commit. */
 	relid = ndrs_relation("guard_tally", true);
 	rel = OidIsValid(relid) ? try_table_open(relid, RowExclusiveLock) : NULL;
@@ -183,7 +180,18 @@ transaction_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			write_tallies();
+			if (tallies != NIL)
+			{
+				ErrorContextCallback hider;
+
+				/*
+				 * The statement that brought the rows may be the one that
+				 * commits.
+				 */
+				ndrs_begin_hiding(&hider);
+				write_tallies();
+				ndrs_end_hiding(&hider);
+			}
 			break;
 		case XACT_EVENT_ABORT:
 			tallies = NIL;

@@ -92,7 +92,7 @@ column(HeapTuple tuple, Relation rel, AttrNumber number)
 	Datum		value = heap_getattr(tuple, number, RelationGetDescr(rel), &isnull);
 
 	if (isnull)
-		elog(ERROR, "column %d of a loaded national check is null", number);
+		ndrs_elog("column %d of a loaded national check is null", number);
 	return value;
 }
 
@@ -277,8 +277,8 @@ fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 			ndrs_set_add(&builder, &asked.members[i], 1);
 	}
 	if (builder.count + allowed->count != asked.count)
-		elog(ERROR, "national check " INT64_FORMAT " allows somebody whom it did not ask about",
-			 check->check_id);
+		ndrs_elog("national check " INT64_FORMAT " allows somebody whom it did not ask about",
+				  check->check_id);
 	pfree((void *) asked.base);
 	set = ndrs_set_end(&builder);
 	exclusion_set_open(&check->opted_out, set, VARSIZE(set));
@@ -442,12 +442,10 @@ typedef struct Reply
 static void
 refuse_line(uint64 line, const char *message, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NDRS_CHECK_REFUSED),
-			 errmsg_internal("%s", message),
-			 errdetail("Line " UINT64_FORMAT " of the reply says so.", line),
-			 errhint("%s", hint),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_NDRS_CHECK_REFUSED),
+				 errmsg_internal("%s", message),
+				 errdetail("Line " UINT64_FORMAT " of the reply says so.", line),
+				 errhint("%s", hint));
 }
 
 static void
@@ -592,11 +590,9 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	if (reply.strangers > 0)
 		PG_RETURN_NULL();
 	if (reply.allowed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NDRS_CHECK_REFUSED),
-				 errmsg("the reply is empty"),
-				 errhint("Fetch it again. If everybody has opted out, cancel the check: whoever is not checked is not shared."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_NDRS_CHECK_REFUSED),
+					 errmsg("the reply is empty"),
+					 errhint("Fetch it again. If everybody has opted out, cancel the check: whoever is not checked is not shared."));
 
 	ndrs_set_begin(&builder, CurrentMemoryContext, reply.allowed);
 	for (uint32 i = 0; i < reply.asked.count; i++)

@@ -35,7 +35,17 @@
 extern char *ndrs_key_file;
 extern bool ndrs_searching;
 
-/* privacy.c */
+/*
+ * privacy.c
+ *
+ * Every error of ours is one of these two: a row, or a statement with a number in it,
+ * may be in hand wherever it is raised (test/static/privacy).
+ */
+#define ndrs_ereport(...) \
+	ereport(ERROR, __VA_ARGS__, ndrs_errhidevalues())
+#define ndrs_elog(...) \
+	ndrs_ereport(errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal(__VA_ARGS__))
+
 extern int	ndrs_errhidevalues(void);
 extern int	ndrs_errhidevalues_unless_soft(Node *escontext);
 extern const char *ndrs_table_name(Oid relid);

@@ -31,11 +31,9 @@ PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_is_placeholder);
 static void
 number_error(NhsNumberForm form)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid NHS number"),
-			 errdetail_internal("%s", nhs_number_form_detail(form)),
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid NHS number"),
+				 errdetail_internal("%s", nhs_number_form_detail(form)));
 }
 
 Datum
@@ -72,11 +70,9 @@ ndrs_optout_nhs_number_recv(PG_FUNCTION_ARGS)
 	NhsNumberForm form = nhs_number_check(pq_getmsgint64(buf), &number);
 
 	if (form != NHS_NUMBER_VALID)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-				 errmsg("invalid NHS number"),
-				 errdetail_internal("%s", nhs_number_form_detail(form)),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+					 errmsg("invalid NHS number"),
+					 errdetail_internal("%s", nhs_number_form_detail(form)));
 	PG_RETURN_INT64(number);
 }
 

@@ -164,15 +164,13 @@ ndrs_optout_refuse(PG_FUNCTION_ARGS)
 
 	if (sqlstate == NULL || strlen(sqlstate) != 5 ||
 		strncmp(sqlstate, "00", 2) == 0 || message == NULL)
-		elog(ERROR, "an error needs an SQLSTATE and a message");
+		ndrs_elog("an error needs an SQLSTATE and a message");
 
-	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
-								   sqlstate[3], sqlstate[4])),
-			 errmsg_internal("%s", message),
-			 detail ? errdetail_internal("%s", detail) : 0,
-			 hint ? errhint("%s", hint) : 0,
-			 ndrs_errhidevalues()));
+	ndrs_ereport(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
+									   sqlstate[3], sqlstate[4])),
+				 errmsg_internal("%s", message),
+				 detail ? errdetail_internal("%s", detail) : 0,
+				 hint ? errhint("%s", hint) : 0);
 	PG_RETURN_VOID();			/* keep compiler quiet */
 }
 

@@ -99,10 +99,8 @@ static EventTriggerData *
 event_data(FunctionCallInfo fcinfo)
 {
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("the sentry must be called by an event trigger"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("the sentry must be called by an event trigger"));
 	return (EventTriggerData *) fcinfo->context;
 }
 
@@ -229,7 +227,7 @@ ask(const char *query, int nargs, Oid *types, Datum *values, const char *nulls,
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_with_args(query, nargs, types, values, nulls, true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
-		elog(ERROR, "could not look at the guards");
+		ndrs_elog("could not look at the guards");
 	PopActiveSnapshot();
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 }
@@ -244,7 +242,7 @@ read_parts(ArrayType *tables)
 	Datum		parts = ask("SELECT ndrs_optout.sentry_parts($1)", 1, types, values, nulls, &isnull);
 
 	if (isnull)
-		elog(ERROR, "unexpected null for the parts of the guards");
+		ndrs_elog("unexpected null for the parts of the guards");
 	return parts;
 }
 
@@ -283,7 +281,7 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 
 			if (SPI_execute_with_args("SELECT ndrs_optout.sentry_detach_concurrently($1)", 1,
 									  types, values, NULL, false, 0) != SPI_OK_SELECT)
-				elog(ERROR, "could not judge the command");
+				ndrs_elog("could not judge the command");
 		}
 		parts = read_parts(entry->command.tables);
 		outer = MemoryContextSwitchTo(context);
@@ -328,7 +326,7 @@ judge(Before *before)
 	if ((verdict_nulls[0] == ' ' || verdict_nulls[1] == ' ') &&
 		SPI_execute_with_args("SELECT ndrs_optout.sentry_judge($1, $2)", 2, verdict_types,
 							  verdict, verdict_nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not judge the command");
+		ndrs_elog("could not judge the command");
 }
 
 Datum

@@ -151,10 +151,8 @@ read_purpose(ShareTerms *terms)
 	bool		found;
 
 	if (terms->argument[ARG_PURPOSE] == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a purpose is needed"),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a purpose is needed"));
 
 	rel = ndrs_open_table("purpose", purpose_columns, lengthof(purpose_columns));
 	ScanKeyEntryInitialize(&key, 0, ANUM_PURPOSE_CODE, BTEqualStrategyNumber,
@@ -176,11 +174,9 @@ read_purpose(ShareTerms *terms)
 	table_close(rel, AccessShareLock);
 
 	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no such purpose"),
-				 errhint("Table ndrs_optout.purpose lists the purposes."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("there is no such purpose"),
+					 errhint("Table ndrs_optout.purpose lists the purposes."));
 }
 
 /*
@@ -275,11 +271,9 @@ find_lists(ShareTerms *terms)
 	for (int i = 0; i < terms->nlists; i++)
 		any_null |= nulls[i];
 	if (terms->nlists == 0 || any_null)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("at least one register must be named"),
-				 errhint("For example '{cancer}' or '{cancer,rare_disease}'; without registers, all of them count."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("at least one register must be named"),
+					 errhint("For example '{cancer}' or '{cancer,rare_disease}'; without registers, all of them count."));
 	terms->lists = palloc(terms->nlists * sizeof(ExclusionList *));
 	for (int i = 0; i < terms->nlists; i++)
 		terms->lists[i] = ndrs_exclusion_list(TextDatumGetCString(codes[i]));

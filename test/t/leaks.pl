@@ -457,10 +457,11 @@ subtest 'a look-up that has to wait, and gives up' => sub {
 	my $holder = open_session($server);
 	write_file(rows("\t", $EXCLUDED));
 
-	foreach my $list (qw(encoding_key exclusion))
+	create_table('fast_text', 'text', "mechanism => 'constraint'");
+	foreach my $list (qw(encoding_key exclusion guard register))
 	{
 		run_in($holder, "BEGIN; LOCK TABLE ndrs_optout.$list");
-		foreach my $table (qw(reject_text skip_text))
+		foreach my $table (qw(reject_text skip_text fast_text))
 		{
 			my $messages = refused_silently('55P03', "SET lock_timeout = '100ms';\n\\copy $table FROM '$file'",
 				"$list is locked, COPY into $table");
@@ -470,6 +471,12 @@ subtest 'a look-up that has to wait, and gives up' => sub {
 		}
 		run_in($holder, 'ROLLBACK');
 	}
+
+	# Counts are written when the statement that brought the row commits.
+	run_in($holder, 'BEGIN; LOCK TABLE ndrs_optout.guard_tally');
+	refused_silently('55P03', "SET lock_timeout = '100ms';\nINSERT INTO skip_text VALUES (7, $values)",
+		'guard_tally is locked, INSERT');
+	run_in($holder, 'ROLLBACK');
 	close_session($holder);
 };
 
