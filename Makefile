@@ -9,6 +9,7 @@ MODULE_big = ndrs_optout
 OBJS = \
 	src/ndrs_optout.o \
 	src/catalog.o \
+	src/own_tables.o \
 	src/privacy.o \
 	src/nhs_number.o \
 	src/nhs_number_type.o \
@@ -31,6 +32,7 @@ PIECES = $(addprefix sql/install/, \
 	privacy.sql \
 	version.sql \
 	audit.sql \
+	own_tables.sql \
 	nhs_number.sql \
 	encoding.sql \
 	pseudo_id.sql \
@@ -69,7 +71,7 @@ DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)
 # The library has it and the catalogue has it, and health() compares them.
 BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
+REGRESS = extension nhs_number encoding exclusion_set exclusion_list own_tables pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
 	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "nodes/nodes.h"
@@ -113,6 +114,16 @@ ndrs_text_array_iter_next(array_iter *iterator, bool *isnull, int i)
 	return array_iter_next(iterator, isnull, i);
 #else
 	return array_iter_next(iterator, isnull, i, -1, false, TYPALIGN_INT);
+#endif
+}
+
+static inline bool
+ndrs_owns_relation(Oid relation)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, GetUserId());
+#else
+	return pg_class_ownercheck(relation, GetUserId());
 #endif
 }
 

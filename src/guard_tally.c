@@ -50,6 +50,7 @@ enum
 	TALLY_FINDING,
 	TALLY_ACTION,
 	TALLY_ROWS,
+	TALLY_ID,
 	TALLY_COLUMNS
 };
 
@@ -164,6 +165,7 @@ write_tallies(void)
 		values[TALLY_FINDING] = CStringGetTextDatum(finding_words[tally->finding]);
 		values[TALLY_ACTION] = CStringGetTextDatum(ndrs_action_words[tally->action]);
 		values[TALLY_ROWS] = Int64GetDatum(tally->rows);
+		values[TALLY_ID] = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 		tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 		CatalogTupleInsert(rel, tuple);
 		heap_freetuple(tuple);

@@ -2,6 +2,7 @@
 
 -- What the erasures of a case did, as they returned it.
 CREATE TABLE case_erasure (
+    entry_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     case_id   bigint NOT NULL,
     erased_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     registers text[] NOT NULL,
@@ -12,6 +13,8 @@ CREATE TABLE case_erasure (
 );
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.case_erasure', 'entry_id')::regclass, '');
 
 -- What was guarded when the patient of a case was excluded, until the case is
 -- carried out: it must still be when it is certified.

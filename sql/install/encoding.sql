@@ -102,6 +102,29 @@ CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON encoding_key
 ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER forget_copies;
 ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
+-- Not for a row that a dump brings; adopt_key() audits the first of a new database.
+CREATE FUNCTION encoding_key_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP IN ('INSERT', 'UPDATE') AND NOT ndrs_optout.being_restored() THEN
+        PERFORM ndrs_optout.audit('key adopted', jsonb_build_object('key', NEW.key_id));
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        PERFORM ndrs_optout.audit('key removed', jsonb_build_object('key', OLD.key_id));
+    ELSIF TG_OP = 'TRUNCATE' THEN
+        PERFORM ndrs_optout.audit('key removed', jsonb_build_object('key', k.key_id)) FROM ndrs_optout.encoding_key k;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON encoding_key
+    FOR EACH ROW EXECUTE FUNCTION encoding_key_change();
+CREATE TRIGGER audit_change_truncate BEFORE TRUNCATE ON encoding_key
+    FOR EACH STATEMENT EXECUTE FUNCTION encoding_key_change();
+ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER audit_change, ENABLE ALWAYS TRIGGER audit_change_truncate;
+
 CREATE FUNCTION adopt_key() RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -109,10 +132,15 @@ AS $$
 DECLARE
     loaded ndrs_optout.encoded_nhs_number := ndrs_optout.key_fingerprint();
     adopted ndrs_optout.encoding_key;
+    first_event boolean := ndrs_optout.being_restored();
 BEGIN
     INSERT INTO ndrs_optout.encoding_key (key_id, fingerprint)
         VALUES (left(loaded::text, 8), loaded)
         ON CONFLICT DO NOTHING;
+    -- Otherwise the trigger does.
+    IF FOUND AND first_event THEN
+        PERFORM ndrs_optout.audit('key adopted', jsonb_build_object('key', left(loaded::text, 8)));
+    END IF;
     SELECT * INTO STRICT adopted FROM ndrs_optout.encoding_key;
     IF adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded THEN
         PERFORM ndrs_optout.refuse('ND011',
@@ -157,5 +185,8 @@ COMMENT ON TABLE encoding_key IS 'the key that this database adopted: its finger
 COMMENT ON FUNCTION forget_copies() IS 'trigger function: makes every backend drop what it keeps of the table';
 COMMENT ON TRIGGER forget_copies ON encoding_key IS 'backends check their key again';
 COMMENT ON TRIGGER forget_copies_truncate ON encoding_key IS 'backends check their key again';
+COMMENT ON FUNCTION encoding_key_change() IS 'trigger function: audits a change of the adopted key, by its id';
+COMMENT ON TRIGGER audit_change ON encoding_key IS 'audits which key is adopted or removed';
+COMMENT ON TRIGGER audit_change_truncate ON encoding_key IS 'audits that the key is removed';
 COMMENT ON FUNCTION adopt_key() IS
-    'records the fingerprint of the key in ndrs_optout.key_file and returns the key''s id; from then on no other key is accepted; errors ND010 (no key), ND011 (another key was adopted)';
+    'records the fingerprint of the key in ndrs_optout.key_file and returns the key''s id; from then on no other key is accepted. Audited; errors ND010 (no key), ND011 (another key was adopted)';

@@ -3,15 +3,15 @@
 -- The library reads the columns of these tables by number: see exclusion_list.c.
 CREATE TABLE register (
     code text COLLATE "C" PRIMARY KEY CHECK (pg_catalog.octet_length(code) BETWEEN 1 AND 63),
-    name text NOT NULL
+    name text NOT NULL,
+    changed_at timestamptz  -- NULL: as shipped
 );
 INSERT INTO register (code, name) VALUES
     ('cancer', 'National Cancer Register'),
     ('rare_disease', 'National Rare Disease Register'),
     ('congenital_anomaly', 'National Congenital Anomaly Register');
--- A site's own registers; the shipped ones come with the extension.
-SELECT pg_catalog.pg_extension_config_dump('register',
-    'WHERE code NOT IN (''cancer'', ''rare_disease'', ''congenital_anomaly'')');
+-- What a site added or changed; the rest comes with the extension.
+SELECT pg_catalog.pg_extension_config_dump('register', 'WHERE changed_at IS NOT NULL');
 
 CREATE TABLE exclusion (
     register           text COLLATE "C",
@@ -35,21 +35,97 @@ CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exclusion
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies;
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies_truncate;
 
--- No foreign key: a parallel restore fills the tables in any order.
+-- No foreign key: a parallel restore fills the tables in any order.  A dump's row that
+-- takes the place of a shipped one removes no register.
 CREATE FUNCTION register_is_used() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    use record;
 BEGIN
-    IF EXISTS (SELECT FROM ndrs_optout.exclusion e WHERE e.register = OLD.code)
-        AND (TG_OP = 'DELETE' OR NEW.code <> OLD.code) THEN
-        PERFORM ndrs_optout.refuse('23503', format('patients are excluded from register "%s"', OLD.code),
-            hint => 'Readmit them first.');
+    IF (TG_OP = 'UPDATE' AND NEW.code = OLD.code) OR ndrs_optout.being_restored() THEN
+        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+    END IF;
+    SELECT u.why, u.what_to_do INTO use
+        FROM (VALUES
+            (EXISTS (SELECT FROM ndrs_optout.exclusion e WHERE e.register = OLD.code),
+             'patients have opted out of it',
+             'Keep the register. Removing patients from its exclusion list would undo their opt-outs.'),
+            (EXISTS (SELECT FROM ndrs_optout.guard g WHERE OLD.code = ANY (g.registers)),
+             'tables are guarded for it',
+             'Keep the register as long as a table holds its data.'),
+            (EXISTS (SELECT FROM ndrs_optout.optout_case c WHERE OLD.code = ANY (c.registers) AND c.ended_at IS NULL),
+             'open cases name it',
+             'Complete the cases first. View ndrs_optout.case_progress lists them.'),
+            (EXISTS (SELECT FROM ndrs_optout.release r WHERE OLD.code = ANY (r.registers) AND r.destroyed_on IS NULL),
+             'data released from it has not been destroyed',
+             'Keep the register. A patient who opts out of it is recalled from these releases.')
+        ) AS u (used, why, what_to_do)
+        WHERE u.used LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('23503',
+            format('cannot delete or rename register "%s" because %s', OLD.code, use.why), hint => use.what_to_do);
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END
 $$;
 CREATE TRIGGER is_used BEFORE UPDATE OR DELETE ON register FOR EACH ROW EXECUTE FUNCTION register_is_used();
+CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON register
+    FOR EACH ROW EXECUTE FUNCTION site_row_change('register', 'code');
+CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON register
+    FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('register', 'code');
+
+-- Every change of the list is audited, by whatever way it came: how many patients, and
+-- of which registers.
+CREATE FUNCTION exclusion_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.audit_exclusions(TG_ARGV[0],
+        (SELECT jsonb_object_agg(c.register, c.patients)
+            FROM (SELECT t.register, count(*) AS patients FROM changed t GROUP BY t.register) AS c));
+    RETURN NULL;
+END
+$$;
+CREATE FUNCTION exclusion_truncation() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.audit_exclusions('removed',
+        (SELECT jsonb_object_agg(c.register, c.patients)
+            FROM (SELECT e.register, count(*) AS patients FROM ndrs_optout.exclusion e GROUP BY e.register) AS c));
+    RETURN NULL;
+END
+$$;
+CREATE FUNCTION exclusion_replicated() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_replicated'
+    LANGUAGE C;
+
+CREATE TRIGGER audit_added AFTER INSERT ON exclusion REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('added');
+CREATE TRIGGER audit_removed AFTER DELETE ON exclusion REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('removed');
+CREATE TRIGGER audit_updated_removed AFTER UPDATE ON exclusion REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('removed');
+CREATE TRIGGER audit_updated_added AFTER UPDATE ON exclusion REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('added');
+CREATE TRIGGER audit_truncated BEFORE TRUNCATE ON exclusion
+    FOR EACH STATEMENT EXECUTE FUNCTION exclusion_truncation();
+CREATE TRIGGER replicated_added AFTER INSERT ON exclusion REFERENCING NEW TABLE AS changed
+    FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+CREATE TRIGGER replicated_removed AFTER DELETE ON exclusion REFERENCING OLD TABLE AS changed
+    FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+CREATE TRIGGER replicated_updated AFTER UPDATE ON exclusion REFERENCING NEW TABLE AS changed
+    FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+ALTER TABLE exclusion
+    ENABLE ALWAYS TRIGGER audit_added, ENABLE ALWAYS TRIGGER audit_removed,
+    ENABLE ALWAYS TRIGGER audit_updated_removed, ENABLE ALWAYS TRIGGER audit_updated_added,
+    ENABLE ALWAYS TRIGGER audit_truncated,
+    ENABLE ALWAYS TRIGGER replicated_added, ENABLE ALWAYS TRIGGER replicated_removed,
+    ENABLE ALWAYS TRIGGER replicated_updated;
 
 -- The list of registers as it should have been given: known, distinct, sorted.
 CREATE FUNCTION checked_registers(registers text[]) RETURNS text[]
@@ -226,8 +302,23 @@ COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion lis
 COMMENT ON TRIGGER forget_copies_truncate ON register IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies ON exclusion IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies_truncate ON exclusion IS 'backends read the exclusion list again';
-COMMENT ON FUNCTION register_is_used() IS 'trigger function: error 23503 when a register goes that patients are excluded from';
-COMMENT ON TRIGGER is_used ON register IS 'a register that patients are excluded from stays';
+COMMENT ON FUNCTION register_is_used() IS
+    'trigger function: error 23503 when a register is deleted or gets another code that patients are excluded from, or that guards, open cases or releases name';
+COMMENT ON TRIGGER is_used ON register IS 'a register that is used stays';
+COMMENT ON TRIGGER site_row ON register IS 'marks the site''s own registers, and audits their changes';
+COMMENT ON TRIGGER site_row_truncate ON register IS 'registers are deleted one by one';
+COMMENT ON FUNCTION exclusion_change() IS
+    'trigger function ("added" or "removed"): audits how many rows of each register the statement has added or removed';
+COMMENT ON FUNCTION exclusion_truncation() IS 'trigger function: audits how many rows of each register TRUNCATE removes';
+COMMENT ON FUNCTION exclusion_replicated() IS 'trigger function: audits a row that a replication worker applies';
+COMMENT ON TRIGGER audit_added ON exclusion IS 'audits who was added: how many';
+COMMENT ON TRIGGER audit_removed ON exclusion IS 'audits who was removed: how many';
+COMMENT ON TRIGGER audit_updated_removed ON exclusion IS 'audits an UPDATE: the rows as they were';
+COMMENT ON TRIGGER audit_updated_added ON exclusion IS 'audits an UPDATE: the rows as they are';
+COMMENT ON TRIGGER audit_truncated ON exclusion IS 'audits TRUNCATE';
+COMMENT ON TRIGGER replicated_added ON exclusion IS 'audits what a replication worker inserts';
+COMMENT ON TRIGGER replicated_removed ON exclusion IS 'audits what a replication worker deletes';
+COMMENT ON TRIGGER replicated_updated ON exclusion IS 'audits what a replication worker updates';
 COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
 COMMENT ON FUNCTION checked_patient(nhs_number) IS 'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
 COMMENT ON FUNCTION exclude(nhs_number, text[]) IS

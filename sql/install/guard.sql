@@ -31,7 +31,8 @@ CREATE TABLE guard_tally (
     day      date NOT NULL,
     finding  text NOT NULL,
     action   text NOT NULL,
-    rows     bigint NOT NULL
+    rows     bigint NOT NULL,
+    tally_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid()  -- no sequence: loaders write here
 );
 SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 

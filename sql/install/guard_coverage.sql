@@ -61,15 +61,19 @@ CREATE VIEW guard_part AS
 
 -- Gaps that somebody has looked at and found to be none.
 CREATE TABLE accepted_gap (
-    gap         text,
+    acceptance  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    gap         text NOT NULL,
     relation    regclass,
     object      text,
     reason      text NOT NULL,
     severity    text NOT NULL,
     accepted_by name NOT NULL DEFAULT session_user,
-    accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    UNIQUE NULLS NOT DISTINCT (gap, relation, object)
 );
 SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.accepted_gap', 'acceptance')::regclass, '');
 
 CREATE FUNCTION accept_gap(gap text, relation regclass, object text, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -92,8 +96,11 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
-    INSERT INTO ndrs_optout.accepted_gap (gap, relation, object, reason, severity)
-        VALUES (gap, relation, object, reason, severity);
+    INSERT INTO ndrs_optout.accepted_gap AS a (gap, relation, object, reason, severity)
+        VALUES (gap, relation, object, reason, severity)
+        ON CONFLICT ON CONSTRAINT accepted_gap_gap_relation_object_key DO UPDATE
+            SET reason = excluded.reason, severity = excluded.severity,
+                accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at;
     PERFORM ndrs_optout.audit('gap accepted',
         jsonb_build_object('gap', gap, 'relation', relation, 'object', object, 'reason', reason));
 END

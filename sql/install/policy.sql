@@ -15,18 +15,25 @@ CREATE TABLE policy (
 INSERT INTO policy DEFAULT VALUES;
 SELECT pg_catalog.pg_extension_config_dump('policy', 'WHERE changed_at IS NOT NULL');
 
--- There is always one row.  A row that a dump brings takes the place of the one
--- that the extension came with.
+-- There is always one row.  A row that is inserted takes its place: one that a dump
+-- brings was audited when it was written.
 CREATE FUNCTION policy_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    replaced ndrs_optout.policy;
 BEGIN
     IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
-        PERFORM ndrs_optout.refuse('23514', 'the policy is one row, which stays',
-            hint => 'UPDATE ndrs_optout.policy SET ...');
+        PERFORM ndrs_optout.refuse('23514', 'cannot delete the policy row',
+            hint => 'Change it with UPDATE ndrs_optout.policy SET ...');
     ELSIF TG_OP = 'INSERT' THEN
-        DELETE FROM ndrs_optout.policy;
+        DELETE FROM ndrs_optout.policy p RETURNING p.* INTO replaced;
+        IF NOT ndrs_optout.being_restored() THEN
+            NEW.changed_at := clock_timestamp();
+            PERFORM ndrs_optout.audit('policy changed',
+                coalesce(ndrs_optout.changed_columns(to_jsonb(replaced), to_jsonb(NEW)), '{}'));
+        END IF;
     ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('policy changed', ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)));
@@ -42,8 +49,10 @@ CREATE TRIGGER policy_stays BEFORE DELETE OR TRUNCATE ON policy FOR EACH STATEME
 -- England and Wales: by the standing rules, with substitute days.  Days that are
 -- proclaimed are for the site to add.
 CREATE TABLE bank_holiday (
-    day  date PRIMARY KEY,
-    name text NOT NULL
+    day        date PRIMARY KEY,
+    name       text NOT NULL,
+    observed   boolean NOT NULL DEFAULT true,
+    changed_at timestamptz  -- NULL: as shipped
 );
 INSERT INTO bank_holiday (day, name) VALUES
     ('2025-01-01', 'New Year''s Day'),
@@ -134,13 +143,40 @@ INSERT INTO bank_holiday (day, name) VALUES
     ('2035-08-27', 'Summer bank holiday'),
     ('2035-12-25', 'Christmas Day'),
     ('2035-12-26', 'Boxing Day');
-SELECT pg_catalog.pg_extension_config_dump('bank_holiday', 'WHERE day > ''2035-12-31''');
+-- What a site added or changed; the rest comes with the extension.
+SELECT pg_catalog.pg_extension_config_dump('bank_holiday', 'WHERE changed_at IS NOT NULL');
+
+-- A shipped day that was deleted, or moved, would be back after a restore.
+CREATE FUNCTION shipped_holiday_stays() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    shipped text := to_char(OLD.day, 'YYYY-MM-DD');
+BEGIN
+    IF OLD.changed_at IS NULL AND NOT ndrs_optout.being_restored() THEN
+        PERFORM ndrs_optout.refuse('23503', format('cannot delete or move the shipped bank holiday %s', shipped),
+            hint => format('To make it a working day, UPDATE ndrs_optout.bank_holiday SET observed = false WHERE day = ''%s''.',
+                           shipped));
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END
+$$;
+CREATE TRIGGER shipped_stays_delete BEFORE DELETE ON bank_holiday
+    FOR EACH ROW EXECUTE FUNCTION shipped_holiday_stays();
+CREATE TRIGGER shipped_stays_update BEFORE UPDATE ON bank_holiday
+    FOR EACH ROW WHEN (NEW.day <> OLD.day) EXECUTE FUNCTION shipped_holiday_stays();
+CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON bank_holiday
+    FOR EACH ROW EXECUTE FUNCTION site_row_change('bank holiday', 'day');
+CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON bank_holiday
+    FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('bank holiday', 'day');
 
 CREATE FUNCTION is_working_day(day date) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT extract(isodow FROM day) < 6 AND NOT EXISTS (SELECT FROM ndrs_optout.bank_holiday h WHERE h.day = is_working_day.day)
+    SELECT extract(isodow FROM day) < 6 AND NOT EXISTS (
+        SELECT FROM ndrs_optout.bank_holiday h WHERE h.day = is_working_day.day AND h.observed)
 $$;
 
 -- The day on which a period ends that began on the given one.
@@ -163,6 +199,14 @@ COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is young
 COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row (error 23514) and audits its changes';
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
 COMMENT ON TRIGGER policy_stays ON policy IS 'one row, not none';
-COMMENT ON TABLE bank_holiday IS 'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed';
+COMMENT ON TABLE bank_holiday IS
+    'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed. Changes are audited';
+COMMENT ON COLUMN bank_holiday.observed IS 'false: a working day for this site';
+COMMENT ON FUNCTION shipped_holiday_stays() IS
+    'trigger function: error 23503 when a shipped bank holiday is deleted or moved, for a restore would bring it back';
+COMMENT ON TRIGGER shipped_stays_delete ON bank_holiday IS 'a shipped bank holiday stays';
+COMMENT ON TRIGGER shipped_stays_update ON bank_holiday IS 'a shipped bank holiday keeps its day';
+COMMENT ON TRIGGER site_row ON bank_holiday IS 'marks the site''s own days, and audits their changes';
+COMMENT ON TRIGGER site_row_truncate ON bank_holiday IS 'days are deleted one by one';
 COMMENT ON FUNCTION is_working_day(date) IS 'whether a day is neither of a weekend nor a bank holiday';
 COMMENT ON FUNCTION policy_deadline(date) IS 'the day on which the deadline falls of what began on the given day';

@@ -40,3 +40,6 @@ GRANT EXECUTE ON FUNCTION
     nhs_number_hash(nhs_number),
     nhs_number_hash_extended(nhs_number, bigint)
     TO PUBLIC;
+
+-- Not even a privilege on a table is enough to change it.
+SELECT protect_tables();

@@ -44,8 +44,8 @@ INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALU
 -- What a site added or changed; the rest comes with the extension.
 SELECT pg_catalog.pg_extension_config_dump('purpose', 'WHERE changed_at IS NOT NULL');
 
--- A purpose stays for ever, for what was shared names it.  A row that comes with the
--- time of its change is from a dump: it takes the place of the shipped one, by the
+-- A purpose stays for ever, for what was shared names it.  A row that a restore brings
+-- with the time of its change takes the place of the shipped one, by the
 -- UPDATE in here, and the audit comes from the dump too.
 CREATE FUNCTION purpose_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -57,7 +57,7 @@ BEGIN
             hint => 'UPDATE ndrs_optout.purpose SET permitted = false ...');
     END IF;
     IF TG_OP = 'INSERT' THEN
-        IF NEW.changed_at IS NULL THEN
+        IF NEW.changed_at IS NULL OR NOT ndrs_optout.being_restored() THEN
             NEW.changed_at := clock_timestamp();
             PERFORM ndrs_optout.audit('purpose added', jsonb_build_object('purpose', NEW.code,
                 'permitted', NEW.permitted, 'national_optout_applies', NEW.national_optout_applies));
@@ -72,7 +72,8 @@ BEGIN
     IF NEW.code <> OLD.code THEN
         PERFORM ndrs_optout.refuse('23503', 'the code of a purpose stays, for what was shared names it');
     END IF;
-    IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL THEN
+    IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL
+        OR NOT ndrs_optout.being_restored() THEN
         NEW.changed_at := clock_timestamp();
         PERFORM ndrs_optout.audit('purpose changed', jsonb_build_object('purpose', NEW.code)
             || coalesce(ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)), '{}'));

@@ -90,7 +90,9 @@ DELETE FROM register WHERE code = 'screening';
 DELETE FROM exclusion WHERE register = 'screening';
 DELETE FROM register WHERE code = 'screening';
 SELECT is_excluded('9990000018', 'screening');
+\set VERBOSITY sqlstate
 INSERT INTO register VALUES (repeat('x', 64), 'too long');
+\set VERBOSITY default
 
 -- Larger than one step of the rebuild.
 INSERT INTO exclusion

@@ -164,7 +164,7 @@ DELETE FROM policy;
 \echo :SQLSTATE
 TRUNCATE policy;
 \echo :SQLSTATE
--- One that comes, as from a dump, takes its place.
+-- One that is inserted takes its place.
 INSERT INTO policy (deadline_days) VALUES (21);
 SELECT deadline_days FROM policy;
 UPDATE policy SET deadline_days = 20;
