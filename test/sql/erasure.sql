@@ -67,7 +67,9 @@ INSERT INTO note VALUES (90, 2, '9990000026'), (91, 2, '9990000026'), (92, 1, '9
 SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{"Patient Id"}');
 SELECT declare_reference('note', '{no_such}', '"Registry"."Patient"', '{"Patient Id"}');
 SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{}');
+\set VERBOSITY sqlstate
 SELECT declare_reference('note', '{patient_id}', 'tumour', '{site}');
+\set VERBOSITY default
 SELECT declare_reference('note', '{patient_id}', '"Registry"."Patient"', '{"Patient Id"}');
 SELECT relation, path, action, row_count FROM erasure_preview('9990000026', '{cancer}') WHERE relation = 'note'::regclass;
 

@@ -54,7 +54,9 @@ SELECT exclusion_set_agg(e) = exclusion_set(ARRAY[element(1), element(2)]) AS re
     FROM (VALUES (element(2)), (NULL), (element(1)), (element(2))) AS v (e);
 SELECT i, cardinality(exclusion_set_agg(element(i / 2)) OVER (ORDER BY i)) FROM generate_series(1, 5) AS i;
 -- The aggregate's own functions are nobody's to call.
+\set VERBOSITY sqlstate
 SELECT exclusion_set_agg_add(NULL, element(1));
+\set VERBOSITY default
 
 -- A set against a table of its members: random operations, repeatably.
 SELECT setseed(0.4);
@@ -150,8 +152,16 @@ RESET ALL;
 SET search_path = public, ndrs_optout;
 
 -- What the planner knows: nothing is in an empty set, but NULL is not false.
-EXPLAIN (COSTS OFF) SELECT * FROM numbered WHERE e <@ '{}';
-EXPLAIN (COSTS OFF) SELECT * FROM numbered WHERE '{}'::exclusion_set @> e;
+CREATE FUNCTION pg_temp.one_time_filter(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    plan jsonb;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT json) ' || query INTO plan;
+    RETURN plan #>> '{0,Plan,One-Time Filter}';
+END
+$$;
+SELECT pg_temp.one_time_filter($$SELECT * FROM numbered WHERE e <@ '{}'$$),
+       pg_temp.one_time_filter($$SELECT * FROM numbered WHERE '{}'::exclusion_set @> e$$);
 SELECT count(*) FILTER (WHERE i IN (1, 100)) AS rows, count(e <@ '{}') AS not_null, count(*) FILTER (WHERE e <@ '{}') AS members,
        count(*) - count('{}'::exclusion_set @> e) AS null FROM numbered;
 CREATE FUNCTION estimate(query text) RETURNS bigint LANGUAGE plpgsql AS $$

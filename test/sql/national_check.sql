@@ -30,7 +30,9 @@ SELECT * FROM pg_temp.progress WHERE check_id > 1;
 SELECT c.check_id, r.line FROM generate_series(2, 6) AS c (check_id), national_check_request(c.check_id) AS r (line);
 SELECT start_national_check('TABLE public.patient');
 SELECT start_national_check('SELECT 1, 2');
+\set VERBOSITY sqlstate
 SELECT start_national_check('SELECT encode_nhs_number(as_number) FROM public.patient');
+\set VERBOSITY default
 SELECT start_national_check('SELECT now()');
 SELECT start_national_check(NULL::text);
 SELECT start_national_check('SELECT number FROM public.patient WHERE false');
