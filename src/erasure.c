@@ -11,6 +11,9 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
@@ -29,6 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -366,7 +370,8 @@ find_command(Oid role, const char *text, int nparams, const Oid *types)
  */
 static Datum
 run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
-	   const Datum *values, const bool *nulls, Oid result_type, bool *isnull)
+	   const Datum *values, const bool *nulls, Oid result_type, bool *isnull,
+	   List **relids, const char **table)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	Oid			outer_parser_role = parser_role;
@@ -412,6 +417,13 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 		command = find_command(role, text, nparams, types);
 		command->running++;
 		command->last_used = ++ncommands_run;
+
+		/* For an error message: when there is an error, it is too late to ask. */
+		MemoryContextSwitchTo(outer);
+		*relids = list_copy(((CachedPlanSource *)
+							 linitial(SPI_plan_get_plan_sources(command->plan)))->relationOids);
+		if (table != NULL && *relids != NIL)
+			*table = ndrs_table_name(linitial_oid(*relids));
 		if (latest)
 			PushActiveSnapshot(GetLatestSnapshot());
 		if (SPI_execute_plan_extended(command->plan, &options) < 0)
@@ -446,37 +458,137 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 }
 
 /*
+ * Tables for an error message; there can be hundreds.
+ */
+static const char *
+name_tables(List *relids)
+{
+	StringInfoData buf;
+	ListCell   *cell;
+
+	initStringInfo(&buf);
+	foreach(cell, relids)
+	{
+		if (foreach_current_index(cell) == 5)
+		{
+			appendStringInfo(&buf, " and %d others", list_length(relids) - 5);
+			break;
+		}
+		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
+						 ndrs_table_name(lfirst_oid(cell)));
+	}
+	return buf.data;
+}
+
+/*
+ * Is an error of this kind about a row, or a program?  The other kinds are about the
+ * moment, such as a deadlock, a cancel or a full disk.
+ */
+static bool
+is_about_rows(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_INTERNAL_ERROR:
+			return false;
+		default:
+			return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}
+
+/*
+ * What may be told of why rows were not changed.  The names are those of the
+ * catalogues, since a trigger can put anything into the fields of its error.
+ */
+static char *
+describe_failure(const ErrorData *error)
+{
+	Oid			schema = InvalidOid;
+	Oid			relid = InvalidOid;
+
+	if (error->schema_name != NULL && error->table_name != NULL)
+		schema = get_namespace_oid(error->schema_name, true);
+	if (OidIsValid(schema))
+		relid = get_relname_relid(error->table_name, schema);
+	if (OidIsValid(relid) && error->constraint_name != NULL &&
+		OidIsValid(get_relation_constraint_oid(relid, error->constraint_name, true)))
+		return psprintf("Constraint \"%s\" of table %s would be violated (SQLSTATE %s).",
+						error->constraint_name, ndrs_table_name(relid),
+						unpack_sql_state(error->sqlerrcode));
+	if (OidIsValid(relid))
+		return psprintf("Table %s does not permit what would become of its row (SQLSTATE %s).",
+						ndrs_table_name(relid), unpack_sql_state(error->sqlerrcode));
+	if (error->sqlerrcode == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION)
+		return pstrdup("A trigger changes a row that is being deleted.");
+	return psprintf("A trigger, or something else of the tables' owners, raised SQLSTATE %s. Its message is not shown, since it may tell what is in a row.",
+					unpack_sql_state(error->sqlerrcode));
+}
+
+/*
  * Change rows with the rights of their table's owner: triggers run as their
  * owner then, and not as the owner of the extension, who is a superuser as a
  * rule.  The parameter of the command is the batches; returns counts, or nothing.
  * Guards spare the tables given while it runs (guard.c).
+ *
+ * What goes wrong here is told by the server or by a trigger, in words that can hold
+ * a row.  So their words end here, message, detail, context and all.  The catalogues
+ * are asked after the subtransaction, when nothing is held any more.
  */
 Datum
 ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 {
+	Oid			role = PG_GETARG_OID(0);
+	char	   *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
 	Datum		values[] = {PG_GETARG_DATUM(2)};
 	ArrayType  *tables = PG_GETARG_ARRAYTYPE_P(3);
 	const Oid  *spared = (const Oid *) ARR_DATA_PTR(tables);
 	int			nspared = ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables));
+	MemoryContext outer = CurrentMemoryContext;
+	ResourceOwner outer_owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	List	   *relids = NIL;
 	bool		isnull = true;
-	Datum		result = (Datum) 0;
+	volatile Datum result = (Datum) 0;
 
 	if (array_contains_nulls(tables))
 		ndrs_elog("unexpected null among the tables of an erasure");
 
 	ndrs_guard_spare(&spared, &nspared);
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(outer);
 	PG_TRY();
 	{
-		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), false,
-						1, types, values, NULL, INT8ARRAYOID, &isnull);
+		result = run_as(role, command, false, 1, types, values, NULL, INT8ARRAYOID, &isnull,
+						&relids, NULL);
+		ReleaseCurrentSubTransaction();
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		ndrs_guard_spare(&spared, &nspared);
+		MemoryContextSwitchTo(outer);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(outer);
+	CurrentResourceOwner = outer_owner;
+	ndrs_guard_spare(&spared, &nspared);
 
+	if (error != NULL)
+		ereport(ERROR,
+				(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :
+						 error->sqlerrcode),
+				 relids == NIL ? errmsg("the erasure could not change rows") :
+				 errmsg("the erasure could not change rows of %s", name_tables(relids)),
+				 errdetail_internal("%s", describe_failure(error)),
+				 is_about_rows(error->sqlerrcode) ?
+				 errhint("Look for triggers and constraints that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.") : 0,
+				 ndrs_errhidevalues()));
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
@@ -487,6 +599,8 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
  * of the walk has a table in it, and what they made (an index's predicate, a
  * cast) runs when it is planned or searched.  The parameters are the patients
  * and the keys; returns texts, or nothing.
+ *
+ * An error ends in our words, as above, but keeps its SQLSTATE.
  */
 Datum
 ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
@@ -494,8 +608,11 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID};
 	Datum		values[2];
 	bool		nulls[2];
-	bool		isnull;
-	Datum		result;
+	MemoryContext outer = CurrentMemoryContext;
+	List	   *relids = NIL;
+	const char *table = NULL;
+	bool		isnull = true;
+	volatile Datum result = (Datum) 0;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -504,9 +621,32 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 		values[i] = PG_ARGISNULL(2 + i) ? (Datum) 0 : PG_GETARG_DATUM(2 + i);
 		nulls[i] = PG_ARGISNULL(2 + i);
 	}
-	result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-					PG_NARGS() > 4 && PG_GETARG_BOOL(4),
-					2, types, values, nulls, TEXTARRAYOID, &isnull);
+	PG_TRY();
+	{
+		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						PG_NARGS() > 4 && PG_GETARG_BOOL(4),
+						2, types, values, nulls, TEXTARRAYOID, &isnull, &relids, &table);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(outer);
+		/* The server could not parse it: nobody's function has run. */
+		if (table == NULL)
+			PG_RE_THROW();
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("the erasure could not search table %s", table),
+				 errdetail("SQLSTATE %s. The message is not shown, since it may tell what is in a row.",
+						   unpack_sql_state(error->sqlerrcode)),
+				 error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ?
+				 errhint("Tables are searched with the rights of their owners. Look for a row security policy that counts for the owner, and for rights that the owner lacks.") : 0,
+				 ndrs_errhidevalues()));
+	}
+	PG_END_TRY();
 
 	if (isnull)
 		PG_RETURN_NULL();

@@ -215,8 +215,6 @@ DECLARE
     part ndrs_optout.erasure_command;
     deleted bigint[];
     expected bigint;
-    violated_table text;
-    violated text;
 BEGIN
     SELECT array_agg(DISTINCT b.leaf), array_agg(DISTINCT b.leaf) FILTER (WHERE (b.way).action = 'delete'),
            array_agg(DISTINCT b.leaf) FILTER (WHERE (b.way).action = 'unlink')
@@ -228,18 +226,7 @@ BEGIN
         FROM ndrs_optout.erasure_commands('erasure_undeferrals', changed) AS c;
 
     FOR part IN SELECT * FROM ndrs_optout.erasure_commands('erasure_deletions', emptied) LOOP
-        -- The server's own message would name the key that is in the way.
-        BEGIN
-            deleted := ndrs_optout.erasure_run(part.role, part.command, batches, coalesce(unlinked, '{}'));
-        EXCEPTION WHEN integrity_constraint_violation OR triggered_data_change_violation THEN
-            GET STACKED DIAGNOSTICS violated_table = TABLE_NAME, violated = CONSTRAINT_NAME;
-            PERFORM ndrs_optout.refuse('ND030',
-                'rows cannot be deleted',
-                detail => CASE WHEN violated <> '' THEN
-                    format('Constraint "%s" of table "%s" would be violated.', violated, violated_table)
-                    ELSE 'A trigger changes a row that is being deleted.' END,
-                hint => 'Look for triggers that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.');
-        END;
+        deleted := ndrs_optout.erasure_run(part.role, part.command, batches, coalesce(unlinked, '{}'));
 
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             expected := (SELECT sum(cardinality(b.row_ids)) FROM unnest(batches) AS b
@@ -343,9 +330,9 @@ BEGIN
         WHERE (b.way).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('ND030',
-            format('rows of table %s stand in the way of the erasure', obstacle),
-            detail => 'They are the patient''s, or refer to rows that are, but are another patient''s too by a guarded NHS number, or serve a register that the patient did not opt out of.',
-            hint => 'Make the foreign key ON DELETE SET NULL, or erase from that register too.');
+            format('cannot erase: rows in table %s must be kept', obstacle),
+            detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that the patient has not left; and they are the patient''s too, or refer to rows that are.',
+            hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that is wrong. If they should stay without the link, ask the owner of the table to make its foreign key ON DELETE SET NULL.');
     END IF;
 
     PERFORM ndrs_optout.erasure_delete(batches);
@@ -406,7 +393,7 @@ COMMENT ON FUNCTION erasure_resolve(erasure_batch[]) IS 'the batches of walks, e
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables';
+COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS 'the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
 COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';

@@ -99,8 +99,8 @@ DECLARE
 BEGIN
     IF ruled IS NOT NULL THEN
         PERFORM ndrs_optout.refuse('ND030',
-            format('a rule on table %s may keep rows from being deleted', ruled),
-            hint => 'Drop the rule: what it replaces a deletion by cannot be verified.');
+            format('cannot erase from table %s because it has a rule ON DELETE', ruled),
+            hint => 'Rows that a rule keeps cannot be verified as deleted. Ask the owner of the table to replace the rule with a trigger, or to drop it.');
     END IF;
     RETURN ARRAY(
         WITH ranked AS (

@@ -186,6 +186,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     edge ndrs_optout.erasure_edge;
+    missing text;
 BEGIN
     IF EXISTS (SELECT FROM unnest(ARRAY[child, parent]) AS r (relation)
                LEFT JOIN pg_class c ON c.oid = r.relation
@@ -210,9 +211,12 @@ BEGIN
     SELECT e.* INTO STRICT edge FROM ndrs_optout.erasure_edge e
         WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
             AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
-    IF cardinality(edge.operators) <> cardinality(child_columns) THEN
-        PERFORM ndrs_optout.refuse('42703',
-            format('table %s or table %s has no such column', child, parent));
+    SELECT format('column "%s" of table %s does not exist', coalesce(n.name::text, 'NULL'), n.relation) INTO missing
+        FROM (SELECT child, unnest(child_columns) UNION ALL SELECT parent, unnest(parent_columns)) AS n (relation, name)
+        WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = n.relation AND a.attname = n.name
+                              AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('42703', missing);
     END IF;
     -- An error when the types cannot be compared.
     EXECUTE format('SELECT FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true'))
@@ -443,7 +447,7 @@ COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
-COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number[], text[], boolean) IS 'runs a query for one array of texts with the rights of a role';
+COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number[], text[], boolean) IS 'runs a query for one array of texts with the rights of a role; an error keeps its SQLSTATE and tells nothing else of what the server or somebody''s function says';
 COMMENT ON TYPE erasure_way IS 'one step that the erasure''s walk can take';
 COMMENT ON FUNCTION erasure_known(anyarray, text) IS 'the array that a query of the catalogues, guards and references returns, remembered for as long as these stay as they are; the first argument says of which type it is';
 COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS 'what reads the values of columns of rows ($2), as the text of an array for each column';

@@ -82,7 +82,7 @@ sub outcome
 			GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4;
 		\\echo left
 		$left ORDER BY 1});
-	return $status == 0 ? split /left\n/, "$out\n", 2 : $err =~ /stand in the way/ ? 'in the way' : $err;
+	return $status == 0 ? split /left\n/, "$out\n", 2 : $err =~ /must be kept/ ? 'in the way' : $err;
 }
 
 my %tally;
