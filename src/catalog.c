@@ -30,9 +30,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "fmgr.h"
-#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -41,7 +39,6 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
 PG_FUNCTION_INFO_V1(ndrs_optout_commit_durably);
-PG_FUNCTION_INFO_V1(ndrs_optout_begin_procedure);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -240,25 +237,5 @@ Datum
 ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
 {
 	ForceSyncCommit();
-	PG_RETURN_VOID();
-}
-
-/*
- * A procedure that commits cannot do so in a transaction block or a function: says
- * so before the server says it less kindly, and with the statement in the log.  And
- * while it waits, its arguments are not for others to read, neither in
- * pg_stat_activity nor in another backend's report of a deadlock or a crash.
- */
-Datum
-ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)
-{
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-
-	if (!SPI_inside_nonatomic_context())
-		ndrs_ereport(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("%s() cannot run inside a transaction block or a function", name),
-					 errhint("It commits between its steps: CALL it by itself."));
-	pgstat_report_activity(STATE_RUNNING,
-						   psprintf("CALL ndrs_optout.%s(<hidden>)", name));
 	PG_RETURN_VOID();
 }

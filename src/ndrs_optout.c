@@ -57,6 +57,7 @@ _PG_init(void)
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ndrs_optout");
 
+	ndrs_privacy_init();
 	ndrs_catalog_init();
 	ndrs_guard_tally_init();
 	ndrs_erasure_init();

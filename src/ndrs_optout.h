@@ -47,6 +47,7 @@ extern bool ndrs_searching;
 #define ndrs_elog(...) \
 	ndrs_ereport(errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal(__VA_ARGS__))
 
+extern void ndrs_privacy_init(void);
 extern int	ndrs_errhidevalues(void);
 extern int	ndrs_errhidevalues_unless_soft(Node *escontext);
 extern const char *ndrs_table_name(Oid relid);

@@ -32,6 +32,7 @@ extern NhsNumberForm nhs_number_parse(const char *text, size_t length,
 extern NhsNumberForm nhs_number_check(int64_t value, NhsNumber *number);
 extern const char *nhs_number_form_detail(NhsNumberForm form);
 extern void nhs_number_digits(NhsNumber number, char *digits);
+extern bool nhs_number_in_text(const char *text, size_t length, bool loosely);
 
 /*
  * All ten digits equal: such numbers pass the check digit, and stand for

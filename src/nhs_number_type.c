@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_from_bigint);
 PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_or_null);
 PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_format);
 PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_is_placeholder);
+PG_FUNCTION_INFO_V1(ndrs_optout_holds_nhs_number);
 
 static void
 number_error(NhsNumberForm form)
@@ -172,4 +173,12 @@ Datum
 ndrs_optout_nhs_number_is_placeholder(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(nhs_number_is_placeholder(PG_GETARG_INT64(0)));
+}
+
+Datum
+ndrs_optout_holds_nhs_number(PG_FUNCTION_ARGS)
+{
+	text	   *value = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_BOOL(nhs_number_in_text(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), PG_GETARG_BOOL(1)));
 }

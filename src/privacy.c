@@ -9,18 +9,28 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/xact.h"
 #include "commands/copy.h"
 #include "commands/copyfrom_internal.h"
 #include "compat.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 PG_FUNCTION_INFO_V1(ndrs_optout_tell);
 PG_FUNCTION_INFO_V1(ndrs_optout_lock_quietly);
+PG_FUNCTION_INFO_V1(ndrs_optout_begin_procedure);
+
+static emit_log_hook_type previous_emit_log = NULL;
+
+/* When the statement began that runs one of our procedures */
+static TimestampTz procedure_began = 0;
 
 static void hiding_callback(void *arg);
 
@@ -144,6 +154,48 @@ ndrs_errtable(Oid relid)
 	return err_generic_string(PG_DIAG_TABLE_NAME, table);
 }
 
+static bool
+holds_number(const char *said)
+{
+	return said != NULL && nhs_number_in_text(said, strlen(said), false);
+}
+
+/*
+ * The server's own errors come at any moment of a statement, also before and after
+ * our functions and their settings have any say: at its parsing, at its COMMIT, in a
+ * deferred trigger, at the end of the session.  So here, where every entry of the log
+ * passes, what only the log gets besides the message is left out when it holds an NHS
+ * number: the statement, the context with its parameters, the query inside a function,
+ * and the statements of others in the report of a deadlock.  Nothing is looked up:
+ * this may be called in a transaction that has failed, or none.
+ */
+static void
+emit_log(ErrorData *edata)
+{
+	if (edata->output_to_server)
+	{
+		if (!edata->hide_stmt &&
+			((procedure_began != 0 && procedure_began == GetCurrentStatementStartTimestamp()) ||
+			 holds_number(debug_query_string)))
+			edata->hide_stmt = true;
+		if (!edata->hide_ctx && holds_number(edata->context))
+			edata->hide_ctx = true;
+		if (holds_number(edata->internalquery))
+			edata->internalquery = NULL;
+		if (holds_number(edata->detail_log))
+			edata->detail_log = NULL;
+	}
+	if (previous_emit_log)
+		previous_emit_log(edata);
+}
+
+void
+ndrs_privacy_init(void)
+{
+	previous_emit_log = emit_log_hook;
+	emit_log_hook = emit_log;
+}
+
 static char *
 text_argument(FunctionCallInfo fcinfo, int i)
 {
@@ -207,5 +259,55 @@ ndrs_optout_lock_quietly(PG_FUNCTION_ARGS)
 	ndrs_begin_hiding(&hider);
 	LockRelationOid(PG_GETARG_OID(0), ShareRowExclusiveLock);
 	ndrs_end_hiding(&hider);
+	PG_RETURN_VOID();
+}
+
+/*
+ * The statement as others may see it in pg_stat_activity, and in their own reports of
+ * deadlocks and crashes: without its digits, and with its query id.  It is the caller's
+ * own text, so that nobody can pass for another with this.
+ */
+static void
+report_without_digits(void)
+{
+	char	   *activity = pstrdup(debug_query_string ? debug_query_string : "");
+	uint64		query_id = pgstat_get_my_query_id();
+#if PG_VERSION_NUM >= 180000
+	uint64		plan_id = pgstat_get_my_plan_id();
+#endif
+
+	for (char *c = activity; *c != '\0'; c++)
+	{
+		if (IS_HIGHBIT_SET(*c) || (*c >= '0' && *c <= '9'))
+			*c = '#';
+	}
+	pgstat_report_activity(STATE_RUNNING, activity);
+	pgstat_report_query_id(query_id, true);
+#if PG_VERSION_NUM >= 180000
+	pgstat_report_plan_id(plan_id, true);
+#endif
+	pfree(activity);
+}
+
+/*
+ * A procedure that commits cannot do so in a transaction block or a function: says
+ * so before the server says it less kindly, and with the statement in the log.  While
+ * it runs, its arguments are not for others to read.  Anybody may call this by itself,
+ * and hides the digits of a statement of their own.
+ */
+Datum
+ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (strcmp(name, "carry_out") != 0 && strcmp(name, "sweep") != 0)
+		ndrs_ereport(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there is no such procedure"));
+	procedure_began = GetCurrentStatementStartTimestamp();
+	if (!SPI_inside_nonatomic_context())
+		ndrs_ereport(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("procedure ndrs_optout.%s cannot run in a transaction block or a function", name),
+					 errhint("It commits between its steps. Call it on its own: CALL ndrs_optout.%s(...).", name));
+	report_without_digits();
 	PG_RETURN_VOID();
 }

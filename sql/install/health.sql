@@ -55,7 +55,7 @@ AS $$
         ELSE ROW('ok', 'no command weakens a guard unnoticed', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(*) AS working FROM pg_event_trigger t
-                  WHERE t.evtname LIKE 'ndrs\_optout\_sentry\_%' AND t.evtenabled = 'A') AS s
+                  WHERE starts_with(t.evtname, 'ndrs_optout_sentry_') AND t.evtenabled = 'A') AS s
 $$;
 
 CREATE FUNCTION health_deadlines() RETURNS health_finding

@@ -128,16 +128,16 @@ SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    source text := rtrim(query, E'; \n\r\t');
+    source text := rtrim(query, '; ' || chr(9) || chr(10) || chr(13));
 BEGIN
     IF source IS NULL THEN
         PERFORM ndrs_optout.refuse('22004', 'a query is needed');
     END IF;
-    IF source !~* '^[\s(]*(SELECT|TABLE|VALUES|WITH)\M' THEN
+    IF source !~* '^[[:space:](]*(SELECT|TABLE|VALUES|WITH)([^[:alnum:]_$]|$)' THEN
         PERFORM ndrs_optout.refuse('22023', 'this is not a query',
             hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or the data as an array: ARRAY[...].');
     END IF;
-    IF ndrs_optout.holds_nhs_number(source) THEN
+    IF ndrs_optout.holds_nhs_number(source, loosely => false) THEN
         PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
             hint => 'Give the numbers as an array, or put them into a table first.');
     END IF;

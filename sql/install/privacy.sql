@@ -25,6 +25,6 @@ COMMENT ON FUNCTION refuse(text, text, text, text) IS
 COMMENT ON FUNCTION tell(boolean, text, text) IS
     'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';
 COMMENT ON FUNCTION begin_procedure(text) IS
-    'error 25001 in a transaction block or a function; hides the call of the procedure of that name from pg_stat_activity';
+    'for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for another name';
 COMMENT ON FUNCTION lock_quietly(regclass) IS
     'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; error 55P03 after lock_timeout';

@@ -200,19 +200,11 @@ BEGIN
 END
 $$;
 
--- Whether a free text tells an NHS number, which begins with no letter, blank or
--- mark.  Longer runs of digits than an NHS number's are something else.  Between what
--- is in no number the pieces are short, so a long query is looked through soon.
-CREATE FUNCTION holds_nhs_number(value text) RETURNS boolean
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT EXISTS (SELECT FROM regexp_split_to_table(value, '[A-Za-z_,.;:()''"=<>]+') AS piece,
-                       generate_series(1, length(piece) - 9) AS start, generate_series(10, 30) AS size
-                   WHERE substr(piece, start, 1) !~ '[A-Za-z[:space:][:punct:]]'
-                       AND substr(piece, start - 1, 1) !~ '[0-9]' AND substr(piece, start + size, 1) !~ '[0-9]'
-                       AND ndrs_optout.nhs_number_or_null(substr(piece, start, size)) IS NOT NULL)
-$$;
+-- Whether a text holds an NHS number: as the type reads them, or loosely, as people write
+-- them in a sentence, with any marks between the digits, and digits of any script.
+CREATE FUNCTION holds_nhs_number(value text, loosely boolean DEFAULT true) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_holds_nhs_number'
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 -- A reason, or other words that go to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
@@ -220,7 +212,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF (reason ~ '\S') IS NOT TRUE THEN
+    IF (reason ~ '[^[:space:]]') IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22004', format('a %s is needed', what));
     END IF;
     IF length(reason) > 500 THEN
@@ -373,7 +365,8 @@ COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or w
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
-COMMENT ON FUNCTION holds_nhs_number(text) IS 'whether a free text has an NHS number in it';
+COMMENT ON FUNCTION holds_nhs_number(text, boolean) IS
+    'whether a text has an NHS number in it: loosely, with any marks between its digits and digits of any script, or else only as type nhs_number reads it. Dates are none';
 COMMENT ON FUNCTION checked_reason(text, text) IS 'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';

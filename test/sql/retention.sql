@@ -74,6 +74,28 @@ SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT applicant FROM subject_access_request ORDER BY applicant;
 DELETE FROM subject_access_request;
 
+-- However a number is written, a reason does not hold it.
+SELECT w.written, holds_nhs_number('the number is ' || w.written || ', since') AS held,
+       holds_nhs_number('the number is ' || w.written || ', since', loosely => false) AS as_the_type_reads_it
+    FROM unnest('{9990000018,999 000 0018,999-000-0018,999.000.0018,999/000/0018,999_000_0018,"999,000,0018",999+000+0018,999:000:0018,999–000—0018,999 - 000 - 0018,9 9 9 0 0 0 0 0 1 8,٩٩٩٠٠٠٠٠١٨,۹۹۹ ۰۰۰ ۰۰۱۸,９９９０００００１８,9990000019,99900000180,2026-11-29 12:30:15,complaint 2026/17}'::text[]) AS w (written);
+-- A long text is looked through in one pass.
+SET statement_timeout = '10s';
+SELECT holds_nhs_number(repeat('1 2-3.', 500000)), holds_nhs_number(repeat('99900000 ', 500000)), holds_nhs_number(repeat('9', 3000000));
+RESET statement_timeout;
+-- Nor does it matter how the session reads backslashes.
+\c -
+\set SHOW_CONTEXT never
+SET search_path = public, ndrs_optout;
+SET escape_string_warning = off;
+SET standard_conforming_strings = off;
+SELECT checked_reason('SaS is no reason') AS reason, checked_reason('s') AS shorter;
+SELECT checked_reason(E' \t\n');
+\echo :SQLSTATE
+SELECT query_source('SELECT 1') LIKE '(SELECT q.value FROM (SELECT 1%' AS query, query_source('(TABLE s);; ') LIKE '%((TABLE s)%' AS in_parentheses;
+SELECT query_source('SELECTION');
+\echo :SQLSTATE
+RESET standard_conforming_strings;
+
 -- A complaint: the hold keeps the copy past its time.
 SELECT record_correspondence(:withdrawn, 'email', 'a complaint') > 0 AS recorded;
 SELECT place_hold(:withdrawn, 'complaint 2026/17 to the ICO') AS documents;

@@ -51,6 +51,15 @@ WHERE lanname IN ('sql', 'plpgsql') AND prokind <> 'p'
     AND NOT EXISTS (SELECT FROM unnest(proconfig) setting WHERE setting LIKE 'search_path=%')
 ORDER BY 1;
 
+-- With standard_conforming_strings = off, any session may have it, they would be read
+-- otherwise; E'...' is not.
+\echo check: no string in a function has a backslash, unless it is marked with E
+SELECT identity
+FROM member_function
+WHERE lanname IN ('sql', 'plpgsql')
+    AND position('\' IN regexp_replace(prosrc, $re$E'(?:[^']|'')*'$re$, '', 'g')) > 0
+ORDER BY 1;
+
 -- A CHECK constraint runs its function with the rights of whoever inserts, and tables are
 -- searched with their owners'; test/sql/privileges.sql tries what others get of these.
 \echo check: PUBLIC may execute nothing but what guards need and what knows no list

@@ -215,7 +215,7 @@ subtest 'what a literal leaves' => sub {
 	close_session($officer);
 	my $seen = seen_while_waiting(
 		sub { as_officer(\&start_sql, "CALL ndrs_optout.carry_out($case_id, '$TYPED')") }, \&finish_sql);
-	like($seen, qr/CALL ndrs_optout\.carry_out\(<hidden>\)/, 'CALL: pg_stat_activity has it, when it waits,');
+	like($seen, qr/^CALL ndrs_optout\.carry_out\(#+, '#{10}'\)$/, 'CALL: pg_stat_activity has it, when it waits,');
 	ok(!holds($seen, $TYPED), 'CALL: without the number');
 	ok(log_entries(new_log(), qr/LOG: .* statement: CALL/, $TYPED), 'CALL: the log');
 	is(holds(statements(), $TYPED), $server->pg_version < 17 ? 1 : 0, 'CALL: pg_stat_statements, for good, before version 17');

@@ -85,6 +85,54 @@ valid_by_the_book(int64_t value)
 	return check != 10 && check == digit[9];
 }
 
+/* Free texts, and whether an NHS number is found in them */
+static const struct
+{
+	const char *text;
+	bool		loosely;
+	bool		strictly;
+}			texts[] = {
+	{"", false, false},
+	{"complaint 2026/17", false, false},
+	{"9434765919", true, true},
+	{"the number is 9434765919.", true, true},
+	{"no9434765919no", true, true},
+	{"943 476 5919", true, true},
+	{"ask 1 about 943-476-5919 2", true, true},
+	{"9434765918", false, false},
+	{"94347659190", false, false},
+	{"19434765919", false, false},
+	{"1 94347659190", false, false},
+	{"1234 9434765919 77", true, true},
+	{"943.476.5919", true, false},
+	{"943/476/5919", true, false},
+	{"943_476_5919", true, false},
+	{"943,476,5919", true, false},
+	{"943+476+5919", true, false},
+	{"943:476:5919", true, false},
+	{"943 - 476 - 5919", true, true},
+	{"943 . 476 / 5919", true, false},
+	{"943\342\200\223476\342\200\2245919", true, false},	/* en and em dash */
+	{"943\342\210\222476\342\210\2225919", true, false},	/* minus */
+	{"943\302\267476\302\2675919", true, false},	/* middle dot */
+	{"9.4.3.4.7.6.5.9.1.9", true, false},
+	{"9 4 3 4 7 6 5 9 1 9", true, true},
+	{"9,434,765,919", true, false},
+	{"943\n476\n5919", true, false},
+	{"943a476b5919", false, false},
+	{"943 ---- 476 ---- 5919", false, true},
+	{"\331\251\331\244\331\243\331\244\331\247\331\246\331\245\331\251\331\241\331\251", true, false},	/* Arabic */
+	{"\333\271\333\264\333\263 \333\264\333\267\333\266 \333\265\333\271\333\261\333\271", true, false}, /* Persian */
+	{"\357\274\231\357\274\224\357\274\223\357\274\224\357\274\227\357\274\226\357\274\225\357\274\231\357\274\221\357\274\231", true, true},	/* full width */
+	{"1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2,3", true, false},
+	{"2026-11-29 12:30:15, 2026-11-30 12:31:59, 2027-01-02 03:04:05", false, false},
+	{"29/11/2026 10:30, 30.11.2026 11:31, 01/12/2026 09:05", false, false},
+	{"on 2026-11-29 943 476 5919 was", true, true},
+	{"at 12:30:15 943.476.5919 was", true, false},
+	{"943 476 59\3031\3039", false, false},	/* not UTF-8 */
+	{"\342\200", false, false},
+};
+
 int
 main(void)
 {
@@ -145,5 +193,9 @@ main(void)
 		   nhs_number_check(INT64_MAX, &number) != NHS_NUMBER_VALID && number == -1,
 		   "integers out of range are refused");
 	}
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		ok(nhs_number_in_text(texts[i].text, strlen(texts[i].text), true) == texts[i].loosely &&
+		   nhs_number_in_text(texts[i].text, strlen(texts[i].text), false) == texts[i].strictly,
+		   texts[i].text[strcspn(texts[i].text, "\n")] == '\0' ? texts[i].text : "over several lines");
 	return done_testing();
 }
