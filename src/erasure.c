@@ -183,7 +183,12 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_OID(getBaseType(PG_GETARG_OID(0)));
+	Oid			type = PG_GETARG_OID(0);
+
+	/* A dropped column has none, and a query may ask before it looks whether it is one. */
+	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
+		PG_RETURN_OID(type);
+	PG_RETURN_OID(getBaseType(type));
 }
 
 /*

@@ -26,6 +26,13 @@ EXECUTE walk;
 ALTER TABLE cancer ADD CONSTRAINT follows FOREIGN KEY (of_patient) REFERENCES patient;
 EXECUTE walk;
 
+-- A column that was dropped has no type: whatever asks for it, in whatever order a plan
+-- asks, is answered.
+ALTER TABLE cancer ADD gone int;
+ALTER TABLE cancer DROP gone;
+SELECT count(*) FILTER (WHERE erasure_can_follow(a.atttypid)) AS followed, count(*) FILTER (WHERE a.attisdropped) AS dropped
+    FROM pg_attribute a WHERE a.attrelid = 'cancer'::regclass AND a.attnum > 0;
+
 -- Another table takes the name, and then the schema's.
 ALTER TABLE cancer RENAME TO tumour;
 CREATE TABLE cancer (id int, of_patient int);
