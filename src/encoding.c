@@ -68,13 +68,67 @@ forget_key(int code, Datum arg)
 	last_number = -1;
 }
 
-static void
-key_missing(const char *detail)
+/* What is wrong with the key file, and so, what helps */
+typedef enum KeyFault
 {
+	KEY_NOT_NAMED,
+	KEY_NOT_THERE,
+	KEY_NOT_OURS,				/* owner, mode, rights of the directory */
+	KEY_NO_KEY					/* something else is in the file */
+} KeyFault;
+
+static bool is_empty(const char *table);
+
+/*
+ * A new key in the place of the adopted one destroys what that encoded: the list knows
+ * nobody any more.  So one is offered only where nothing was ever encoded, and where
+ * no file would be overwritten.
+ */
+static void
+key_missing(KeyFault fault, const char *detail)
+{
+	const char *hint = NULL;
+
+	if (!is_empty("encoding_key") || !is_empty("exclusion") || !is_empty("optout_case"))
+	{
+		switch (fault)
+		{
+			case KEY_NOT_NAMED:
+				hint = "Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration. Do not create a new key: the exclusion list needs the adopted one.";
+				break;
+			case KEY_NOT_THERE:
+				hint = "Restore the file from your key backup, or set \"ndrs_optout.key_file\" to where it is and reload the configuration. Do not create a new key: the exclusion list needs the adopted one.";
+				break;
+			case KEY_NOT_OURS:
+				hint = "Correct the owner and the mode of the file and of its directory. Do not create a new key: the exclusion list needs the adopted one.";
+				break;
+			case KEY_NO_KEY:
+				hint = "Keep the file, and set \"ndrs_optout.key_file\" to a copy of the adopted key from your key backup. Do not create a new key: the exclusion list needs the adopted one.";
+				break;
+		}
+	}
+	else
+	{
+		switch (fault)
+		{
+			case KEY_NOT_NAMED:
+				hint = "Set \"ndrs_optout.key_file\" to the name of the key file and reload the configuration. For a new registry, create the key with \"openssl rand -hex 32\" in a new file that only the server's user can read. To restore a dump, use the key that its database adopted.";
+				break;
+			case KEY_NOT_THERE:
+				hint = "For a new registry, create the key with \"openssl rand -hex 32\" in a new file that only the server's user can read. To restore a dump, use the key that its database adopted.";
+				break;
+			case KEY_NOT_OURS:
+				hint = "Correct the owner and the mode of the file and of its directory.";
+				break;
+			case KEY_NO_KEY:
+				hint = "Set \"ndrs_optout.key_file\" to the file that holds the key, 64 hexadecimal digits, and reload the configuration.";
+				break;
+		}
+	}
 	ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISSING),
-				 errmsg("no key to encode NHS numbers with"),
+				 errmsg("cannot read the NHS number key file"),
 				 errdetail_internal("%s", detail),
-				 errhint("Write one with \"openssl rand -hex 32\" to a file that only the server's user can read, set \"ndrs_optout.key_file\" to its name and reload the configuration."));
+				 errhint("%s", hint));
 }
 
 /*
@@ -87,14 +141,14 @@ check_key_file(int fd)
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
-		key_missing(psprintf("The key file cannot be examined: %m."));
+		key_missing(KEY_NOT_OURS, psprintf("The key file cannot be examined: %m."));
 	if (!S_ISREG(st.st_mode))
-		key_missing("The key file is not a regular file.");
+		key_missing(KEY_NO_KEY, "The key file is not a regular file.");
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		key_missing("The key file does not belong to the server's user or root.");
+		key_missing(KEY_NOT_OURS, "The key file does not belong to the server's user or root.");
 	if (st.st_mode & (st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO)
 					  : (S_IRWXG | S_IRWXO)))
-		key_missing("The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
+		key_missing(KEY_NOT_OURS, "The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
 }
 
 /*
@@ -135,12 +189,13 @@ read_key_file(uint8 *key)
 	bool		ok;
 
 	if (ndrs_key_file == NULL || ndrs_key_file[0] == '\0')
-		key_missing("Setting \"ndrs_optout.key_file\" is empty.");
+		key_missing(KEY_NOT_NAMED, "Setting \"ndrs_optout.key_file\" is empty.");
 
 	/* Without O_NONBLOCK a FIFO would hold us up before it is refused. */
 	fd = OpenTransientFile(ndrs_key_file, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	if (fd < 0)
-		key_missing(psprintf("The key file cannot be opened: %m."));
+		key_missing(errno == ENOENT || errno == ENOTDIR ? KEY_NOT_THERE : KEY_NOT_OURS,
+					psprintf("The key file cannot be opened: %m."));
 	check_key_file(fd);
 	length = read(fd, content, sizeof(content));
 	CloseTransientFile(fd);
@@ -152,7 +207,7 @@ read_key_file(uint8 *key)
 	ok = length == 2 * ENCODING_KEY_SIZE && ndrs_decode_hex(content, ENCODING_KEY_SIZE, key);
 	OPENSSL_cleanse(content, sizeof(content));
 	if (!ok)
-		key_missing("The key file does not hold 64 hexadecimal digits and nothing else.");
+		key_missing(KEY_NO_KEY, "The key file does not hold 64 hexadecimal digits and nothing else.");
 }
 
 static void
@@ -263,11 +318,11 @@ check_recorded_key(void)
 	if (!recorded)
 		ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISSING),
 					 errmsg("no key has been adopted in this database"),
-					 errhint("Call ndrs_optout.adopt_key() once, when \"ndrs_optout.key_file\" names the right file."));
+					 errhint("Ask the database owner to call ndrs_optout.adopt_key() once, when \"ndrs_optout.key_file\" names the right file. To restore a dump, use the key that its database adopted."));
 	if (!agrees)
 		ndrs_ereport(errcode(ERRCODE_NDRS_KEY_MISMATCH),
 					 errmsg("the key in the key file is not the one that this database adopted"),
-					 errhint("Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration."));
+					 errhint("Set \"ndrs_optout.key_file\" to the file with the adopted key and reload the configuration. Keep this file: another database may need it."));
 }
 
 static pg_noinline void

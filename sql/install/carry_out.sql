@@ -135,7 +135,7 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
             detail => 'Nothing would be erased from it, and nothing stopped.',
-            hint => 'Guard its tables with ndrs_optout.guard_table(), or open a case without it if another database holds it.');
+            hint => 'Ask the database owner to guard its tables with ndrs_optout.guard_table(). If another database holds the register, the request must be carried out there, too.');
     END IF;
     PERFORM ndrs_optout.guard_must_be_local(ndrs_optout.erasure_tables(this.registers)
         || ARRAY(SELECT c.oid::regclass FROM pg_class c

@@ -144,7 +144,7 @@ BEGIN
     SELECT * INTO STRICT adopted FROM ndrs_optout.encoding_key;
     IF adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded THEN
         PERFORM ndrs_optout.refuse('ND011',
-            'this database has adopted another key',
+            'the key in the key file is not the one that this database adopted',
             detail => format('The adopted key has id %s.', adopted.key_id),
             hint => 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What was encoded with it cannot be read with another.');
     END IF;

@@ -8,19 +8,33 @@ CREATE TYPE health_finding AS (
     what_to_do text
 );
 
+-- The cause is that of the library, whose messages name no file and no patient.
 CREATE FUNCTION health_key() RETURNS health_finding
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE
-        WHEN k.fingerprint IS NULL
-            THEN ROW('failed', 'no key is adopted', 'SELECT ndrs_optout.adopt_key()')::ndrs_optout.health_finding
-        WHEN k.fingerprint OPERATOR(ndrs_optout.<>) loaded
-            THEN ROW('failed', format('the key in ndrs_optout.key_file is not the adopted one, %s', k.key_id),
-                     'put the adopted key file back and SELECT pg_reload_conf()')::ndrs_optout.health_finding
-        ELSE ROW('ok', format('the adopted key, %s, is loaded', k.key_id), NULL)::ndrs_optout.health_finding
-        END
-        FROM ndrs_optout.key_fingerprint() AS loaded LEFT JOIN ndrs_optout.encoding_key k ON true
+DECLARE
+    adopted ndrs_optout.encoding_key;
+    loaded ndrs_optout.encoded_nhs_number;
+    cause text;
+    remedy text;
+BEGIN
+    SELECT * INTO adopted FROM ndrs_optout.encoding_key;
+    BEGIN
+        loaded := ndrs_optout.key_fingerprint();
+    EXCEPTION WHEN SQLSTATE 'ND010' THEN
+        GET STACKED DIAGNOSTICS cause = PG_EXCEPTION_DETAIL, remedy = PG_EXCEPTION_HINT;
+        RETURN ROW('failed', 'the key file cannot be read: ' || cause, remedy)::ndrs_optout.health_finding;
+    END;
+    RETURN CASE
+        WHEN adopted.fingerprint IS NULL
+            THEN ROW('failed', 'no key is adopted', 'a superuser calls ndrs_optout.adopt_key() when the key file is the right one; to restore a dump, put the key that its database adopted in place first')::ndrs_optout.health_finding
+        WHEN adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded
+            THEN ROW('failed', format('the key in ndrs_optout.key_file is not the adopted one, %s', adopted.key_id),
+                     'put the adopted key file back and SELECT pg_reload_conf(); keep this one, another database may need it')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('the adopted key, %s, is loaded', adopted.key_id), NULL)::ndrs_optout.health_finding
+        END;
+END
 $$;
 
 CREATE FUNCTION health_guards() RETURNS health_finding

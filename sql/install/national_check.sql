@@ -134,12 +134,12 @@ BEGIN
         PERFORM ndrs_optout.refuse('22004', 'a query is needed');
     END IF;
     IF source !~* '^[[:space:](]*(SELECT|TABLE|VALUES|WITH)([^[:alnum:]_$]|$)' THEN
-        PERFORM ndrs_optout.refuse('22023', 'this is not a query',
-            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient'', or the data as an array: ARRAY[...].');
+        PERFORM ndrs_optout.refuse('22023', 'the text is not a query',
+            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient''.');
     END IF;
     IF ndrs_optout.holds_nhs_number(source, loosely => false) THEN
         PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
-            hint => 'Give the numbers as an array, or put them into a table first.');
+            hint => 'Put the numbers into a table and select them from there.');
     END IF;
     RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
 END

@@ -254,6 +254,45 @@ BEGIN
 END
 $$;
 
+-- An error that says why an action is not lawful for a case now.
+CREATE FUNCTION refuse_case_action(this optout_case, action text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    states text[] := '{awaiting_identity,ready,excluded,carried_out,completed,withdrawn,refused}';
+    missing text[] := ARRAY(
+        SELECT w.proof FROM unnest('{identity,address}'::text[]) WITH ORDINALITY AS w (proof, position)
+            WHERE NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence e
+                              WHERE e.case_id = this.case_id AND e.proof = w.proof)
+            ORDER BY w.position);
+    unproven boolean := this.state = 'awaiting_identity' AND missing <> '{}';
+BEGIN
+    PERFORM ndrs_optout.refuse(CASE this.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
+        format('cannot %s case %s: %s',
+            CASE action
+                WHEN 'exclude' THEN 'carry out'
+                WHEN 'certify' THEN 'carry out'
+                WHEN 'confirm identity' THEN 'confirm the identity of'
+                WHEN 'certificate' THEN 'write the certificate of'
+                WHEN 'accept dropped tables' THEN 'accept dropped tables for'
+                WHEN 'record identity' THEN 'record a proof for'
+                WHEN 'record guardian call' THEN 'record a guardian call for'
+                WHEN 'record correspondence' THEN 'record correspondence for'
+                ELSE action
+            END, this.case_id,
+            CASE WHEN unproven THEN format('proof of %s is missing', array_to_string(missing, ' and '))
+                 ELSE 'it is ' || replace(this.state, '_', ' ') END),
+        detail => format('The case must be %s.', replace(
+            (SELECT string_agg(s.state, ' or ' ORDER BY array_position(states, s.state))
+                 FROM (SELECT DISTINCT a.state FROM ndrs_optout.case_action a
+                           WHERE a.action = refuse_case_action.action) AS s), '_', ' ')),
+        hint => CASE WHEN unproven
+                         THEN format('Record it with ndrs_optout.record_identity(%s, ''%s'', ...).', this.case_id, missing[1])
+                     ELSE 'View ndrs_optout.case_progress says what comes next.' END);
+END
+$$;
+
 -- A case, locked against other officers until the end of the transaction, if
 -- this is lawful in its state.
 CREATE FUNCTION locked_case(case_id bigint, action text) RETURNS optout_case
@@ -271,14 +310,7 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a
                    WHERE a.action = locked_case.action AND a.state = result.state) THEN
-        PERFORM ndrs_optout.refuse(CASE result.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
-            format('case %s is %s', case_id, replace(result.state, '_', ' ')),
-            detail => format('This can be done while a case is %s.', replace(
-                (SELECT string_agg(s.state, ' or ' ORDER BY array_position(
-                                '{awaiting_identity,ready,excluded,carried_out,completed,withdrawn,refused}', s.state))
-                     FROM (SELECT DISTINCT a.state FROM ndrs_optout.case_action a
-                               WHERE a.action = locked_case.action) AS s), '_', ' ')),
-            hint => 'View ndrs_optout.case_progress says what comes next.');
+        PERFORM ndrs_optout.refuse_case_action(result, action);
     END IF;
     RETURN result;
 END
@@ -298,7 +330,9 @@ BEGIN
     IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
         OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
         PERFORM ndrs_optout.refuse('22023',
-            'this document does not prove that',
+            CASE WHEN proof IN ('identity', 'address') AND document IN ('passport', 'driving_licence', 'utility_bill', 'bank_statement')
+                THEN format('a %s is not accepted as proof of %s', replace(document, '_', ' '), proof)
+                ELSE 'the document is not accepted as proof' END,
             hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'the proof');
@@ -454,6 +488,7 @@ COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 
 COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS 'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this applicant, can be taken';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
+COMMENT ON FUNCTION refuse_case_action(optout_case, text) IS 'error ND020 (a proof is missing) or ND021: the action is not lawful in the state of the case';
 COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
 COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
     'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';

@@ -40,7 +40,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'a recipient''s code has up to 63 small letters, digits and underscores, the first a letter');
+        PERFORM ndrs_optout.refuse('22023', 'the code of a recipient must have up to 63 lower-case letters, digits and underscores, the first a letter');
     END IF;
     PERFORM ndrs_optout.checked_reason(recipient, 'code');
     PERFORM ndrs_optout.checked_reason(name, 'name');
@@ -62,7 +62,7 @@ BEGIN
         VALUES (recipient, name, contact, id_scheme, salt_reference)
         ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('23505', format('recipient "%s" exists', recipient));
+        PERFORM ndrs_optout.refuse('23505', format('recipient "%s" already exists', recipient));
     END IF;
     PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
 END
@@ -207,8 +207,8 @@ BEGIN
         PERFORM ndrs_optout.no_such_release();
     END IF;
     IF result IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the patients of release %s are not on record any more', release_id),
-            detail => 'The recipient has destroyed the data, and its years are over.');
+        PERFORM ndrs_optout.refuse('ND021', format('the patient list of release %s has been purged', release_id),
+            detail => 'The recipient has destroyed the data, and the retention period has ended.');
     END IF;
     RETURN result;
 END

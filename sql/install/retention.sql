@@ -220,7 +220,7 @@ BEGIN
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
-            hint => 'It is kept for years. Of another number with ten digits, leave out some.');
+            hint => 'Leave the number out: the text is kept for years. A number of another kind that looks like one can be given without some of its digits.');
     END IF;
     RETURN reason;
 END

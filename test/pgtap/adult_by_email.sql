@@ -21,7 +21,7 @@ SET ROLE story_officer;
 SELECT ndrs_optout.record_identity(:ada, 'identity', 'passport', current_date, 'picture of Ada Seeded') \g /dev/null
 RESET ROLE;
 SELECT is((SELECT missing FROM ndrs_optout.case_progress WHERE case_id = :ada), '{address}', 'one proof is missing');
-SELECT alike(story.refusal(format('SELECT ndrs_optout.case_exclude(%s, ''9990000018'')', :ada)), 'ND020 | case % is awaiting identity | %',
+SELECT alike(story.refusal(format('SELECT ndrs_optout.case_exclude(%s, ''9990000018'')', :ada)), 'ND020 | cannot carry out case %: proof of % is missing | %',
              'nothing is carried out without it');
 SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'and nothing is gone');
 

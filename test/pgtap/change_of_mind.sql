@@ -14,7 +14,7 @@ SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'nothing else was touched');
 SELECT ok(NOT ndrs_optout.is_excluded('9990000026', 'cancer'), 'and he is on no list');
 SELECT is(story.audited(:ben), 'case opened, correspondence recorded, case withdrawn', 'the audit has it');
-SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''utility_bill'')', :ben)), 'ND021 | case % is withdrawn | %', 'a case that ended takes no proofs');
+SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''utility_bill'')', :ben)), 'ND021 | cannot record a proof for case %: it is withdrawn | %', 'a case that ended takes no proofs');
 
 -- He changes his mind again: that is a case of its own.  This time he withdraws when all is ready.
 SELECT ndrs_optout.open_case('9990000026', '{cancer}') AS again \gset
@@ -25,7 +25,7 @@ SELECT is((SELECT (state, proofs_destroyed)::text FROM ndrs_optout.optout_case W
 SELECT ndrs_optout.open_case('9990000018', '{cancer,rare_disease}') AS ada \gset
 SELECT story.prove(:ada) \g /dev/null
 CALL ndrs_optout.carry_out(:ada, '9990000018');
-SELECT alike(story.refusal(format('SELECT ndrs_optout.withdraw_case(%s)', :ada)), 'ND021 | case % is carried out | %', 'what is carried out cannot be withdrawn');
+SELECT alike(story.refusal(format('SELECT ndrs_optout.withdraw_case(%s)', :ada)), 'ND021 | cannot withdraw case %: it is carried out | %', 'what is carried out cannot be withdrawn');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000018', '{cancer}') $$),
              format('23505 | the patient has an open case for one of these registers | It is case %s. | Go on with that case, or name only the other registers.', :ada),
              'and she does not opt in before the letter about it is written');

@@ -29,7 +29,7 @@ SELECT ndrs_optout.record_identity(:dee, 'identity', 'passport', '2025-03-03'),
 SELECT is((SELECT clock_started_on FROM ndrs_optout.optout_case WHERE case_id = :dee), '2025-03-20', 'the document that counts is the last one');
 SELECT is((SELECT string_agg(document, ', ' ORDER BY proof) FROM ndrs_optout.identity_evidence WHERE case_id = :dee), 'utility_bill, driving_licence',
           'and the first is not kept');
-SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''bank_statement'')', :dee)), 'ND021 | case % is ready | %',
+SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''bank_statement'')', :dee)), 'ND021 | cannot record a proof for case %: it is ready | %',
              'nobody moves the clock when it runs');
 
 -- The most urgent comes first.

@@ -83,7 +83,7 @@ subtest 'what a key file may look like' => sub {
 		write_key($server, $content{$name});
 		my (undef, $messages) = answer('SELECT ndrs_optout.key_fingerprint()');
 		like($messages,
-			qr/ERROR:  ND010: no key.*^DETAIL:  The key file does not hold 64 hexadecimal digits and nothing else\.$/ms,
+			qr/ERROR:  ND010: cannot read the NHS number key file.*^DETAIL:  The key file does not hold 64 hexadecimal digits and nothing else\.$/ms,
 			"$name: refused");
 	}
 
@@ -91,7 +91,7 @@ subtest 'what a key file may look like' => sub {
 	{
 		write_key($server, $key, $mode);
 		my (undef, $messages) = answer('SELECT ndrs_optout.key_fingerprint()');
-		like($messages, qr/ERROR:  ND010: no key.*^DETAIL:  The key file is open to others/ms,
+		like($messages, qr/ERROR:  ND010: cannot read the NHS number key file.*^DETAIL:  The key file is open to others/ms,
 			sprintf 'mode %04o: refused', $mode);
 	}
 	write_key($server, $key, 0400);
@@ -105,8 +105,9 @@ subtest 'what is no key file' => sub {
 		my (undef, undef, $messages) = try_sql($server, 'SELECT ndrs_optout.key_fingerprint()',
 			timeout => 20, timed_out => \$timed_out);
 		ok(!$timed_out, "$name: no hang");
-		like($messages, qr/ERROR:  ND010: no key.*^DETAIL:  $detail/ms, "$name: refused");
+		like($messages, qr/ERROR:  ND010: cannot read the NHS number key file.*^DETAIL:  $detail/ms, "$name: refused");
 		$told .= $messages;
+		return $messages;
 	};
 
 	unlink $path;
@@ -164,6 +165,56 @@ subtest 'a key that nobody adopted' => sub {
 	}
 	is(answer('SELECT ndrs_optout.adopt_key()'), substr($fingerprint, 0, 8), 'it is adopted');
 	is(answer('SELECT ndrs_optout.adopt_key()'), substr($fingerprint, 0, 8), 'once more, nothing happens');
+};
+
+# Who follows a hint must never overwrite the only copy of the key, or make the list
+# forget everybody.
+subtest 'what the hints tell to do about a key file' => sub {
+	my $hint = sub { return ((answer('SELECT ndrs_optout.key_fingerprint()'))[1] =~ /^HINT:  (.*)$/m)[0] // '' };
+	my $create = qr/openssl/;
+	my %faults = (
+		'the wrong mode' => [ qr/owner and the mode/, 0, sub { write_key($server, $key, 0644) } ],
+		'something else in it' => [ qr/64 hexadecimal digits|key backup/, 0, sub { write_key($server, "# $key\n") } ],
+		'a directory that cannot be searched' => [ qr/owner and the mode/, 0,
+			sub { symlink "$path.closed/key", $path; mkdir "$path.closed", 0; }, sub { unlink $path; rmdir "$path.closed" } ],
+		'no file' => [ qr/openssl rand|key backup/, 1, sub { unlink $path } ],
+		'no name' => [ qr/Set "ndrs_optout.key_file" to the/, 1,
+			sub { $server->append_conf('postgresql.conf', "ndrs_optout.key_file = ''\n"); $server->reload; sleep 1 },
+			sub { $server->append_conf('postgresql.conf', "ndrs_optout.key_file = '$path'\n"); $server->reload; sleep 1 } ]);
+	foreach my $adopted (0, 1)
+	{
+		# Without the triggers that audit and refuse
+		$server->safe_psql('postgres', q{
+			SET session_replication_role = replica;
+			CREATE TABLE kept AS TABLE ndrs_optout.encoding_key;
+			DELETE FROM ndrs_optout.encoding_key}) unless $adopted;
+		foreach my $name (sort keys %faults)
+		{
+			my ($expected, $may_create, $break, $mend) = @{ $faults{$name} };
+			unlink $path;
+			$break->();
+			my $told = $hint->();
+			like($told, $expected, "$name: the hint is about it");
+			if ($adopted)
+			{
+				unlike($told, $create, "$name: no new key, when one was adopted,");
+				like($told, qr/Do not create a new key/, "$name: and the hint says so");
+				like(answer("SELECT detail FROM ndrs_optout.health() WHERE check_name = 'key'"),
+					qr/^the key file cannot be read: /, "$name: health() says the cause");
+			}
+			else
+			{
+				is($told =~ $create ? 1 : 0, $may_create, "$name: a new key only where no file is");
+			}
+			$mend->() if $mend;
+		}
+		$server->safe_psql('postgres', q{
+			SET session_replication_role = replica;
+			INSERT INTO ndrs_optout.encoding_key TABLE kept; DROP TABLE kept}) unless $adopted;
+	}
+	unlink $path;
+	write_key($server, $key);
+	is(answer('SELECT ndrs_optout.adopt_key()'), substr($fingerprint, 0, 8), 'the key is there again');
 };
 
 # Anybody with the key can check the list, without this extension.
