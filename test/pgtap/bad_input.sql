@@ -188,7 +188,7 @@ INSERT INTO story.bad (call, answer) VALUES
     ('purge(now() + interval ''1 second'')', '22023'),
     ('purge(''infinity'')', '22023'),
     ('purge(''-infinity'')', '22023'),
-    ('schedule_purge(NULL)', '55000'),
+    ('schedule_purge(NULL)', '22004'),
     ('unschedule_purge()', '55000');
 SELECT is(story.asked('SELECT ndrs_optout.' || replace(replace(replace(replace(b.call,
               'OPEN', :'open_id'), 'REQUEST', :'request'),
