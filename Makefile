@@ -83,7 +83,7 @@ ISOLATION = setup \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked coverage_while_locked \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
 	check_started_while_opted_out release_while_opted_out \
-	ways_known_while_changing detach_while_erased erased_together_twice \
+	ways_known_while_changing detach_while_erased detach_while_writing names_exchanged erased_together_twice \
 	plan_made_anew_while_erased
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1

@@ -78,6 +78,7 @@ relcache_callback(Datum arg, Oid relid)
 		generation++;
 	if (!is_watched || relid == InvalidOid)
 		schema_generation++;
+	ndrs_sentry_tell(relid);
 }
 
 static void

@@ -127,4 +127,26 @@ ndrs_owns_relation(Oid relation)
 #endif
 }
 
+/*
+ * Does this transaction hold a lock on a table under which no other one can change
+ * it?  17 can ask for a mode or a stronger one.
+ */
+static inline bool
+ndrs_keeps_others_from_changing(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(&tag, ShareUpdateExclusiveLock, true);
+#else
+	for (LOCKMODE mode = ShareUpdateExclusiveLock; mode <= AccessExclusiveLock; mode++)
+	{
+		if (LockHeldByMe(&tag, mode))
+			return true;
+	}
+	return false;
+#endif
+}
+
 #endif							/* NDRS_COMPAT_H */

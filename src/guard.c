@@ -719,14 +719,18 @@ ndrs_optout_guard_unreadable(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_guard_reads(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(ndrs_number_reader(PG_GETARG_OID(0)) != NULL);
+	Oid			type = PG_GETARG_OID(0);
+
+	/* The sentry asks for a type that its command may have dropped. */
+	PG_RETURN_BOOL(SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)) &&
+				   ndrs_number_reader(type) != NULL);
 }
 
 static bool
-is_column(Node *node, Oid relid, const char *name)
+is_column(Node *node, AttrNumber attnum)
 {
 	node = strip_implicit_coercions(node);
-	return IsA(node, Var) && ((Var *) node)->varattno == get_attnum(relid, name);
+	return IsA(node, Var) && ((Var *) node)->varattno == attnum;
 }
 
 static bool
@@ -739,56 +743,52 @@ is_text(Node *node, text *value)
 }
 
 /*
- * Is a CHECK constraint the backstop of a guard, and nothing but that?  Arguments:
- * the constraint, and target, column, registers, on_missing, on_unreadable and
- * encoded column of the guard.
+ * Is the expression of a CHECK constraint the backstop of a guard, and nothing but
+ * that?  Arguments: the expression as it is stored, and target, column, registers,
+ * on_missing and on_unreadable of the guard, whether it has an encoded column, and
+ * that.
  */
 Datum
 ndrs_optout_guard_is_backstop(PG_FUNCTION_ARGS)
 {
-	bool		has_encoded = !PG_ARGISNULL(6);
-	HeapTuple	tuple;
-	Oid			relid;
-	Datum		expression;
-	bool		isnull;
+	bool		has_encoded;
 	Node	   *node;
-	List	   *args;
+	FuncExpr   *call;
+	char	   *name;
 	Const	   *target;
 	Const	   *registers;
 	bool		result;
 
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 	{
 		if (PG_ARGISNULL(i))
 			PG_RETURN_BOOL(false);
 	}
-	tuple = SearchSysCache1(CONSTROID, PG_GETARG_DATUM(0));
-	if (!HeapTupleIsValid(tuple))
-		PG_RETURN_BOOL(false);
-	relid = ((Form_pg_constraint) GETSTRUCT(tuple))->conrelid;
-	expression = SysCacheGetAttr(CONSTROID, tuple, Anum_pg_constraint_conbin, &isnull);
-	node = isnull ? NULL : stringToNode(TextDatumGetCString(expression));
-	ReleaseSysCache(tuple);
-
-	if (node == NULL || !IsA(node, FuncExpr) ||
-		get_func_namespace(((FuncExpr *) node)->funcid) != get_namespace_oid(NDRS_SCHEMA, true) ||
-		strcmp(get_func_name(((FuncExpr *) node)->funcid), "guard_admits") != 0)
-		PG_RETURN_BOOL(false);
-	args = ((FuncExpr *) node)->args;
-	if (list_length(args) != (has_encoded ? 7 : 6))
+	has_encoded = PG_GETARG_BOOL(6);
+	if (has_encoded && PG_ARGISNULL(7))
 		PG_RETURN_BOOL(false);
 
-	target = list_nth(args, 1);
-	registers = list_nth(args, 3);
-	result = IsA(linitial(args), Var) &&
-		((Var *) linitial(args))->varattno == TableOidAttributeNumber &&
+	node = stringToNode(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (node == NULL || !IsA(node, FuncExpr))
+		PG_RETURN_BOOL(false);
+	call = (FuncExpr *) node;
+	name = get_func_name(call->funcid);
+	if (name == NULL || strcmp(name, "guard_admits") != 0 ||
+		get_func_namespace(call->funcid) != get_namespace_oid(NDRS_SCHEMA, true) ||
+		list_length(call->args) != (has_encoded ? 7 : 6))
+		PG_RETURN_BOOL(false);
+
+	target = list_nth(call->args, 1);
+	registers = list_nth(call->args, 3);
+	result = IsA(linitial(call->args), Var) &&
+		((Var *) linitial(call->args))->varattno == TableOidAttributeNumber &&
 		IsA(target, Const) && DatumGetObjectId(target->constvalue) == PG_GETARG_OID(1) &&
-		is_column(list_nth(args, 2), relid, NameStr(*PG_GETARG_NAME(2))) &&
+		is_column(list_nth(call->args, 2), PG_GETARG_INT16(2)) &&
 		IsA(registers, Const) && !registers->constisnull &&
 		DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID,
 										  registers->constvalue, PG_GETARG_DATUM(3))) &&
-		is_text(list_nth(args, 4), PG_GETARG_TEXT_PP(4)) &&
-		is_text(list_nth(args, 5), PG_GETARG_TEXT_PP(5)) &&
-		(!has_encoded || is_column(list_nth(args, 6), relid, NameStr(*PG_GETARG_NAME(6))));
+		is_text(list_nth(call->args, 4), PG_GETARG_TEXT_PP(4)) &&
+		is_text(list_nth(call->args, 5), PG_GETARG_TEXT_PP(5)) &&
+		(!has_encoded || is_column(list_nth(call->args, 6), PG_GETARG_INT16(7)));
 	PG_RETURN_BOOL(result);
 }

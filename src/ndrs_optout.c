@@ -19,8 +19,8 @@ char	   *ndrs_key_file = NULL;
 
 bool		ndrs_searching = false;
 
-/* Read by sentry_weakening() */
-static bool ndrs_allow_unguarded = false;
+/* Read by sentry_weakening(), too */
+bool		ndrs_allow_unguarded = false;
 
 void
 _PG_init(void)

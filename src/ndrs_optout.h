@@ -35,6 +35,7 @@
 /* ndrs_optout.c */
 extern char *ndrs_key_file;
 extern bool ndrs_searching;
+extern bool ndrs_allow_unguarded;
 
 /*
  * privacy.c
@@ -137,5 +138,6 @@ extern void ndrs_erasure_init(void);
 
 /* sentry.c */
 extern void ndrs_sentry_init(void);
+extern void ndrs_sentry_tell(Oid relid);
 
 #endif							/* NDRS_OPTOUT_H */

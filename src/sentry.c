@@ -1,78 +1,155 @@
 /*
  * sentry.c
  *		What the event triggers of sentry.sql need C for: to know which tables a
- *		command may change, and to remember, from its start to its end, what
- *		guarded them before.
+ *		command has changed, and to look at what guarded them before.
+ *
+ * The tables are those of which the server has told this backend, in its messages on
+ * relations, between the command's start and its end, and that the transaction has
+ * locked so that no other session can have changed them.  So it matters neither by which name
+ * a command reaches a table, nor through which others; and a command that changes
+ * none costs nothing.
+ *
+ * What was before is read at the end, from the same catalogues: with a snapshot of now
+ * that leaves out what this transaction has done since the command's start.  What other
+ * sessions did while the command waited for its locks belongs to "before".  The
+ * transaction's own snapshot would do for neither: a command at REPEATABLE READ would
+ * be judged by guards, and by rows, as they were when that began.
  *
  * Commands nest (a function that a command calls may run another one), so what
  * is remembered is a stack.  A command that fails takes its (sub)transaction with
- * it, and with that its entry.  Commands that commit in the middle (CREATE INDEX
- * CONCURRENTLY) keep theirs.  One whose end is never told, because it dropped the
- * extension, leaves an entry behind, which the next statement of the client throws
- * away.
- *
- * Everything is read with a snapshot of now.  With the transaction's own, a
- * command at REPEATABLE READ would be judged by guards, and by rows, as they
- * were when it began.
+ * it, and with that its entry.  One that commits in the middle (DETACH PARTITION
+ * CONCURRENTLY) is judged before that, too.  One whose end is never told, because it
+ * dropped the extension, leaves an entry behind, which the next statement of the client
+ * throws away.
  */
 #include "ndrs_optout.h"
 
+#include "access/relation.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_sentry_start);
 PG_FUNCTION_INFO_V1(ndrs_optout_sentry_end);
+PG_FUNCTION_INFO_V1(ndrs_optout_sentry_holds_rows);
 
-/* What a command is about, as far as guards are concerned */
 typedef struct Command
 {
-	bool		harmless;		/* changes no table that is there */
-	ArrayType  *tables;			/* that it names; NULL: may be any */
-	Oid			relid;			/* of ALTER TABLE */
-	ArrayType  *retyped;		/* columns that it gives another type, or the
-								 * same one with other values */
-	bool		detaches_concurrently;
-} Command;
-
-typedef struct Before
-{
-	MemoryContext context;		/* holds the entry */
 	TimestampTz statement;		/* of the client */
 	int			nest_level;		/* subtransaction in which the command runs */
-	Command		command;		/* its tables may have other names afterwards */
-	Datum		parts;
-	struct Before *outer;
-} Before;
+	CommandId	start;			/* what was done before has lower numbers */
+	int			first_told;		/* in told */
+	ArrayType  *retyped;		/* names of columns that it gives a type */
+	bool		committed;		/* its first half, with all that came before */
+	struct Command *outer;
+} Command;
 
-static Before *innermost = NULL;
+static Command *innermost = NULL;
+
+/*
+ * Relations that messages have named since the outermost command's start.  A message can
+ * come at any moment, also while a transaction is aborted, so nothing is allocated for
+ * it; when there are more, or when a message says "all", every guarded table is looked
+ * at.
+ */
+#define MAX_TOLD	16384
+static Oid	told[MAX_TOLD];
+static int	ntold = 0;
+static bool told_all = false;
+
+/* What was detached, as arrays of sentry_part, to be looked at when the transaction ends */
+static MemoryContext detached_context = NULL;
+static List *detached = NIL;
+
+static void before_commit(void);
+
+/* To be called for each message on a relation; InvalidOid stands for every one. */
+void
+ndrs_sentry_tell(Oid relid)
+{
+	if (innermost == NULL || (ntold > 0 && told[ntold - 1] == relid))
+		return;
+	if (ntold == MAX_TOLD || !OidIsValid(relid))
+		told_all = true;
+	else
+		told[ntold++] = relid;
+}
 
 static void
 forget_innermost(void)
 {
-	Before	   *entry = innermost;
+	Command    *command = innermost;
 
-	innermost = entry->outer;
-	MemoryContextDelete(entry->context);
+	innermost = command->outer;
+	ntold = innermost == NULL ? 0 : ntold;
+	told_all = innermost != NULL && told_all;
+	if (command->retyped != NULL)
+		pfree(command->retyped);
+	pfree(command);
+}
+
+static void
+forget_detached(void)
+{
+	detached = NIL;
+	if (detached_context != NULL)
+		MemoryContextReset(detached_context);
 }
 
 static void
 transaction_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
+	switch (event)
 	{
-		while (innermost != NULL)
-			forget_innermost();
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			before_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+
+			/* In the next transaction, all that the command does is new. */
+			for (Command *c = innermost; c != NULL; c = c->outer)
+			{
+				c->start = FirstCommandId;
+				c->first_told = 0;
+				c->committed = true;
+			}
+			ntold = 0;
+			told_all = false;
+			if (innermost == NULL)
+				forget_detached();
+			break;
+		case XACT_EVENT_ABORT:
+			while (innermost != NULL)
+				forget_innermost();
+			forget_detached();
+			break;
+		case XACT_EVENT_PREPARE:
+			forget_detached();
+			break;
+		default:
+			break;
 	}
 }
 
@@ -104,27 +181,44 @@ event_data(FunctionCallInfo fcinfo)
 	return (EventTriggerData *) fcinfo->context;
 }
 
-/* ------------------------------------------------------------- the command */
-
-static ArrayBuildState *
-add_table(ArrayBuildState *tables, RangeVar *table)
+/*
+ * A script of this extension changes what the sentry judges with.  What it leaves is
+ * for guard_coverage().
+ */
+static bool
+in_own_script(void)
 {
-	Oid			relid = table ? RangeVarGetRelid(table, NoLock, true) : InvalidOid;
-
-	if (OidIsValid(relid))
-		tables = accumArrayResult(tables, ObjectIdGetDatum(relid), false,
-								  REGCLASSOID, CurrentMemoryContext);
-	return tables;
+	return creating_extension &&
+		CurrentExtensionObject == get_extension_oid(NDRS_SCHEMA, true);
 }
 
+/* --------------------------------------------------------------- the start */
+
+/*
+ * Say what a table that is about to be attached lacks, in place of the server.  Only
+ * for that are names of tables looked up, and nothing rests on it.
+ */
 static void
-read_alter_table(Command *command, AlterTableStmt *stmt)
+look_at_attach(RangeVar *parent, RangeVar *child)
 {
-	ArrayBuildState *tables = initArrayResult(REGCLASSOID, CurrentMemoryContext, false);
+	Oid			relids[2] = {RangeVarGetRelid(parent, NoLock, true),
+	RangeVarGetRelid(child, NoLock, true)};
+	Oid			types[] = {REGCLASSOID, REGCLASSOID};
+	Oid			procid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+										 CStringGetDatum("sentry_attach"),
+										 PointerGetDatum(buildoidvector(types, 2)),
+										 ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, true)));
+
+	if (OidIsValid(relids[0]) && OidIsValid(relids[1]) && OidIsValid(procid))
+		OidFunctionCall2(procid, ObjectIdGetDatum(relids[0]), ObjectIdGetDatum(relids[1]));
+}
+
+static ArrayType *
+read_alter_table(AlterTableStmt *stmt)
+{
 	ArrayBuildState *retyped = initArrayResult(NAMEOID, CurrentMemoryContext, false);
 	ListCell   *lc;
 
-	tables = add_table(tables, stmt->relation);
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *action = lfirst_node(AlterTableCmd, lc);
@@ -137,113 +231,16 @@ read_alter_table(Command *command, AlterTableStmt *stmt)
 										   false, NAMEOID, CurrentMemoryContext);
 				break;
 			case AT_AttachPartition:
-			case AT_DetachPartition:
-				tables = add_table(tables, castNode(PartitionCmd, action->def)->name);
-				if (castNode(PartitionCmd, action->def)->concurrent)
-					command->detaches_concurrently = true;
+				look_at_attach(stmt->relation, castNode(PartitionCmd, action->def)->name);
 				break;
 			case AT_AddInherit:
-			case AT_DropInherit:
-				tables = add_table(tables, castNode(RangeVar, action->def));
+				look_at_attach(castNode(RangeVar, action->def), stmt->relation);
 				break;
 			default:
 				break;
 		}
 	}
-	command->relid = RangeVarGetRelid(stmt->relation, NoLock, true);
-	command->retyped = DatumGetArrayTypeP(makeArrayResult(retyped, CurrentMemoryContext));
-	command->tables = DatumGetArrayTypeP(makeArrayResult(tables, CurrentMemoryContext));
-}
-
-/*
- * What is created is empty, and has no guard yet.  What is dropped as a whole
- * needs none; but types, functions and what else columns are made of take columns
- * with them.
- */
-static Command
-read_command(Node *parsetree)
-{
-	Command		command = {0};
-	RangeVar   *table = NULL;
-
-	switch (nodeTag(parsetree))
-	{
-		case T_AlterTableStmt:
-			read_alter_table(&command, (AlterTableStmt *) parsetree);
-			return command;
-		case T_RenameStmt:
-			table = ((RenameStmt *) parsetree)->relation;
-			break;
-		case T_CreateTrigStmt:
-			table = ((CreateTrigStmt *) parsetree)->relation;
-			break;
-		case T_DropStmt:
-			switch (((DropStmt *) parsetree)->removeType)
-			{
-				case OBJECT_TABLE:
-				case OBJECT_FOREIGN_TABLE:
-				case OBJECT_VIEW:
-				case OBJECT_MATVIEW:
-				case OBJECT_INDEX:
-				case OBJECT_SEQUENCE:
-				case OBJECT_STATISTIC_EXT:
-				case OBJECT_POLICY:
-				case OBJECT_RULE:
-				case OBJECT_PUBLICATION:
-					command.harmless = true;
-					break;
-				default:
-					break;
-			}
-			break;
-		case T_AlterTypeStmt:
-		case T_AlterDomainStmt:
-		case T_AlterObjectDependsStmt:
-		case T_AlterExtensionStmt:
-		case T_AlterExtensionContentsStmt:
-		case T_DropOwnedStmt:
-			break;
-		default:
-			command.harmless = true;
-			break;
-	}
-
-	if (table != NULL)
-		command.tables = DatumGetArrayTypeP(makeArrayResult(add_table(initArrayResult(REGCLASSOID, CurrentMemoryContext, false),
-																	  table),
-															CurrentMemoryContext));
-	return command;
-}
-
-/* ---------------------------------------------------------------- judgement */
-
-/*
- * Run a query for one value with a snapshot of now.  SPI is connected.
- */
-static Datum
-ask(const char *query, int nargs, Oid *types, Datum *values, const char *nulls,
-	bool *isnull)
-{
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_with_args(query, nargs, types, values, nulls, true, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
-		ndrs_elog("could not look at the guards");
-	PopActiveSnapshot();
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
-}
-
-static Datum
-read_parts(ArrayType *tables)
-{
-	Oid			types[] = {REGCLASSARRAYOID};
-	Datum		values[] = {PointerGetDatum(tables)};
-	char		nulls[] = {tables == NULL ? 'n' : ' '};
-	bool		isnull;
-	Datum		parts = ask("SELECT ndrs_optout.sentry_parts($1)", 1, types, values, nulls, &isnull);
-
-	if (isnull)
-		ndrs_elog("unexpected null for the parts of the guards");
-	return parts;
+	return DatumGetArrayTypeP(makeArrayResult(retyped, TopMemoryContext));
 }
 
 Datum
@@ -251,82 +248,261 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 {
 	Node	   *parsetree = event_data(fcinfo)->parsetree;
 	TimestampTz statement = GetCurrentStatementStartTimestamp();
-	MemoryContext outer;
-	MemoryContext context;
-	Before	   *entry;
+	ArrayType  *retyped = NULL;
+	Command    *command;
 
 	while (innermost != NULL && innermost->statement != statement)
 		forget_innermost();
+	if (in_own_script())
+		PG_RETURN_NULL();
 
-	/* A child of the caller's context until it is complete */
-	context = AllocSetContextCreate(CurrentMemoryContext, "ndrs_optout sentry",
-									ALLOCSET_SMALL_SIZES);
-	outer = MemoryContextSwitchTo(context);
-	entry = palloc0(sizeof(Before));
-	entry->context = context;
-	entry->statement = statement;
-	entry->nest_level = GetCurrentTransactionNestLevel();
-	entry->command = read_command(parsetree);
-	MemoryContextSwitchTo(outer);
-
-	if (!entry->command.harmless)
-	{
-		Datum		parts;
-
-		SPI_connect();
-		if (entry->command.detaches_concurrently)
-		{
-			Oid			types[] = {REGCLASSOID};
-			Datum		values[] = {ObjectIdGetDatum(entry->command.relid)};
-
-			if (SPI_execute_with_args("SELECT ndrs_optout.sentry_detach_concurrently($1)", 1,
-									  types, values, NULL, false, 0) != SPI_OK_SELECT)
-				ndrs_elog("could not judge the command");
-		}
-		parts = read_parts(entry->command.tables);
-		outer = MemoryContextSwitchTo(context);
-		entry->parts = PointerGetDatum(PG_DETOAST_DATUM_COPY(parts));
-		MemoryContextSwitchTo(outer);
-		SPI_finish();
-	}
-
-	MemoryContextSetParent(context, TopMemoryContext);
-	entry->outer = innermost;
-	innermost = entry;
+	if (IsA(parsetree, AlterTableStmt))
+		retyped = read_alter_table((AlterTableStmt *) parsetree);
+	command = MemoryContextAllocZero(TopMemoryContext, sizeof(Command));
+	command->retyped = retyped;
+	command->statement = statement;
+	command->nest_level = GetCurrentTransactionNestLevel();
+	command->start = GetCurrentCommandId(false);
+	command->first_told = ntold;
+	command->outer = innermost;
+	innermost = command;
 	PG_RETURN_NULL();
 }
 
+/* ------------------------------------------------------------- the judgement */
+
 /*
- * Judge a command by what was before and what is now.
+ * Run a query for one value, with a snapshot of now, or as if this transaction had done
+ * nothing since a command's start.  SPI is connected.
+ */
+static Datum
+ask(const char *query, const Command *before, int nargs, Oid *types, Datum *values, bool *isnull)
+{
+	char		nulls[] = {' ', ' ', ' '};
+
+	for (int i = 0; i < nargs; i++)
+		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+	PushCopiedSnapshot(GetLatestSnapshot());
+	if (before != NULL)
+		GetActiveSnapshot()->curcid = before->start;
+	if (SPI_execute_with_args(query, nargs, types, values, nulls, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		ndrs_elog("could not look at the guards");
+	PopActiveSnapshot();
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+}
+
+/*
+ * The same for a value that cannot be null.
+ */
+static Datum
+ask_strictly(const char *query, const Command *before, int nargs, Oid *types, Datum *values)
+{
+	bool		isnull;
+	Datum		answer = ask(query, before, nargs, types, values, &isnull);
+
+	if (isnull)
+		ndrs_elog("unexpected null in what is known of guards");
+	return answer;
+}
+
+/*
+ * Run a function that may refuse, or write.
  */
 static void
-judge(Before *before)
+judge_by(const char *query, int nargs, Oid *types, Datum *values)
 {
-	Command    *command = &before->command;
-	Oid			part_array = ndrs_type("_guard_part");
-	Oid			types[] = {part_array, part_array, REGCLASSOID, NAMEARRAYOID};
-	Datum		values[] = {before->parts, read_parts(command->tables),
-	ObjectIdGetDatum(command->relid), PointerGetDatum(command->retyped)};
-	char		nulls[] = {' ', ' ', ' ', command->retyped == NULL ? 'n' : ' '};
-	Oid			verdict_types[] = {TEXTARRAYOID, TEXTARRAYOID};
-	Datum		verdict[2];
-	char		verdict_nulls[2];
+	char		nulls[] = {' ', ' ', ' '};
+
+	for (int i = 0; i < nargs; i++)
+		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+	if (SPI_execute_with_args(query, nargs, types, values, nulls, false, 0) != SPI_OK_SELECT)
+		ndrs_elog("could not judge the command");
+}
+
+static List *
+add_guarded(List *tables, const Command *before)
+{
+	ArrayType  *guarded = DatumGetArrayTypeP(ask_strictly("SELECT ndrs_optout.sentry_guarded()",
+														  before, 0, NULL, NULL));
+	Datum	   *relids;
+	int			nrelids;
+
+	deconstruct_array(guarded, OIDOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &relids, NULL, &nrelids);
+	for (int i = 0; i < nrelids; i++)
+		tables = lappend_oid(tables, DatumGetObjectId(relids[i]));
+	return tables;
+}
+
+/*
+ * The tables that a command has changed, as an array of oid, or NULL.
+ */
+static ArrayType *
+changed_tables(const Command *command)
+{
+	List	   *tables = NIL;
+	ArrayBuildState *changed = NULL;
+	ListCell   *lc;
+
+	if (told_all)
+	{
+		tables = add_guarded(tables, command);
+		tables = add_guarded(tables, NULL);
+	}
+	for (int i = command->first_told; i < ntold; i++)
+		tables = lappend_oid(tables, told[i]);
+	list_sort(tables, list_oid_cmp);
+	list_deduplicate_oid(tables);
+	foreach(lc, tables)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char		relkind;
+
+		if (!ndrs_keeps_others_from_changing(relid))
+			continue;
+		relkind = get_rel_relkind(relid);
+		if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE ||
+			relkind == RELKIND_FOREIGN_TABLE || relkind == RELKIND_VIEW)
+			changed = accumArrayResult(changed, ObjectIdGetDatum(relid), false,
+									   OIDOID, CurrentMemoryContext);
+	}
+	return changed == NULL ? NULL :
+		DatumGetArrayTypeP(makeArrayResult(changed, CurrentMemoryContext));
+}
+
+static bool
+is_concerned(const Command *before, Datum *changed)
+{
+	Oid			types[] = {OIDARRAYOID};
+
+	return DatumGetBool(ask_strictly("SELECT ndrs_optout.sentry_concerned($1)", before, 1, types, changed));
+}
+
+/*
+ * What was detached may yet be dropped, or guarded.  For what a superuser allows there is
+ * nothing to wait for.
+ */
+static void
+judge_detached(Datum parts, Oid part_array)
+{
+	if (ndrs_allow_unguarded)
+		judge_by("SELECT ndrs_optout.sentry_settle($1, true)", 1, &part_array, &parts);
+	else
+	{
+		MemoryContext outer;
+
+		if (detached_context == NULL)
+			detached_context = AllocSetContextCreate(TopMemoryContext, "ndrs_optout sentry",
+													 ALLOCSET_SMALL_SIZES);
+		outer = MemoryContextSwitchTo(detached_context);
+		detached = lappend(detached, PG_DETOAST_DATUM_COPY(parts));
+		MemoryContextSwitchTo(outer);
+	}
+}
+
+/*
+ * Judge a command by what was before and what is now.  SPI is connected.
+ */
+static void
+judge(const Command *command)
+{
+	ArrayType  *changed = changed_tables(command);
+	Oid			link_types[] = {TEXTARRAYOID, TEXTARRAYOID};
+	Oid			relation_types[] = {OIDARRAYOID, OIDARRAYOID};
+	Oid			part_array;
+	Oid			part_types[] = {InvalidOid, InvalidOid, NAMEARRAYOID};
+	Datum		relations[2];
+	Datum		links[2];
+	Datum		parts[3];
+	Datum		verdict;
 	bool		isnull;
 
-	/* Most commands leave everything as it was. */
-	if (datumIsEqual(values[0], values[1], false, -1) &&
-		(command->retyped == NULL || ARR_NDIM(command->retyped) == 0))
+	if (changed == NULL)
+		return;
+	relations[0] = PointerGetDatum(changed);
+	if (!is_concerned(NULL, relations) && !is_concerned(command, relations))
 		return;
 
-	verdict[0] = ask("SELECT ndrs_optout.sentry_losses($1, $2, $3, $4)", 4, types, values, nulls, &isnull);
-	verdict_nulls[0] = isnull ? 'n' : ' ';
-	verdict[1] = ask("SELECT ndrs_optout.sentry_intruders($1, $2, $3, $4)", 4, types, values, nulls, &isnull);
-	verdict_nulls[1] = isnull ? 'n' : ' ';
+	links[0] = ask_strictly("SELECT ndrs_optout.sentry_links($1)", command, 1, relation_types, relations);
+	links[1] = ask_strictly("SELECT ndrs_optout.sentry_links($1)", NULL, 1, relation_types, relations);
+	relations[1] = ask_strictly("SELECT ndrs_optout.sentry_moved($1, $2)", NULL, 2, link_types, links);
+	parts[0] = ask_strictly("SELECT ndrs_optout.sentry_parts($1, $2)", command, 2, relation_types, relations);
+	parts[1] = ask_strictly("SELECT ndrs_optout.sentry_parts($1, $2)", NULL, 2, relation_types, relations);
 
-	if ((verdict_nulls[0] == ' ' || verdict_nulls[1] == ' ') &&
-		SPI_execute_with_args("SELECT ndrs_optout.sentry_judge($1, $2)", 2, verdict_types,
-							  verdict, verdict_nulls, false, 0) != SPI_OK_SELECT)
-		ndrs_elog("could not judge the command");
+	/* Most commands leave everything as it was. */
+	if (datumIsEqual(parts[0], parts[1], false, -1))
+		return;
+	parts[2] = PointerGetDatum(command->retyped);
+
+	part_array = ndrs_type("_sentry_part");
+	part_types[0] = part_types[1] = part_array;
+	verdict = ask("SELECT ndrs_optout.sentry_losses($1, $2, $3)", NULL, 3, part_types, parts, &isnull);
+	if (!isnull)
+		judge_by("SELECT ndrs_optout.sentry_judge($1)", 1, link_types, &verdict);
+	judge_by("SELECT ndrs_optout.sentry_search($1, $2, $3)", 3, part_types, parts);
+	verdict = ask("SELECT ndrs_optout.sentry_detached($1, $2)", NULL, 2, part_types, parts, &isnull);
+	if (!isnull)
+		judge_detached(verdict, part_array);
+}
+
+/*
+ * Look at what was detached.
+ */
+static void
+settle_detached(bool refusing)
+{
+	Oid			types[] = {ndrs_type("_sentry_part")};
+	ListCell   *lc;
+
+	foreach(lc, detached)
+	{
+		Datum		values[] = {PointerGetDatum(lfirst(lc))};
+
+		judge_by(refusing ? "SELECT ndrs_optout.sentry_settle($1, true)" :
+				 "SELECT ndrs_optout.sentry_settle($1, false)", 1, types, values);
+	}
+}
+
+static Oid
+extension_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, false)));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ndrs_elog("cache lookup failed for schema \"%s\"", NDRS_SCHEMA);
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Before a transaction commits: the last moment to refuse.  A command that is not at its end
+ * commits its first half.
+ */
+static void
+before_commit(void)
+{
+	Oid			user;
+	int			context;
+
+	if ((innermost == NULL && detached == NIL) ||
+		!OidIsValid(ndrs_relation("guard", true)))
+		return;
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	if (innermost != NULL)
+		judge(innermost);
+	settle_detached(true);
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	PopActiveSnapshot();
+	/* An event of the audit gets its place by a deferred trigger. */
+	AfterTriggerFireDeferred();
 }
 
 Datum
@@ -335,17 +511,46 @@ ndrs_optout_sentry_end(PG_FUNCTION_ARGS)
 	(void) event_data(fcinfo);
 
 	/* Its beginning was not told: the command created the extension. */
-	if (innermost == NULL ||
+	if (in_own_script() || innermost == NULL ||
 		innermost->statement != GetCurrentStatementStartTimestamp())
 		PG_RETURN_NULL();
 
 	/* An error takes the entry with it, as its transaction ends. */
-	if (!innermost->command.harmless)
+	SPI_connect();
+	judge(innermost);
+	if (innermost->committed)
 	{
-		SPI_connect();
-		judge(innermost);
-		SPI_finish();
+		/* A row came in between the halves; that one was detached stands. */
+		settle_detached(false);
+		forget_detached();
 	}
+	SPI_finish();
 	forget_innermost();
 	PG_RETURN_NULL();
+}
+
+/*
+ * Does a table hold a row that somebody sees, or may see?  That there is none is all
+ * that is asked, so this looks at rows of transactions that are running as well.
+ */
+Datum
+ndrs_optout_sentry_holds_rows(PG_FUNCTION_ARGS)
+{
+	Relation	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	bool		found = rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE;
+
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+	{
+		SnapshotData dirty;
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		TableScanDesc scan;
+
+		InitDirtySnapshot(dirty);
+		scan = table_beginscan(rel, &dirty, 0, NULL);
+		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+		table_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	relation_close(rel, NoLock);
+	PG_RETURN_BOOL(found);
 }

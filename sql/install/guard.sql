@@ -283,8 +283,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION guard_is_backstop(backstop oid, target regclass, column_name name, registers text[],
-    on_missing text, on_unreadable text, encoded_column name) RETURNS boolean
+-- From the text of the constraint's expression, which may be that of one that is gone.
+CREATE FUNCTION guard_is_backstop(expression text, target regclass, attnum smallint, registers text[],
+    on_missing text, on_unreadable text, has_encoded boolean, encoded_attnum smallint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_backstop'
     LANGUAGE C STABLE;
 
@@ -346,7 +347,8 @@ COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, 
 COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
 COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
     'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
-COMMENT ON FUNCTION guard_is_backstop(oid, regclass, name, text[], text, text, name) IS 'whether a CHECK constraint is the backstop of a guard, and nothing but that';
+COMMENT ON FUNCTION guard_is_backstop(text, regclass, smallint, text[], text, text, boolean, smallint) IS
+    'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing but that';
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS

@@ -1,63 +1,87 @@
 -- guard_coverage: where the guard, and the erasure behind it, can be passed by.
 
--- Every part that a guard ought to have, and what is wrong with it; defect is NULL
--- for a part that is in force.  Partitions have the trigger too; inheritance
--- children only the backstop, which no server lets them be without.  A partition that is
--- being detached CONCURRENTLY is none any more: whoever reads the table does not come there.
+-- The parts that a guard ought to have on a table that it covers, and what is wrong
+-- with them; defect is NULL for a part that is in force.  Partitions have the trigger
+-- too; inheritance children only the constraint, which no server lets them be without.
+-- object: the trigger, constraint or column that the part is, or that is not there.
+-- Everything is read from rows of the catalogues, so that the sentry can ask with a
+-- snapshot of before its command.
+CREATE FUNCTION guard_parts(this guard, relation regclass)
+RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oid)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH number AS MATERIALIZED (
+        SELECT c.relkind, c.relispartition, a.attnum, a.atttypid, e.attnum AS encoded
+            FROM pg_class c
+            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = (this).nhs_number_column
+                AND a.attnum > 0 AND NOT a.attisdropped
+            LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = (this).encoded_column
+                AND e.attnum > 0 AND NOT e.attisdropped
+            WHERE c.oid = relation)
+    SELECT 'trigger',
+           CASE WHEN count(t.oid) = 0 THEN 'missing'
+                WHEN bool_and(t.tgenabled = 'D') THEN 'disabled'
+                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
+           END,
+           min(t.tgname::text)::name, min(n.attnum), min(n.atttypid::bigint)::oid
+        FROM number n
+        LEFT JOIN pg_trigger t ON t.tgrelid = relation AND t.tgfoid = 'ndrs_optout.guard_row'::regproc
+            AND t.tgtype = 23 AND t.tgqual IS NULL AND t.tgattr = ''
+            AND t.tgargs = (
+                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || '\x00', '' ORDER BY w.position)
+                    FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position))
+        WHERE (this).mechanism = 'both' AND (relation = (this).target OR n.relispartition)
+        HAVING count(*) > 0
+    UNION ALL
+    SELECT 'backstop',
+           CASE WHEN n.attnum IS NULL THEN 'without its column'
+                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'on a column that it cannot read'
+                WHEN k.conname IS NULL THEN 'missing'
+                WHEN NOT k.enforced THEN 'not enforced'
+                WHEN n.relkind = 'f' THEN 'on a foreign table, which does not check it'
+           END,
+           k.conname, n.attnum, n.atttypid
+        FROM number n
+        LEFT JOIN LATERAL (
+            -- The server has constraints that are not enforced since version 18.
+            SELECT c.conname, coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AS enforced
+                FROM pg_constraint c
+                JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+                    AND d.refclassid = 'pg_proc'::regclass
+                    AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
+                WHERE c.conrelid = relation AND c.contype = 'c' AND n.attnum = ANY (c.conkey)
+                    AND ndrs_optout.guard_is_backstop(c.conbin::text, (this).target, n.attnum, (this).registers,
+                            (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
+                ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
+    UNION ALL
+    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL, NULL
+        FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
+        WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_attribute o
+                WHERE o.attrelid = relation AND o.attname = named.n AND NOT o.attisdropped
+                    AND (named.n = ANY ((this).redact_columns)
+                         OR o.atttypid = CASE named.n WHEN (this).encoded_column
+                                                  THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
+                             AND (named.n IS DISTINCT FROM (this).birth_date_column
+                                  OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
+        HAVING count(*) > 0
+$$;
+
+-- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
+-- table does not come there.
 CREATE VIEW guard_part AS
     WITH RECURSIVE below (target, relation) AS (
         SELECT g.target, g.target FROM guard g
         UNION
         SELECT b.target, i.inhrelid FROM below b
-            JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation AND NOT i.inhdetachpending)
-    SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect
+            JOIN pg_catalog.pg_inherits i
+                ON i.inhparent OPERATOR(pg_catalog.=) b.relation AND NOT i.inhdetachpending)
+    SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect, p.object, p.attnum, p.atttypid
         FROM guard g
-        JOIN below d ON d.target = g.target
-        JOIN pg_catalog.pg_class c ON c.oid = d.relation
-        LEFT JOIN pg_catalog.pg_attribute a
-            ON a.attrelid = d.relation AND a.attname = g.nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped
-        CROSS JOIN LATERAL (
-            SELECT 'trigger' AS part,
-                   CASE WHEN pg_catalog.count(t.oid) = 0 THEN 'missing'
-                        WHEN pg_catalog.bool_and(t.tgenabled = 'D') THEN 'disabled'
-                        WHEN NOT pg_catalog.bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
-                   END AS defect
-                FROM pg_catalog.pg_trigger t
-                WHERE t.tgrelid = d.relation AND t.tgfoid = 'guard_row'::pg_catalog.regproc AND t.tgtype = 23
-                    AND t.tgqual IS NULL AND t.tgattr = ''
-                    AND t.tgargs = (
-                        SELECT pg_catalog.string_agg(
-                                   pg_catalog.convert_to(w.word, pg_catalog.getdatabaseencoding()) || '\x00', '' ORDER BY w.position)
-                            FROM pg_catalog.unnest(guard_arguments(g)) WITH ORDINALITY AS w (word, position))
-                HAVING g.mechanism = 'both' AND (d.relation = g.target OR c.relispartition)
-            UNION ALL
-            SELECT 'backstop',
-                   CASE WHEN a.attnum IS NULL THEN 'without its column'
-                        WHEN NOT guard_reads(a.atttypid) THEN 'on a column that it cannot read'
-                        WHEN NOT EXISTS (
-                            SELECT FROM pg_catalog.pg_constraint k
-                                JOIN pg_catalog.pg_depend b ON b.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
-                                    AND b.objid = k.oid AND b.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-                                    AND b.refobjid = ANY ((SELECT guard_backstops())::oid[])
-                                WHERE k.conrelid = d.relation AND k.contype = 'c' AND a.attnum = ANY (k.conkey)
-                                    AND guard_is_backstop(k.oid, g.target, g.nhs_number_column, g.registers,
-                                                          g.on_missing, g.on_unreadable, g.encoded_column))
-                            THEN 'missing'
-                        WHEN c.relkind = 'f' THEN 'on a foreign table, which does not check it'
-                   END
-            UNION ALL
-            SELECT 'columns', 'not all there'
-                WHERE d.relation = g.target AND EXISTS (
-                    SELECT FROM pg_catalog.unnest(g.redact_columns || g.encoded_column || g.birth_date_column) AS named (n)
-                        WHERE named.n IS NOT NULL AND NOT EXISTS (
-                            SELECT FROM pg_catalog.pg_attribute o
-                                WHERE o.attrelid = g.target AND o.attname = named.n AND NOT o.attisdropped
-                                    AND (named.n = ANY (g.redact_columns)
-                                         OR o.atttypid = CASE named.n WHEN g.encoded_column THEN 'encoded_nhs_number'::pg_catalog.regtype
-                                                              ELSE o.atttypid END
-                                             AND (named.n IS DISTINCT FROM g.birth_date_column OR o.atttypid IN
-                                                  ('pg_catalog.date'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype)))))
-            ) AS p;
+        JOIN below d ON d.target OPERATOR(pg_catalog.=) g.target
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
+        CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
 
 -- Gaps that somebody has looked at and found to be none.
 CREATE TABLE accepted_gap (
@@ -434,6 +458,8 @@ AS $$
         ORDER BY array_position('{high,medium,low}', g.severity), g.relation::text, g.gap, g.object
 $$;
 
+COMMENT ON FUNCTION guard_parts(guard, regclass) IS
+    'the parts (trigger, backstop, columns) that a guard ought to have on a table that it covers: what is wrong (NULL: in force), the object, and number and type of the guarded column';
 COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
 COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS

@@ -1,53 +1,106 @@
 -- sentry: no DDL opens a guard by accident.
 --
 -- What a command does is judged by what it leaves: the parts of guards are compared
--- before and after it.  So it does not matter by which command, or by whose
--- cascade, a part was lost.  sentry.c keeps what was before, and has all that is
--- read here read with a snapshot of now, whatever the transaction's.
+-- before and after it.  So it does not matter by which command, under which name of the
+-- table, or by whose cascade, a part was lost.  Only tables count that the command
+-- changed and that its transaction has locked.  sentry.c knows these, and has
+-- all that is read here read with a snapshot of now, whatever the transaction's, or
+-- with the same snapshot without what the command has done itself.
 
--- The parts of the guards that tables belong to, by their ancestors and
--- descendants; without tables, of all guards.  PL/pgSQL keeps the plan.
-CREATE FUNCTION sentry_parts(tables regclass[]) RETURNS guard_part[]
+-- A part of a guard on one table.
+-- filenode: the table's file.
+CREATE TYPE sentry_part AS (
+    target            regclass,
+    nhs_number_column name,
+    relation          regclass,
+    part              text,
+    defect            text,
+    object            name,
+    attnum            smallint,
+    atttypid          oid,
+    filenode          oid
+);
+
+-- Does one of the tables belong to a guard?
+CREATE FUNCTION sentry_concerned(changed oid[]) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    targets regclass[];
 BEGIN
-    IF tables IS NOT NULL THEN
-        WITH RECURSIVE related (relation) AS (
-            SELECT t.relation FROM unnest(tables) AS t (relation)
+    RETURN EXISTS (
+        WITH RECURSIVE up (ancestor) AS (
+            SELECT c.relation FROM unnest(changed) AS c (relation)
             UNION
-            SELECT r.relation FROM related b CROSS JOIN LATERAL (
-                SELECT i.inhparent::regclass AS relation FROM pg_inherits i WHERE i.inhrelid = b.relation) AS r)
-        SELECT array_agg(DISTINCT g.target) INTO targets
-            FROM ndrs_optout.guard g
-            WHERE g.target IN (SELECT r.relation FROM related r)
-                OR EXISTS (SELECT FROM unnest(tables) AS t (relation)
-                               CROSS JOIN LATERAL ndrs_optout.erasure_descendants(t.relation) AS d
-                               WHERE d.relation = g.target);
-        IF targets IS NULL THEN
-            RETURN ARRAY[]::ndrs_optout.guard_part[];
-        END IF;
-    END IF;
-    RETURN ARRAY(SELECT p::ndrs_optout.guard_part FROM ndrs_optout.guard_part p
-                     WHERE targets IS NULL OR p.target = ANY (targets)
-                     ORDER BY p.target, p.nhs_number_column, p.relation, p.part);
+            SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.ancestor AND NOT i.inhdetachpending)
+        SELECT FROM up JOIN ndrs_optout.guard g ON g.target = up.ancestor);
 END
 $$;
 
--- Does this transaction hold a lock on the table, or on one that it is a part of,
--- under which it can change it?  Somebody else's change may have been committed
--- while the command ran.
-CREATE FUNCTION sentry_changed(relation regclass) RETURNS boolean
+-- The links of inheritance that end at one of the tables.
+CREATE FUNCTION sentry_links(changed oid[]) RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(SELECT format('%s %s', i.inhparent, i.inhrelid) FROM pg_inherits i
+                     WHERE i.inhparent = ANY (changed) AND NOT i.inhdetachpending
+                 UNION
+                 SELECT format('%s %s', i.inhparent, i.inhrelid) FROM pg_inherits i
+                     WHERE i.inhrelid = ANY (changed) AND NOT i.inhdetachpending);
+END
+$$;
+
+-- The tables at the lower end of the links that are not in both.
+CREATE FUNCTION sentry_moved(before text[], after text[]) RETURNS oid[]
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(
+        SELECT DISTINCT split_part(link, ' ', 2)::oid
+            FROM unnest(before) WITH ORDINALITY AS b (link, n) FULL JOIN unnest(after) WITH ORDINALITY AS a (link, m) USING (link)
+            WHERE n IS NULL OR m IS NULL)
+$$;
+
+-- Every table that a guard covers.
+CREATE FUNCTION sentry_guarded() RETURNS oid[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pg_locks l
-        WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation'
-            AND l.relation IN (SELECT a.ancestor FROM ndrs_optout.erasure_lineage(sentry_changed.relation) AS a)
-            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-            AND l.mode IN ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+    WITH RECURSIVE below (relation) AS (
+        SELECT g.target::oid FROM ndrs_optout.guard g
+        UNION
+        SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
+    SELECT ARRAY(SELECT b.relation FROM below b)
+$$;
+
+-- The parts of guards on tables that have changed, and on those that have moved, with
+-- what hangs below them.
+CREATE FUNCTION sentry_parts(changed oid[], moved oid[]) RETURNS sentry_part[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        WITH RECURSIVE below (relation) AS (
+            SELECT m.relation FROM unnest(moved) AS m (relation)
+            UNION
+            SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relation AND NOT i.inhdetachpending
+        ), up (relation, ancestor) AS (
+            SELECT r.relation, r.relation
+                FROM (SELECT b.relation FROM below b
+                      UNION
+                      SELECT c.relation FROM unnest(changed) AS c (relation)) AS r
+            UNION
+            SELECT u.relation, i.inhparent FROM up u
+                JOIN pg_inherits i ON i.inhrelid = u.ancestor AND NOT i.inhdetachpending)
+        SELECT ROW(g.target, g.nhs_number_column, u.relation, p.part, p.defect, p.object, p.attnum, p.atttypid,
+                   c.relfilenode)::ndrs_optout.sentry_part
+            FROM up u
+            JOIN ndrs_optout.guard g ON g.target = u.ancestor
+            JOIN pg_class c ON c.oid = u.relation
+            CROSS JOIN LATERAL ndrs_optout.guard_parts(g, u.relation) AS p
+            ORDER BY g.target, g.nhs_number_column, u.relation, p.part);
+END
 $$;
 
 -- How weak a part is: worse must not become of it.
@@ -55,125 +108,245 @@ CREATE FUNCTION sentry_weakness(defect text) RETURNS integer
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE defect WHEN 'not ALWAYS' THEN 1 WHEN 'disabled' THEN 2 ELSE 3 END
-        WHERE defect IS NOT NULL
-    UNION ALL
-    SELECT 0 WHERE defect IS NULL
+    SELECT CASE WHEN defect IS NULL THEN 0 WHEN defect = 'not ALWAYS' THEN 1 WHEN defect = 'disabled' THEN 2 ELSE 3 END
 $$;
 
--- What a command has lost, as an array of (table, sentence): a part that is weaker
--- than it was, or not there any more although its table and its guard are; or
--- weak although it was not there, because the command waited for the guard.
-CREATE FUNCTION sentry_losses(before guard_part[], after guard_part[], retyped_in regclass, retyped name[]) RETURNS text[]
+-- Was a column of the table computed anew?  A command that gives it the type that it has
+-- leaves no trace but the table's new file; the columns that it does that to are known.
+CREATE FUNCTION sentry_rewritten(before sentry_part, after sentry_part, column_name name, retyped name[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ((before).filenode <> (after).filenode AND column_name = ANY (retyped)) IS TRUE
+$$;
+
+-- The message for a part that has become weak.
+CREATE FUNCTION sentry_message(before sentry_part, after sentry_part) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT array_agg(ARRAY[l.relation::text, format('Its %s, for column "%s".', l.loss, l.nhs_number_column)]
-                     ORDER BY l.relation::text, l.nhs_number_column)
-        FROM (SELECT relation, nhs_number_column,
-                     string_agg(format('%s would be %s', part, coalesce(a.defect, 'lost')), ', its ' ORDER BY part) AS loss
-                  FROM unnest(before) AS b
-                  FULL JOIN unnest(after) AS a USING (target, nhs_number_column, relation, part)
-                  WHERE coalesce(ndrs_optout.sentry_weakness(a.defect), 0) > coalesce(ndrs_optout.sentry_weakness(b.defect), 0)
-                      OR a IS NULL AND b.defect IS NULL
-                          AND EXISTS (SELECT FROM pg_class c WHERE c.oid = b.relation)
-                          AND EXISTS (SELECT FROM ndrs_optout.guard g
-                                      WHERE g.target = b.target AND g.nhs_number_column = b.nhs_number_column)
-                  GROUP BY relation, nhs_number_column
-              UNION ALL
-              SELECT g.target, g.nhs_number_column, format('column "%s" would be computed anew', g.encoded_column)
-                  FROM ndrs_optout.guard g
-                  WHERE g.encoded_column = ANY (retyped)
-                      AND g.target IN (SELECT d.relation FROM ndrs_optout.erasure_descendants(retyped_in) AS d)) AS l
-        WHERE ndrs_optout.sentry_changed(l.relation)
+    SELECT CASE
+        WHEN (after).defect = 'without its column' OR (before).attnum <> (after).attnum THEN
+            format('cannot drop, rename or replace column "%s" of table %s: it is guarded', column_name, relation)
+        WHEN (after).defect = 'on a column that it cannot read' THEN
+            format('cannot change column "%s" of table %s to type %s: it is guarded, and no guard reads that type',
+                   column_name, relation, format_type((after).atttypid, NULL))
+        WHEN (after).defect LIKE 'on a foreign table%' THEN
+            format('foreign table %s cannot be part of table %s: its server does not check the constraint that guards column "%s"',
+                   relation, (after).target, column_name)
+        WHEN (after).part = 'columns' THEN
+            format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
+                   (after).object, relation, column_name)
+        WHEN (after).part = 'backstop' AND (after).defect = 'not enforced' THEN
+            format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"', object, relation, column_name)
+        WHEN (after).part = 'backstop' THEN
+            format('cannot drop or replace constraint "%s" of table %s: it guards column "%s"', object, relation, column_name)
+        WHEN (after).defect = 'disabled' THEN
+            format('cannot disable trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
+        WHEN (after).defect = 'not ALWAYS' THEN
+            format('trigger "%s" of table %s must stay ENABLE ALWAYS: it guards column "%s"', object, relation, column_name)
+        ELSE format('cannot drop or replace trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
+        END
+        FROM (SELECT coalesce((after).object, (before).object, 'ndrs_optout_guard_' || (after).attnum) AS object,
+                     (after).relation, (after).nhs_number_column AS column_name) AS named
 $$;
 
--- Tables with rows of excluded patients that came under a guard, or whose numbers
--- were computed anew, as an array of (table, sentence).
-CREATE FUNCTION sentry_intruders(before guard_part[], after guard_part[], retyped_in regclass, retyped name[]) RETURNS text[]
+-- What a command has lost, as an array of (table, message, loss): a part that is weaker
+-- than it was, or than it should be where it was not there; a column that is another one.
+CREATE FUNCTION sentry_losses(before sentry_part[], after sentry_part[], retyped name[]) RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT array_agg(ARRAY[(a).relation::text,
+                   CASE WHEN ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)
+                            AND ndrs_optout.sentry_weakness((a).defect) <= ndrs_optout.sentry_weakness((b).defect)
+                            THEN format('cannot compute column "%s" of table %s anew: the guard of column "%s" fills it',
+                                        g.encoded_column, (a).relation, (a).nhs_number_column)
+                        ELSE ndrs_optout.sentry_message(b, a) END,
+                   format('%s for column "%s": %s', CASE (a).part WHEN 'backstop' THEN 'constraint' ELSE (a).part END,
+                          (a).nhs_number_column, coalesce((a).defect, 'replaced or computed anew'))]
+                   ORDER BY (a).relation::text, (a).nhs_number_column, (a).part)
+            FROM unnest(after) AS a
+            JOIN ndrs_optout.guard g ON g.target = (a).target AND g.nhs_number_column = (a).nhs_number_column
+            LEFT JOIN unnest(before) AS b
+                ON ((b).target, (b).nhs_number_column, (b).relation, (b).part)
+                    = ((a).target, (a).nhs_number_column, (a).relation, (a).part)
+            WHERE ndrs_optout.sentry_weakness((a).defect) > coalesce(ndrs_optout.sentry_weakness((b).defect), 0)
+                OR (a).part = 'backstop'
+                    AND ((b).attnum <> coalesce((a).attnum, 0) OR ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)));
+END
+$$;
+
+-- Refuses tables with rows of excluded patients that came under a guard, or whose numbers
+-- were computed anew.
+CREATE FUNCTION sentry_search(before sentry_part[], after sentry_part[], retyped name[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this record;
     found_rows text[];
-    result text[];
 BEGIN
     FOR this IN
-        SELECT a.relation, g.nhs_number_column, g.registers, c.relowner::regrole AS owner
+        SELECT (a).relation, g.nhs_number_column, g.registers, c.relowner::regrole AS owner
             FROM unnest(after) AS a
-            JOIN ndrs_optout.guard g ON g.target = a.target AND g.nhs_number_column = a.nhs_number_column
-            JOIN pg_class c ON c.oid = a.relation AND c.relkind IN ('r', 'f')
-            WHERE a.part = 'backstop'
-                AND (NOT EXISTS (SELECT FROM unnest(before) AS b WHERE b.target = a.target AND b.relation = a.relation)
-                     OR a.nhs_number_column = ANY (retyped)
-                         AND a.relation IN (SELECT d.relation FROM ndrs_optout.erasure_descendants(retyped_in) AS d))
-                AND ndrs_optout.sentry_changed(a.relation)
-            ORDER BY a.relation::text, g.nhs_number_column
+            JOIN ndrs_optout.guard g ON g.target = (a).target AND g.nhs_number_column = (a).nhs_number_column
+            JOIN pg_class c ON c.oid = (a).relation AND c.relkind IN ('r', 'f')
+            LEFT JOIN unnest(before) AS b
+                ON ((b).target, (b).nhs_number_column, (b).relation, (b).part)
+                    = ((a).target, (a).nhs_number_column, (a).relation, (a).part)
+            WHERE (a).part = 'backstop'
+                AND ((b).relation IS NULL OR (a).atttypid <> (b).atttypid
+                     OR ndrs_optout.sentry_rewritten(b, a, (a).nhs_number_column, retyped))
+                -- The guard may be new itself: guard_table() has counted.
+                AND NOT EXISTS (
+                    SELECT FROM unnest(after) AS o
+                        WHERE ((o).target, (o).nhs_number_column, (o).relation)
+                                = ((a).target, (a).nhs_number_column, (a).target)
+                            AND NOT EXISTS (
+                                SELECT FROM unnest(before) AS p
+                                    WHERE ((p).target, (p).nhs_number_column, (p).relation)
+                                        = ((o).target, (o).nhs_number_column, (o).relation)))
+            ORDER BY (a).relation::text, g.nhs_number_column
     LOOP
         found_rows := ndrs_optout.erasure_look(this.owner, format(
             'SELECT ARRAY[count(*)::text] FROM ONLY %s WHERE ndrs_optout.guard_matches(%I, $2)',
             this.relation, this.nhs_number_column), NULL, this.registers, true);
         IF found_rows[1]::bigint > 0 THEN
-            result := result || ARRAY[[this.relation::text,
-                format('Rows found by column "%s": %s.', this.nhs_number_column, found_rows[1])]];
+            PERFORM ndrs_optout.refuse('23N01',
+                format('table %s holds rows of excluded patients', this.relation),
+                detail => format('Rows found by column "%s": %s.', this.nhs_number_column, found_rows[1]),
+                hint => 'Delete these rows first. The database owner finds them with ndrs_optout.guard_matches(), or calls ndrs_optout.sweep() where the table is guarded.');
         END IF;
     END LOOP;
-    RETURN result;
 END
 $$;
 
-CREATE FUNCTION sentry_weakening(relation text, detail text) RETURNS void
+-- Tables that a guard covered and does not any more, although both are there.
+CREATE FUNCTION sentry_detached(before sentry_part[], after sentry_part[]) RETURNS sentry_part[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(b ORDER BY (b).relation, (b).nhs_number_column)
+        FROM unnest(before) AS b
+        JOIN ndrs_optout.guard g ON g.target = (b).target AND g.nhs_number_column = (b).nhs_number_column
+        JOIN pg_class c ON c.oid = (b).relation AND c.relkind IN ('r', 'f')
+        WHERE (b).part = 'backstop' AND (b).attnum IS NOT NULL
+            AND NOT EXISTS (SELECT FROM unnest(after) AS a
+                            WHERE ((a).target, (a).nhs_number_column, (a).relation)
+                                = ((b).target, (b).nhs_number_column, (b).relation))
+$$;
+
+-- Does a table hold a row, committed or not?  A foreign table may.  Locks nothing
+-- that was not locked, and runs no code of the table's owner.
+CREATE FUNCTION sentry_holds_rows(relation regclass) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_holds_rows'
+    LANGUAGE C VOLATILE STRICT;
+
+CREATE FUNCTION sentry_weakening(message text, hint text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT current_setting('ndrs_optout.allow_unguarded')::boolean THEN
-        PERFORM ndrs_optout.refuse('ND050',
-            format('this would weaken the guard of table %s', relation),
-            detail => detail,
-            hint => 'Call ndrs_optout.unguard_table() if no guard is wanted. A superuser can set ndrs_optout.allow_unguarded to do it nevertheless.');
+        PERFORM ndrs_optout.refuse('ND050', message,
+            hint => hint || ' A superuser can override this with SET LOCAL ndrs_optout.allow_unguarded = on.');
     END IF;
 END
 $$;
 
--- Asked before the command, since the server commits the first half of it.
-CREATE FUNCTION sentry_detach_concurrently(parent regclass) RETURNS void
-LANGUAGE sql
+-- What is told of a loss that a superuser has allowed.
+CREATE FUNCTION sentry_weakened(relation text, loss text) RETURNS void
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.sentry_weakening(parent::text, 'Its partition would be lost.')
-        WHERE EXISTS (SELECT FROM ndrs_optout.guard_part p WHERE p.relation = parent)
+BEGIN
+    PERFORM ndrs_optout.audit('guard weakened', jsonb_build_object('relation', relation, 'loss', loss));
+    PERFORM ndrs_optout.tell(true, format('the guard of table %s was weakened', relation),
+        'Call ndrs_optout.guard_coverage() to see what is open now.');
+END
 $$;
 
-CREATE FUNCTION sentry_judge(losses text[], intruders text[]) RETURNS void
+-- Whether tables that a guard covered hold rows and have no guard now.  It is asked when
+-- the transaction ends, since what was detached may be dropped, emptied, attached or
+-- guarded in it.
+-- refusing: otherwise it is too late to refuse.
+CREATE FUNCTION sentry_settle(detached sentry_part[], refusing boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.sentry_part;
+    message text;
+BEGIN
+    FOREACH this IN ARRAY detached LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = this.relation);
+        -- The guard was taken away.
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = this.target)
+            AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
+                            WHERE g.target = this.target AND g.nhs_number_column = this.nhs_number_column);
+        CONTINUE WHEN EXISTS (SELECT FROM unnest(ndrs_optout.sentry_parts(ARRAY[this.relation]::oid[], '{}')) AS p
+                              WHERE p.nhs_number_column = this.nhs_number_column);
+        CONTINUE WHEN NOT ndrs_optout.sentry_holds_rows(this.relation);
+        message := format('cannot detach table %s from %s: it holds rows and has no guard of its own', this.relation,
+            coalesce((SELECT format('guarded table %s', this.target) FROM pg_class c WHERE c.oid = this.target),
+                     'its guarded table'));
+        IF refusing THEN
+            PERFORM ndrs_optout.sentry_weakening(message, format(
+                'In the same transaction, drop or empty the table, or call ndrs_optout.guard_table(%L, %L, ...) for it.',
+                this.relation, this.nhs_number_column));
+        END IF;
+        PERFORM ndrs_optout.sentry_weakened(this.relation::text,
+            format('detached with rows from the guard for column "%s"', this.nhs_number_column));
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION sentry_judge(losses text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this text[];
 BEGIN
-    IF losses IS NOT NULL THEN
-        FOREACH this SLICE 1 IN ARRAY losses LOOP
-            PERFORM ndrs_optout.sentry_weakening(this[1], this[2]);
-            PERFORM ndrs_optout.audit('guard weakened', jsonb_build_object('relation', this[1], 'loss', this[2]));
-            PERFORM ndrs_optout.tell(true, format('the guard of table %s was weakened', this[1]),
-                'SELECT * FROM ndrs_optout.guard_coverage();');
-        END LOOP;
-    END IF;
-    IF intruders IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('23N01',
-            format('table %s holds rows of excluded patients', intruders[1][1]),
-            detail => intruders[1][2],
-            hint => 'Take them out first: ndrs_optout.guard_matches() finds them, and ndrs_optout.sweep() where the table is guarded.');
+    FOREACH this SLICE 1 IN ARRAY losses LOOP
+        PERFORM ndrs_optout.sentry_weakening(this[2], 'To remove the guard, call ndrs_optout.unguard_table().');
+        PERFORM ndrs_optout.sentry_weakened(this[1], this[3]);
+    END LOOP;
+END
+$$;
+
+-- A table that is about to be attached without the constraint of its parent's guard: the
+-- server would say less of what is missing.
+CREATE FUNCTION sentry_attach(parent regclass, child regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lacking pg_constraint;
+BEGIN
+    SELECT k.* INTO lacking FROM pg_constraint k
+        JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_backstops())
+        WHERE k.conrelid = parent AND k.contype = 'c' AND NOT k.connoinherit
+            AND NOT EXISTS (SELECT FROM pg_constraint o
+                            WHERE o.conrelid = child AND o.contype = 'c' AND o.conname = k.conname)
+        ORDER BY k.conname LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('55000',
+            format('table %s cannot come under the guard of table %s without constraint "%s"', child, parent, lacking.conname),
+            hint => format('As a role that may use schema ndrs_optout, run first: ALTER TABLE %s ADD CONSTRAINT %I %s;',
+                           child, lacking.conname, pg_get_constraintdef(lacking.oid)));
     END IF;
 END
 $$;
 
--- With the search_path of whoever gives the command: its names are looked up.
+-- Not SECURITY DEFINER: it looks up names that the command gives, for sentry_attach() only.
 CREATE FUNCTION sentry_start() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_start'
-    LANGUAGE C SECURITY DEFINER SET jit = off;
+    LANGUAGE C;
 CREATE FUNCTION sentry_end() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_end'
     LANGUAGE C SECURITY DEFINER SET jit = off;
@@ -188,7 +361,26 @@ DECLARE
     dropped oid[] := ARRAY(SELECT o.objid FROM pg_event_trigger_dropped_objects() o
                                WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0);
     lost record;
+    message text;
 BEGIN
+    -- The other event triggers leave this command out.
+    IF tg_tag = 'DROP EXTENSION' THEN
+        FOR lost IN
+            SELECT DISTINCT o.objid::regclass AS relation, o.address_names[3] AS column_name, g.nhs_number_column
+                FROM pg_event_trigger_dropped_objects() o
+                CROSS JOIN LATERAL ndrs_optout.erasure_lineage(o.objid) AS l
+                JOIN ndrs_optout.guard g ON g.target = l.ancestor
+                WHERE o.classid = 'pg_class'::regclass AND o.objsubid > 0 AND o.objid <> ALL (dropped)
+                    AND o.address_names[3] = ANY (g.redact_columns || g.nhs_number_column || g.encoded_column
+                                                  || g.birth_date_column)
+                ORDER BY 1, 2
+        LOOP
+            message := format('cannot drop column "%s" of table %s: the guard of column "%s" uses it',
+                              lost.column_name, lost.relation, lost.nhs_number_column);
+            PERFORM ndrs_optout.sentry_weakening(message, 'To remove the guard, call ndrs_optout.unguard_table().');
+            PERFORM ndrs_optout.sentry_weakened(lost.relation::text, format('column "%s" dropped', lost.column_name));
+        END LOOP;
+    END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = ANY (dropped)) THEN
         FOR lost IN DELETE FROM ndrs_optout.guard g WHERE g.target = ANY (dropped) RETURNING g.* LOOP
             PERFORM ndrs_optout.audit('guarded table dropped', jsonb_build_object('table',
@@ -206,27 +398,70 @@ BEGIN
 END
 $$;
 
--- Event triggers are in no schema, hence the long names.  sentry.c passes over the
--- commands that can change no table that is there.
-CREATE EVENT TRIGGER ndrs_optout_sentry_start ON ddl_command_start EXECUTE FUNCTION sentry_start();
-CREATE EVENT TRIGGER ndrs_optout_sentry_end ON ddl_command_end EXECUTE FUNCTION sentry_end();
+-- Event triggers are in no schema, hence the long names.
+--
+-- The first two are in C, and these are the commands that can change a table that is
+-- there, drop a part of it by their cascade, or bring one under a guard; test/static/tags
+-- knows of every command on which side it is.  Without the library none of these works,
+-- and DROP EXTENSION does: it is left to the third.
+CREATE EVENT TRIGGER ndrs_optout_sentry_start ON ddl_command_start
+    WHEN TAG IN (
+        'ALTER DOMAIN', 'ALTER FOREIGN TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER SEQUENCE',
+        'ALTER TABLE', 'ALTER TRIGGER', 'ALTER TYPE', 'ALTER VIEW', 'CREATE FOREIGN TABLE', 'CREATE RULE',
+        'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE TRIGGER', 'DROP ACCESS METHOD',
+        'DROP AGGREGATE', 'DROP CAST', 'DROP COLLATION', 'DROP CONVERSION', 'DROP DOMAIN',
+        'DROP FOREIGN DATA WRAPPER', 'DROP FOREIGN TABLE', 'DROP FUNCTION', 'DROP LANGUAGE',
+        'DROP MATERIALIZED VIEW', 'DROP OPERATOR', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY',
+        'DROP OWNED', 'DROP PROCEDURE', 'DROP ROUTINE', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP SERVER',
+        'DROP TABLE', 'DROP TRANSFORM', 'DROP TRIGGER', 'DROP TYPE', 'DROP VIEW', 'IMPORT FOREIGN SCHEMA',
+        'SELECT INTO')
+    EXECUTE FUNCTION sentry_start();
+CREATE EVENT TRIGGER ndrs_optout_sentry_end ON ddl_command_end
+    WHEN TAG IN (
+        'ALTER DOMAIN', 'ALTER FOREIGN TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER SEQUENCE',
+        'ALTER TABLE', 'ALTER TRIGGER', 'ALTER TYPE', 'ALTER VIEW', 'CREATE FOREIGN TABLE', 'CREATE RULE',
+        'CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'CREATE TRIGGER', 'DROP ACCESS METHOD',
+        'DROP AGGREGATE', 'DROP CAST', 'DROP COLLATION', 'DROP CONVERSION', 'DROP DOMAIN',
+        'DROP FOREIGN DATA WRAPPER', 'DROP FOREIGN TABLE', 'DROP FUNCTION', 'DROP LANGUAGE',
+        'DROP MATERIALIZED VIEW', 'DROP OPERATOR', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY',
+        'DROP OWNED', 'DROP PROCEDURE', 'DROP ROUTINE', 'DROP SCHEMA', 'DROP SEQUENCE', 'DROP SERVER',
+        'DROP TABLE', 'DROP TRANSFORM', 'DROP TRIGGER', 'DROP TYPE', 'DROP VIEW', 'IMPORT FOREIGN SCHEMA',
+        'SELECT INTO')
+    EXECUTE FUNCTION sentry_end();
 CREATE EVENT TRIGGER ndrs_optout_sentry_drop ON sql_drop EXECUTE FUNCTION sentry_drop();
 ALTER EVENT TRIGGER ndrs_optout_sentry_start ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_end ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_drop ENABLE ALWAYS;
 
-COMMENT ON FUNCTION sentry_parts(regclass[]) IS 'the parts of the guards that tables belong to, or of all guards';
-COMMENT ON FUNCTION sentry_changed(regclass) IS 'whether this transaction holds a lock under which a table can be changed';
+COMMENT ON TYPE sentry_part IS 'a part of a guard on one table, as the sentry compares it before and after a command';
+COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'whether one of the tables is covered by a guard';
+COMMENT ON FUNCTION sentry_links(oid[]) IS 'the links of inheritance that end at one of the tables, as text: parent and child';
+COMMENT ON FUNCTION sentry_moved(text[], text[]) IS 'the children of the links that are not in both arrays of sentry_links()';
+COMMENT ON FUNCTION sentry_guarded() IS 'every table that a guard covers';
+COMMENT ON FUNCTION sentry_parts(oid[], oid[]) IS
+    'the parts of guards on tables that a command has changed, and on those that it has moved by inheritance and what is below them';
 COMMENT ON FUNCTION sentry_weakness(text) IS 'how weak a part of a guard with this defect is; 0: in force';
-COMMENT ON FUNCTION sentry_losses(guard_part[], guard_part[], regclass, name[]) IS 'what a command has lost of guards: tables and sentences';
-COMMENT ON FUNCTION sentry_intruders(guard_part[], guard_part[], regclass, name[]) IS 'tables with rows of excluded patients that a command has brought under guards, and sentences';
-COMMENT ON FUNCTION sentry_weakening(text, text) IS 'error ND050, unless ndrs_optout.allow_unguarded is on';
-COMMENT ON FUNCTION sentry_detach_concurrently(regclass) IS 'error ND050 when a partition of a guarded table is to be detached concurrently, unless ndrs_optout.allow_unguarded is on';
-COMMENT ON FUNCTION sentry_judge(text[], text[]) IS
-    'errors ND050 when a guard''s part was lost and ndrs_optout.allow_unguarded is off, 23N01 when a table with rows of excluded patients came under a guard';
-COMMENT ON FUNCTION sentry_start() IS 'event trigger function: remembers the parts of the guards that a command may change';
+COMMENT ON FUNCTION sentry_rewritten(sentry_part, sentry_part, name, name[]) IS
+    'whether a command that gives columns of these names a type, be it the same, has computed this one anew';
+COMMENT ON FUNCTION sentry_message(sentry_part, sentry_part) IS 'the message about a part of a guard that a command would weaken';
+COMMENT ON FUNCTION sentry_losses(sentry_part[], sentry_part[], name[]) IS 'what a command has lost of guards: tables, messages, and what the audit says';
+COMMENT ON FUNCTION sentry_search(sentry_part[], sentry_part[], name[]) IS
+    'error 23N01 when a table with rows of excluded patients came under a guard, or holds such rows after its numbers were computed anew';
+COMMENT ON FUNCTION sentry_detached(sentry_part[], sentry_part[]) IS 'tables that a command has taken out from under a guard';
+COMMENT ON FUNCTION sentry_holds_rows(regclass) IS
+    'whether a table holds a row that any transaction may see; true for a foreign table, false for what holds no rows itself';
+COMMENT ON FUNCTION sentry_weakening(text, text) IS 'error ND050 with message and hint, unless ndrs_optout.allow_unguarded is on';
+COMMENT ON FUNCTION sentry_weakened(text, text) IS 'an event in the audit and a warning: a superuser has let a guard be weakened';
+COMMENT ON FUNCTION sentry_settle(sentry_part[], boolean) IS
+    'error ND050 when a table that was detached from a guarded one holds rows and has no guard at the end of the transaction; when ndrs_optout.allow_unguarded is on, or it is too late to refuse, an event and a warning';
+COMMENT ON FUNCTION sentry_judge(text[]) IS
+    'error ND050 for what sentry_losses() returned; when ndrs_optout.allow_unguarded is on, events and warnings';
+COMMENT ON FUNCTION sentry_attach(regclass, regclass) IS
+    'error 55000 when a table is to be attached that lacks a constraint of its parent''s guard; the hint has the command that adds it';
+COMMENT ON FUNCTION sentry_start() IS 'event trigger function: remembers where a command begins';
 COMMENT ON FUNCTION sentry_end() IS 'event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
-COMMENT ON FUNCTION sentry_drop() IS 'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped';
-COMMENT ON EVENT TRIGGER ndrs_optout_sentry_start IS 'remembers the parts of guards before a command';
+COMMENT ON FUNCTION sentry_drop() IS
+    'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; refuses a DROP EXTENSION that takes a column of a guard';
+COMMENT ON EVENT TRIGGER ndrs_optout_sentry_start IS 'remembers where a command begins';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_end IS 'refuses what weakens a guard';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_drop IS 'forgets the guards of tables that are dropped';

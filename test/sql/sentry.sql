@@ -5,6 +5,8 @@ CREATE TABLE patient (id int PRIMARY KEY, nhs text, name text);
 CREATE TABLE patient_child () INHERITS (patient);
 CREATE TABLE visit (nhs bigint, year int) PARTITION BY LIST (year);
 CREATE TABLE visit_2025 PARTITION OF visit FOR VALUES IN (2025);
+INSERT INTO visit VALUES (NULL, 2025);
+INSERT INTO patient_child VALUES (7, NULL, 'seeded name');
 SELECT guard_table('patient', 'nhs', '{cancer}', 'skip'), guard_table('visit', 'nhs', '{cancer}', 'skip');
 
 -- What weakens a guard is refused, by whatever command.
@@ -47,7 +49,7 @@ RESET session_replication_role;
 \set VERBOSITY default
 ALTER TABLE patient DISABLE TRIGGER ALL;
 SELECT count(*) AS still_in_force FROM guard_part WHERE defect IS NULL;
-SELECT * FROM guard_part WHERE defect IS NOT NULL;
+SELECT relation, part, defect FROM guard_part WHERE defect IS NOT NULL;
 
 -- Within one transaction, savepoints and subtransactions.
 BEGIN;
@@ -107,7 +109,7 @@ ALTER TABLE patient DROP COLUMN note, DROP COLUMN extra;
 CREATE TABLE staging (LIKE visit INCLUDING CONSTRAINTS);
 DROP TABLE staging;
 ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
-SELECT * FROM guard_part WHERE defect IS NOT NULL;
+SELECT relation, part, defect FROM guard_part WHERE defect IS NOT NULL;
 
 -- Nobody but a superuser allows a weakening.
 CREATE ROLE regress_registrar;
@@ -144,7 +146,7 @@ ALTER TABLE patient ALTER COLUMN nhs TYPE text USING '999-000-0018';
 ALTER TABLE patient ALTER COLUMN nhs TYPE bigint USING nhs::bigint;
 SELECT id, nhs FROM patient;
 INSERT INTO patient VALUES (3, 9990000018, 'seeded name');
-SELECT * FROM guard_part WHERE defect IS NOT NULL;
+SELECT relation, part, defect FROM guard_part WHERE defect IS NOT NULL;
 -- Rows that were there before the patient was excluded stop no other command.
 SELECT exclude('9990000026', '{cancer}');
 ALTER TABLE patient ADD COLUMN at timestamptz DEFAULT clock_timestamp();
@@ -226,7 +228,212 @@ INSERT INTO unguarded VALUES ('9990000018');
 \echo :SQLSTATE
 DROP TABLE theirs, unguarded;
 
+-- Whatever name reaches the table: the command's names are looked up with its own rights and
+-- path, which are not the extension's owner's.
+CREATE SCHEMA regress_registrar AUTHORIZATION regress_registrar;
+CREATE SCHEMA hidden;
+CREATE TABLE hidden.by_name (nhs text, year int) PARTITION BY LIST (year);
+CREATE TABLE regress_registrar.by_name (nhs text, year int) PARTITION BY LIST (year);
+CREATE TABLE regress_registrar.by_name_1 PARTITION OF regress_registrar.by_name FOR VALUES IN (1);
+INSERT INTO regress_registrar.by_name VALUES (NULL, 1);
+SELECT guard_table('regress_registrar.by_name', 'nhs', '{cancer}');
+ALTER TABLE regress_registrar.by_name OWNER TO regress_registrar;
+ALTER TABLE regress_registrar.by_name_1 OWNER TO regress_registrar;
+SET ROLE regress_registrar;
+SET search_path = "$user";
+\set VERBOSITY terse
+ALTER TABLE by_name DISABLE TRIGGER ALL;
+ALTER TABLE by_name DROP CONSTRAINT ndrs_optout_guard_1;
+SET search_path = hidden, regress_registrar;
+ALTER TABLE by_name DISABLE TRIGGER ALL;
+ALTER TABLE by_name DETACH PARTITION by_name_1;
+ALTER TABLE by_name DETACH PARTITION by_name_1 CONCURRENTLY;
+RESET ROLE;
+SET search_path = public, ndrs_optout;
+SELECT count(*) AS in_force FROM guard_part WHERE target = 'regress_registrar.by_name'::regclass AND defect IS NULL;
+DROP TABLE hidden.by_name, regress_registrar.by_name;
+DROP SCHEMA hidden, regress_registrar;
+
+-- By the type that a table is made of
+CREATE TYPE row_of_two AS (nhs text, born date);
+CREATE TABLE typed OF row_of_two;
+SELECT guard_table('typed', 'nhs', '{cancer}', birth_date_column => 'born');
+INSERT INTO typed VALUES ('9990000026');
+ALTER TYPE row_of_two DROP ATTRIBUTE nhs CASCADE;
+ALTER TYPE row_of_two RENAME ATTRIBUTE nhs TO number CASCADE;
+ALTER TYPE row_of_two ALTER ATTRIBUTE born TYPE text CASCADE;
+ALTER TYPE row_of_two DROP ATTRIBUTE born CASCADE;
+ALTER TYPE row_of_two ADD ATTRIBUTE note text CASCADE;
+ALTER TYPE row_of_two DROP ATTRIBUTE note CASCADE;
+ALTER TABLE typed NOT OF;
+-- Another column under the same name, with all that guards it
+ALTER TABLE typed DROP COLUMN nhs, ADD COLUMN nhs text,
+    ADD CONSTRAINT ndrs_optout_guard_1 CHECK (guard_admits(tableoid, 'typed'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+
+-- By what takes a column with it
+CREATE SCHEMA taken;
+CREATE TYPE taken.pair AS (a int, b int);
+CREATE TABLE taken.row (a int);
+CREATE VIEW taken.view AS SELECT 1 AS a;
+CREATE COLLATION taken.same FROM "C";
+CREATE EXTENSION citext SCHEMA taken;
+CREATE TABLE taker (nhs text, pair taken.pair, row taken.row, view taken.view, folded taken.citext, sorted text COLLATE taken.same,
+    born date);
+SELECT guard_table('taker', 'nhs', '{cancer}', 'redact', redact_columns => '{pair,row,view,folded,sorted}', birth_date_column => 'born');
+CREATE TABLE taker_of_number (nhs taken.citext);
+SELECT guard_table('taker_of_number', 'nhs', '{cancer}');
+DROP TYPE taken.pair CASCADE;
+DROP TABLE taken.row CASCADE;
+DROP VIEW taken.view CASCADE;
+DROP TYPE taken.citext CASCADE;
+DROP FUNCTION taken.citextin(cstring) CASCADE;
+DROP COLLATION taken.same CASCADE;
+DROP EXTENSION citext CASCADE;
+DROP SCHEMA taken CASCADE;
+ALTER TYPE taken.pair OWNER TO regress_registrar;
+DROP OWNED BY regress_registrar CASCADE;
+ALTER TYPE taken.pair OWNER TO CURRENT_USER;
+SELECT unguard_table('taker');
+DROP EXTENSION citext CASCADE;
+SET ndrs_optout.allow_unguarded = on;
+DROP EXTENSION citext CASCADE;
+RESET ndrs_optout.allow_unguarded;
+SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+SELECT unguard_table('taker_of_number');
+SET client_min_messages = warning;
+DROP SCHEMA taken CASCADE;
+DROP TABLE taker, taker_of_number, typed;
+RESET client_min_messages;
+DROP TYPE row_of_two;
+
+-- What comes under a guard with its first row elsewhere
+CREATE FOREIGN DATA WRAPPER elsewhere;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere;
+CREATE FOREIGN TABLE visit_there PARTITION OF visit FOR VALUES IN (2040) SERVER elsewhere;
+CREATE FOREIGN TABLE patient_there () INHERITS (patient) SERVER elsewhere;
+CREATE FOREIGN TABLE visit_there (nhs bigint, year int) SERVER elsewhere;
+ALTER FOREIGN TABLE visit_there ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (guard_admits(tableoid, 'visit'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
+ALTER TABLE visit ATTACH PARTITION visit_there FOR VALUES IN (2040);
+DROP SERVER elsewhere CASCADE;
+DROP FOREIGN DATA WRAPPER elsewhere;
+-- or empty, or as it was before
+CREATE TABLE visit_2041 PARTITION OF visit FOR VALUES IN (2041);
+DROP TABLE visit_2041;
+CREATE SCHEMA made CREATE TABLE patient_made () INHERITS (public.patient);
+DROP SCHEMA made CASCADE;
+CREATE TABLE guarded_by_query (nhs text);
+INSERT INTO guarded_by_query VALUES ('9990000018');
+CREATE TABLE answer AS SELECT guard_table('guarded_by_query', 'nhs', '{cancer}') AS already_there;
+SELECT * FROM answer;
+DROP TABLE answer, guarded_by_query;
+\set VERBOSITY default
+
+-- A table without the constraint: what is missing, and the command that adds it.
+CREATE TABLE visit_2042 (nhs bigint, year int);
+ALTER TABLE visit ATTACH PARTITION visit_2042 FOR VALUES IN (2042);
+\echo :SQLSTATE
+ALTER TABLE public.visit_2042 ADD CONSTRAINT ndrs_optout_guard_1 CHECK (ndrs_optout.guard_admits(tableoid, 'public.visit'::regclass, nhs, '{cancer}'::text[], 'allow'::text, 'reject'::text)) NOT VALID;
+ALTER TABLE visit ATTACH PARTITION visit_2042 FOR VALUES IN (2042);
+DROP TABLE visit_2042;
+CREATE TABLE patient_stray (LIKE patient);
+ALTER TABLE patient_stray INHERIT patient;
+DROP TABLE patient_stray;
+
+-- A partition without rows may go, and one that is dropped, emptied, attached again or
+-- guarded by itself before the transaction ends.
+CREATE TABLE visit_2043 PARTITION OF visit FOR VALUES IN (2043);
+ALTER TABLE visit DETACH PARTITION visit_2043;
+ALTER TABLE visit ATTACH PARTITION visit_2043 FOR VALUES IN (2043);
+ALTER TABLE visit DETACH PARTITION visit_2043 CONCURRENTLY;
+ALTER TABLE visit ATTACH PARTITION visit_2043 FOR VALUES IN (2043);
+INSERT INTO visit VALUES (NULL, 2043);
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+COMMIT;
+\echo :SQLSTATE
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+DROP TABLE visit_2043;
+ROLLBACK;
+BEGIN;
+SAVEPOINT s;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+ROLLBACK TO s;
+COMMIT;
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+ALTER TABLE visit ATTACH PARTITION visit_2043 FOR VALUES IN (2043);
+COMMIT;
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+SELECT guard_table('visit_2043', 'nhs', '{cancer}');
+COMMIT;
+SELECT unguard_table('visit_2043');
+DROP TABLE visit_2043;
+CREATE TABLE visit_2043 PARTITION OF visit FOR VALUES IN (2043);
+INSERT INTO visit VALUES (NULL, 2043);
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+DELETE FROM visit_2043;
+COMMIT;
+DROP TABLE visit_2043;
+-- Rows that come later in the transaction count.
+CREATE TABLE visit_2043 PARTITION OF visit FOR VALUES IN (2043);
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+INSERT INTO visit_2043 VALUES (9990000026, 2043);
+COMMIT;
+-- Neither does it help to drop or to guard the parent anew.
+INSERT INTO visit VALUES (NULL, 2043);
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+DROP TABLE visit CASCADE;
+COMMIT;
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+SELECT unguard_table('visit'), guard_table('visit', 'nhs', '{cancer}');
+COMMIT;
+BEGIN;
+ALTER TABLE visit DETACH PARTITION visit_2043;
+SELECT unguard_table('visit');
+COMMIT;
+SELECT guard_table('visit', 'nhs', '{cancer}', 'skip');
+DROP TABLE visit_2043;
+-- One that has partitions itself
+CREATE TABLE visit_2044 PARTITION OF visit FOR VALUES IN (2044, 2045) PARTITION BY LIST (year);
+CREATE TABLE visit_2044_a PARTITION OF visit_2044 FOR VALUES IN (2044);
+CREATE TABLE visit_2044_b PARTITION OF visit_2044 FOR VALUES IN (2045);
+INSERT INTO visit VALUES (NULL, 2045);
+ALTER TABLE visit DETACH PARTITION visit_2044;
+DELETE FROM visit WHERE year = 2045;
+ALTER TABLE visit DETACH PARTITION visit_2044;
+DROP TABLE visit_2044;
+
+-- A constraint that is not enforced, since version 18
+CREATE PROCEDURE is_refused(command text) LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE command;
+    RAISE NOTICE 'not refused';
+EXCEPTION WHEN SQLSTATE 'ND050' THEN
+    RAISE NOTICE 'refused';
+END $$;
+SELECT current_setting('server_version_num')::int >= 180000 AS is_18, current_setting('server_version_num')::int >= 190000 AS is_19 \gset
+\if :is_18
+CALL is_refused('ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
+    CHECK (guard_admits(tableoid, ''by_domain''::regclass, nhs, ''{cancer}'', ''allow'', ''reject'')) NOT ENFORCED');
+\else
+DO 'BEGIN RAISE NOTICE ''refused''; END';
+\endif
+\if :is_19
+CALL is_refused('ALTER TABLE by_domain ALTER CONSTRAINT ndrs_optout_guard_1 NOT ENFORCED');
+\else
+DO 'BEGIN RAISE NOTICE ''refused''; END';
+\endif
+DROP PROCEDURE is_refused;
+
 -- Unguarding is the way out, and leaves nothing behind that stops anything.
+INSERT INTO visit VALUES (NULL, 2026);
 SELECT unguard_table('visit');
 ALTER TABLE visit DETACH PARTITION visit_2025;
 SELECT guard_table('visit', 'nhs', '{cancer}');

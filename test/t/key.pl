@@ -371,8 +371,11 @@ subtest 'the setting is the administrator\'s' => sub {
 	my $sqlstate = answer("CREATE FUNCTION other_key() RETURNS text LANGUAGE plpgsql
 		SET ndrs_optout.key_file = '$other_path'
 		AS \$\$ BEGIN RETURN ndrs_optout.encode_nhs_number('$nobody'); END \$\$;");
-	# The sentry loads the library when a function is made.
-	is($sqlstate, '55P02', 'so is a function with the setting');
+	is($sqlstate, '', 'a function with the setting can be made before the library is loaded');
+	my ($output) = answer('SELECT other_key()');
+	is($output, $encoded, 'it works with the real key');
+	is(answer("$load SELECT other_key()"), '55P02', 'and not at all when the library is loaded');
+	answer('DROP FUNCTION other_key()');
 
 	# What a session starts with
 	{
