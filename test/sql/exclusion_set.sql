@@ -54,9 +54,13 @@ SELECT exclusion_set_agg(e) = exclusion_set(ARRAY[element(1), element(2)]) AS re
     FROM (VALUES (element(2)), (NULL), (element(1)), (element(2))) AS v (e);
 SELECT i, cardinality(exclusion_set_agg(element(i / 2)) OVER (ORDER BY i)) FROM generate_series(1, 5) AS i;
 -- The aggregate's own functions are nobody's to call.
-\set VERBOSITY sqlstate
-SELECT exclusion_set_agg_add(NULL, element(1));
-\set VERBOSITY default
+DO $$
+BEGIN
+    PERFORM exclusion_set_agg_add(NULL, element(1));
+EXCEPTION WHEN undefined_function OR feature_not_supported THEN  -- the one or the other, by release
+    RAISE NOTICE 'refused';
+END
+$$;
 
 -- A set against a table of its members: random operations, repeatably.
 SELECT setseed(0.4);

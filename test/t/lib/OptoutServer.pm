@@ -66,14 +66,16 @@ sub write_key
 }
 
 # A running server with a key file.  key: the digits, by default random ones;
-# settings: further lines of postgresql.conf; init: arguments of init().
+# settings: further lines of postgresql.conf; init: arguments of init(); install_path:
+# another installation than that in the path.
 #
 # Its log is searched for patients when the whole run is over (test/leak): it says
 # much, but not every statement, as the test library would have it.
 sub new_server
 {
 	my ($name, %arguments) = @_;
-	my $server = PostgreSQL::Test::Cluster->new($name);
+	my $server = PostgreSQL::Test::Cluster->new($name,
+		$arguments{install_path} ? (install_path => $arguments{install_path}) : ());
 
 	$server->init(
 		extra => [ '--encoding=UTF8', '--locale=C' ],
