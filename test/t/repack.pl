@@ -60,7 +60,8 @@ sub start_repack
 	# It counts the rows when it makes the indexes.
 	$server->poll_query_until('postgres', q{
 		SELECT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'repack'::regnamespace
-			AND c.relname = 'table_' || 'patient'::regclass::oid AND c.reltuples > 0)});
+			AND c.relname = 'table_' || 'patient'::regclass::oid AND c.reltuples > 0)})
+	  or do { $job{run}->pump_nb; BAIL_OUT("pg_repack does not wait: $job{output}") };
 	return \%job;
 }
 
