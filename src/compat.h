@@ -15,6 +15,8 @@
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "utils/acl.h"
+#include "utils/backend_progress.h"
+#include "utils/backend_status.h"
 #include "utils/array.h"
 #include "utils/arrayaccess.h"
 #include "utils/guc.h"
@@ -82,6 +84,48 @@ ndrs_vxid_proc(VirtualTransactionId vxid)
 #else
 	proc = BackendIdGetProc(vxid.backendId);
 	return proc != NULL && proc->lxid == vxid.localTransactionId ? proc : NULL;
+#endif
+}
+
+/* Who has a lock, from the list of all */
+static inline VirtualTransactionId
+ndrs_lock_holder(const LockInstanceData *lock)
+{
+#if PG_VERSION_NUM >= 170000
+	return lock->vxid;
+#else
+	VirtualTransactionId vxid = {lock->backend, lock->lxid};
+
+	return vxid;
+#endif
+}
+
+static inline bool
+ndrs_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/*
+ * REPACK CONCURRENTLY, of 19, makes a new table to take the place of the old one.  It is
+ * never a part of a transaction with other commands.
+ */
+static inline bool
+ndrs_is_repacking(PGPROC *proc, Oid relid)
+{
+#if PG_VERSION_NUM >= 190000
+	PgBackendStatus *status;
+
+	pgstat_clear_backend_activity_snapshot();
+	status = pgstat_get_beentry_by_proc_number(GetNumberFromPGProc(proc));
+	return status != NULL && status->st_progress_command == PROGRESS_COMMAND_REPACK &&
+		status->st_progress_command_target == relid;
+#else
+	return false;
 #endif
 }
 

@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -37,26 +38,71 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
+PG_FUNCTION_INFO_V1(ndrs_optout_sweep_lock);
+PG_FUNCTION_INFO_V1(ndrs_optout_sweep_unlock);
+PG_FUNCTION_INFO_V1(ndrs_optout_lock_patient);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
 
-/* Conflicts with every lock under which rows are written */
-#define WRITERS_CONFLICT	ShareLock
+/*
+ * Under which locks can rows have come into a table, or tables under it?
+ *
+ * Whoever writes rows holds ROW EXCLUSIVE, also besides a stronger one.  Stronger ones
+ * than SHARE are those of commands that can make numbers anew (ALTER TYPE USING), let
+ * another table take this one's place, or add a foreign key.  SHARE UPDATE EXCLUSIVE is
+ * what ANALYZE, VACUUM, VALIDATE CONSTRAINT, and CREATE INDEX and REPACK CONCURRENTLY
+ * hold, for hours maybe, and bring nothing.  But ATTACH PARTITION, INHERIT and CREATE
+ * TABLE PARTITION OF hold it as well, on the parent, and ACCESS EXCLUSIVE on the table
+ * that comes under it.
+ */
+#define WRITERS_CONFLICT	ShareLock	/* with all of these */
+#define STRONG_LOCKS \
+	(LOCKBIT_ON(ShareRowExclusiveLock) | LOCKBIT_ON(ExclusiveLock) | \
+	 LOCKBIT_ON(AccessExclusiveLock))
 
 typedef struct Writer
 {
 	VirtualTransactionId vxid;
 	const char *table;			/* one of those that it is writing to */
+	bool		writes;			/* or else changes what the table is */
 } Writer;
 
 /*
- * Add the transactions that are writing to a table.  A lazy VACUUM holds a
- * conflicting lock as well, for hours maybe, but brings no rows.
+ * The locks that a transaction has on a table; and does it have ACCESS EXCLUSIVE on
+ * another one?
+ */
+static LOCKMASK
+locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_in)
+{
+	LOCKMASK	result = 0;
+
+	*takes_in = false;
+	for (int i = 0; i < all->nelements; i++)
+	{
+		const LockInstanceData *lock = &all->locks[i];
+		VirtualTransactionId holder = ndrs_lock_holder(lock);
+
+		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
+			lock->locktag.locktag_field1 != MyDatabaseId ||
+			!VirtualTransactionIdEquals(holder, vxid))
+			continue;
+		if (lock->locktag.locktag_field2 == relid)
+			result |= lock->holdMask;
+		else if (lock->holdMask & LOCKBIT_ON(AccessExclusiveLock))
+			*takes_in = true;
+	}
+	return result;
+}
+
+/*
+ * Add the transactions that are writing to a table.  All locks are looked at when
+ * there is somebody, and then once for all tables: what begins after that meets the
+ * exclusion.
  */
 static List *
-add_writers(List *writers, Oid relid, const char *table)
+add_writers(List *writers, Oid relid, LockData **all)
 {
 	VirtualTransactionId *vxid;
 	LOCKTAG		tag;
@@ -67,12 +113,22 @@ add_writers(List *writers, Oid relid, const char *table)
 	{
 		PGPROC	   *proc = ndrs_vxid_proc(*vxid);
 		Writer	   *writer;
+		LOCKMASK	locks;
+		bool		takes_in;
 
-		if (proc != NULL && (proc->statusFlags & PROC_IN_VACUUM) != 0)
+		if (proc != NULL && ((proc->statusFlags & PROC_IN_VACUUM) != 0 ||
+							 ndrs_is_repacking(proc, relid)))
+			continue;
+		if (*all == NULL)
+			*all = GetLockStatusData();
+		locks = locks_of(*all, *vxid, relid, &takes_in);
+		if ((locks & (LOCKBIT_ON(RowExclusiveLock) | STRONG_LOCKS)) == 0 &&
+			!((locks & LOCKBIT_ON(ShareUpdateExclusiveLock)) && takes_in))
 			continue;
 		writer = palloc(sizeof(Writer));
 		writer->vxid = *vxid;
-		writer->table = table;
+		writer->table = ndrs_table_name(relid);
+		writer->writes = (locks & LOCKBIT_ON(RowExclusiveLock)) != 0;
 		writers = lappend(writers, writer);
 	}
 	return writers;
@@ -91,15 +147,16 @@ describe_writers(List *writers, int first)
 	{
 		Writer	   *writer = list_nth(writers, i);
 		PGPROC	   *proc = ndrs_vxid_proc(writer->vxid);
+		const char *what = writer->writes ? "is writing to" : "is changing what belongs to";
 
 		if (buf.len > 0)
 			appendStringInfoChar(&buf, '\n');
 		if (proc != NULL && proc->pid != 0)
-			appendStringInfo(&buf, "Process %d is writing to table \"%s\".",
-							 proc->pid, writer->table);
+			appendStringInfo(&buf, "Process %d %s table %s.",
+							 proc->pid, what, writer->table);
 		else
-			appendStringInfo(&buf, "A prepared transaction is writing to table \"%s\"; see pg_prepared_xacts.",
-							 writer->table);
+			appendStringInfo(&buf, "A prepared transaction %s table %s; see pg_prepared_xacts.",
+							 what, writer->table);
 	}
 	return buf.data;
 }
@@ -152,21 +209,21 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 {
 	ArrayType  *relations = PG_GETARG_ARRAYTYPE_P(0);
 	List	   *writers = NIL;
+	LockData   *all = NULL;
 	Datum	   *relids;
 	bool	   *nulls;
 	int			nrelids;
 
-	wait_for(add_writers(NIL, ndrs_relation("exclusion", false), "exclusion"));
+	wait_for(add_writers(NIL, ndrs_relation("exclusion", false), &all));
+	all = NULL;
 
 	deconstruct_array(relations, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
 					  &relids, &nulls, &nrelids);
 	for (int i = 0; i < nrelids; i++)
 	{
-		char	   *table = nulls[i] ? NULL : get_rel_name(DatumGetObjectId(relids[i]));
-
-		/* A table that was dropped meanwhile has no writers. */
-		if (table != NULL)
-			writers = add_writers(writers, DatumGetObjectId(relids[i]), table);
+		/* One that was dropped meanwhile has none. */
+		if (!nulls[i])
+			writers = add_writers(writers, DatumGetObjectId(relids[i]), &all);
 	}
 
 	if (writers != NIL)
@@ -177,6 +234,67 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 				 errhidecontext(true)));
 	wait_for(writers);
 
+	PG_RETURN_VOID();
+}
+
+/*
+ * Locks of ours that no table has.  Anybody may take any advisory lock; these are the
+ * locks of an object, such as commands on it take, with numbers that no command uses.
+ */
+typedef enum OwnLock
+{
+	LOCK_SWEEP = 1,
+	LOCK_PATIENT
+} OwnLock;
+
+static void
+set_own_lock(LOCKTAG *tag, OwnLock what, uint32 which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ndrs_relation("exclusion", false), which, what);
+}
+
+/*
+ * One sweep at a time.  A sweep is many transactions, so the session holds the lock
+ * until it is given back, or the server takes it back: at any error, as it does with that of
+ * CREATE INDEX CONCURRENTLY.  False when another session has it.
+ */
+Datum
+ndrs_optout_sweep_lock(PG_FUNCTION_ARGS)
+{
+	LOCKTAG		tag;
+
+	set_own_lock(&tag, LOCK_SWEEP, 0);
+	if (ndrs_lock_held(&tag, ExclusiveLock))
+		PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL);
+}
+
+Datum
+ndrs_optout_sweep_unlock(PG_FUNCTION_ARGS)
+{
+	LOCKTAG		tag;
+
+	set_own_lock(&tag, LOCK_SWEEP, 0);
+	if (ndrs_lock_held(&tag, ExclusiveLock))
+		LockRelease(&tag, ExclusiveLock, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Until the end of the transaction, nobody else gets so far for this patient.
+ */
+Datum
+ndrs_optout_lock_patient(PG_FUNCTION_ARGS)
+{
+	EncodedNhsNumber *encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(0);
+	ErrorContextCallback hider;
+	LOCKTAG		tag;
+
+	set_own_lock(&tag, LOCK_PATIENT,
+				 hash_bytes((const unsigned char *) encoded, sizeof(*encoded)));
+	ndrs_begin_hiding(&hider);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	ndrs_end_hiding(&hider);
 	PG_RETURN_VOID();
 }
 
@@ -410,6 +528,8 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 	/* An error brings the old role back, as the (sub)transaction ends. */
 	PG_TRY();
 	{
+		CachedPlanSource *source;
+
 		parser_role = saved_role;
 		parsing = NULL;
 		SPI_connect();
@@ -423,10 +543,11 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 		command->running++;
 		command->last_used = ++ncommands_run;
 
-		/* For an error message: when there is an error, it is too late to ask. */
+		/* For a message: when there is an error, it is too late to ask. */
+		source = linitial(SPI_plan_get_plan_sources(command->plan));
+		(void) CachedPlanGetTargetList(source, NULL);	/* it may be parsed */
 		MemoryContextSwitchTo(outer);
-		*relids = list_copy(((CachedPlanSource *)
-							 linitial(SPI_plan_get_plan_sources(command->plan)))->relationOids);
+		*relids = list_copy(source->relationOids);
 		if (table != NULL && *relids != NIL)
 			*table = ndrs_table_name(linitial_oid(*relids));
 		if (latest)
@@ -529,7 +650,7 @@ describe_failure(const ErrorData *error)
 						ndrs_table_name(relid), unpack_sql_state(error->sqlerrcode));
 	if (error->sqlerrcode == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION)
 		return pstrdup("A trigger changes a row that is being deleted.");
-	return psprintf("A trigger, or something else of the tables' owners, raised SQLSTATE %s. Its message is not shown, since it may tell what is in a row.",
+	return psprintf("The server, or a function of the tables' owners, raised SQLSTATE %s. The message is not shown, since it may tell what is in a row.",
 					unpack_sql_state(error->sqlerrcode));
 }
 
@@ -585,15 +706,13 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	ndrs_guard_spare(&spared, &nspared);
 
 	if (error != NULL)
-		ereport(ERROR,
-				(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :
-						 error->sqlerrcode),
-				 relids == NIL ? errmsg("the erasure could not change rows") :
-				 errmsg("the erasure could not change rows of %s", name_tables(relids)),
-				 errdetail_internal("%s", describe_failure(error)),
-				 is_about_rows(error->sqlerrcode) ?
-				 errhint("Look for triggers and constraints that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.") : 0,
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :
+							 error->sqlerrcode),
+					 relids == NIL ? errmsg("the erasure could not change rows") :
+					 errmsg("the erasure could not change rows of %s", name_tables(relids)),
+					 errdetail_internal("%s", describe_failure(error)),
+					 is_about_rows(error->sqlerrcode) ?
+					 errhint("Look for triggers and constraints that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.") : 0);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
@@ -642,14 +761,12 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 			PG_RE_THROW();
 		error = CopyErrorData();
 		FlushErrorState();
-		ereport(ERROR,
-				(errcode(error->sqlerrcode),
-				 errmsg("the erasure could not search table %s", table),
-				 errdetail("SQLSTATE %s. The message is not shown, since it may tell what is in a row.",
-						   unpack_sql_state(error->sqlerrcode)),
-				 error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ?
-				 errhint("Tables are searched with the rights of their owners. Look for a row security policy that counts for the owner, and for rights that the owner lacks.") : 0,
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(error->sqlerrcode),
+					 errmsg("the erasure could not search table %s", table),
+					 errdetail("SQLSTATE %s. The message is not shown, since it may tell what is in a row.",
+							   unpack_sql_state(error->sqlerrcode)),
+					 error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ?
+					 errhint("Tables are searched with the rights of their owners. Look for a row security policy that counts for the owner, and for rights that the owner lacks.") : 0);
 	}
 	PG_END_TRY();
 

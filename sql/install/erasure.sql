@@ -319,6 +319,8 @@ DECLARE
     obstacle regclass;
 BEGIN
     PERFORM ndrs_optout.require_one_build();
+    -- A count of 0 with an old snapshot would be no count of what is there.
+    PERFORM ndrs_optout.require_read_committed();
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
@@ -401,6 +403,6 @@ COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS 'looks again for everyth
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
     'erase() for many patients together: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
-    'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 42704';
+    'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 25000 (at another isolation level than READ COMMITTED), 42704';
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'every table that an erasure from these registers can come to';
 COMMENT ON FUNCTION wait_for_writers(regclass[]) IS 'waits for every transaction that is writing to the exclusion list or to one of these tables; error 55P03 after lock_timeout';

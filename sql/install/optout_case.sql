@@ -191,6 +191,11 @@ BEGIN
 END
 $$;
 
+-- Until the end of the transaction, for one at a time.
+CREATE FUNCTION lock_patient(encoded encoded_nhs_number) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_lock_patient'
+    LANGUAGE C VOLATILE STRICT;
+
 -- One open case for a patient and register; the lock keeps two requests that
 -- come at once from missing each other.
 CREATE FUNCTION case_must_be_only_one(encoded encoded_nhs_number, registers text[]) RETURNS void
@@ -201,7 +206,7 @@ DECLARE
     other bigint;
 BEGIN
     PERFORM ndrs_optout.require_read_committed();
-    PERFORM pg_advisory_xact_lock(hashtextextended('ndrs_optout.open_case ' || encoded::text, 0));
+    PERFORM ndrs_optout.lock_patient(encoded);
     SELECT c.case_id INTO other FROM ndrs_optout.optout_case c
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded AND c.registers && case_must_be_only_one.registers
             AND c.ended_at IS NULL
@@ -484,6 +489,7 @@ COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wa
 COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when it is not today or before';
 COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself, on which something was received; error 22023 when it is not today or before';
 COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
+COMMENT ON FUNCTION lock_patient(encoded_nhs_number) IS 'lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
 COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
 COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS 'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this applicant, can be taken';
 COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS

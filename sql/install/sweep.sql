@@ -69,13 +69,15 @@ AS $$
                   (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
 $$;
 
--- One sweep at a time; held by the session, since a sweep is many transactions.
-CREATE FUNCTION sweep_lock() RETURNS bigint
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT hashtextextended('ndrs_optout.sweep', 0)
-$$;
+-- One sweep at a time.  Held by the session, since a sweep is many transactions, until
+-- it is given back or there is an error.
+CREATE FUNCTION sweep_lock() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_sweep_lock'
+    LANGUAGE C VOLATILE;
+
+CREATE FUNCTION sweep_unlock() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_sweep_unlock'
+    LANGUAGE C VOLATILE;
 
 CREATE FUNCTION sweep_begin(target regclass) RETURNS sweep_state
 LANGUAGE plpgsql SECURITY DEFINER
@@ -90,11 +92,7 @@ BEGIN
             CASE WHEN target IS NULL THEN 'no table is guarded' ELSE format('table %s is not guarded', target) END,
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
-    -- A sweep of this session that failed holds it still.
-    PERFORM pg_advisory_unlock(ndrs_optout.sweep_lock()) FROM pg_locks l
-        WHERE l.pid = pg_backend_pid() AND l.locktype = 'advisory'
-            AND l.classid::bigint << 32 | l.objid::bigint = ndrs_optout.sweep_lock();
-    IF NOT pg_try_advisory_lock(ndrs_optout.sweep_lock()) THEN
+    IF NOT ndrs_optout.sweep_lock() THEN
         PERFORM ndrs_optout.refuse('55006', 'another sweep is running',
             hint => 'View ndrs_optout.sweep_progress shows how far it is.');
     END IF;
@@ -193,6 +191,7 @@ DECLARE
     part record;
     total record;
 BEGIN
+    PERFORM ndrs_optout.require_read_committed();
     IF now.relation IS NULL THEN
         SELECT * INTO this FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id AND l.state <> 'done'
             ORDER BY l.state = 'waiting' DESC, l.relation::text, l.nhs_number_column, l.target LIMIT 1;
@@ -210,7 +209,7 @@ BEGIN
                         total.patients_left, total.blocks_left),
                     'Patients with an open case are left to it. For others ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
             END IF;
-            PERFORM pg_advisory_unlock(ndrs_optout.sweep_lock());
+            PERFORM ndrs_optout.sweep_unlock();
             RETURN now;
         END IF;
         now.target := this.target;
@@ -315,7 +314,8 @@ COMMENT ON VIEW sweep_progress IS 'the latest sweep: state and counts of each ta
 COMMENT ON TYPE sweep_state IS 'what a sweep knows between its transactions';
 COMMENT ON FUNCTION exclusion_list_checksum(text) IS 'a number that differs when a register''s exclusion list does; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION sweep_fingerprint(regclass) IS 'a text that differs when a list that a sweep of the table looks into, or a guard, does';
-COMMENT ON FUNCTION sweep_lock() IS 'key of the advisory lock that a sweep holds';
+COMMENT ON FUNCTION sweep_lock() IS 'lets this session sweep until sweep_unlock() or an error; false while another one does';
+COMMENT ON FUNCTION sweep_unlock() IS 'lets other sessions sweep';
 COMMENT ON FUNCTION sweep_begin(regclass) IS 'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is running)';
 COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column in the next blocks of a table';
 COMMENT ON FUNCTION sweep_erase(sweep_leaf, nhs_number[], text[]) IS 'erases patients from a table, together or else one by one, and counts them';

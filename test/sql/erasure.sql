@@ -58,6 +58,15 @@ SELECT id FROM a_side UNION ALL SELECT id FROM b_side;
 -- Done again, it finds nothing; for somebody unknown as well.
 SELECT relation, action, row_count FROM erase('9990000018', '{cancer}');
 SELECT relation, action, row_count FROM erase('9990000042', '{cancer}') WHERE row_count > 0;
+-- An old snapshot would find nothing where there is something.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM erase('9990000042', '{cancer}');
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT count(*) FROM erase_patients('{9990000042}', '{cancer}');
+\echo :SQLSTATE
+ROLLBACK;
 -- Other registers hold nothing.
 SELECT * FROM erasure_preview('9990000026', '{rare_disease}');
 

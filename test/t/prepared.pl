@@ -124,7 +124,7 @@ subtest 'a row under a partition' => sub {
 	my $messages = refused_with($server, '55P03',
 		"SET lock_timeout = '100ms'; CALL ndrs_optout.carry_out($case_id, '$number')",
 		'the call waits until lock_timeout');
-	like($messages, qr/is writing to table "referral_1"/, 'the detail names the partition');
+	like($messages, qr/is writing to table public\.referral_1\./, 'the detail names the partition');
 	$server->safe_psql('postgres', q{COMMIT PREPARED 'partition'});
 	is($server->safe_psql('postgres', 'SELECT count(*) FROM referral'), 1, 'the row comes in');
 	is((try_sql($server, "CALL ndrs_optout.carry_out($case_id, '$number')"))[0], 0, 'the call succeeds');
