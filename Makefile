@@ -60,6 +60,7 @@ PIECES = $(addprefix sql/install/, \
 	retention.sql \
 	access.sql \
 	health.sql \
+	health_proofs.sql \
 	privileges.sql)
 
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql

@@ -40,6 +40,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_difference);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_eq);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_ne);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_cardinality);
+PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_checksum);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_unnest);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_support);
 PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_add);
@@ -485,6 +486,16 @@ Datum
 ndrs_optout_exclusion_set_cardinality(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(count_members(PG_GETARG_DATUM(0)));
+}
+
+/* It is right, or else the set is not opened. */
+Datum
+ndrs_optout_exclusion_set_checksum(PG_FUNCTION_ARGS)
+{
+	ExclusionSet set;
+
+	ndrs_open_set(&set, PG_GETARG_DATUM(0));
+	PG_RETURN_INT64((int64) set.checksum);
 }
 
 Datum

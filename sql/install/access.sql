@@ -152,6 +152,69 @@ AS $$
         WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.role)
 $$;
 
+-- Every role that can read or change tables of the extension otherwise than by its
+-- duties, by whatever way: a grant, a predefined role, a role attribute, the rights of
+-- the owner or a superuser; also one that only may become such a role (SET ROLE, or an
+-- admin option).  That a change is refused all the same (owner_only) counts for nothing
+-- here.
+CREATE FUNCTION access_ways() RETURNS TABLE (role name, way text, reads boolean, changes boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE granted AS (
+        SELECT a.grantee, a.privilege_type, c.oid AS object_id
+            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+            WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND a.grantee <> c.relowner
+        UNION
+        SELECT a.grantee, a.privilege_type, c.oid
+            FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+            WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND a.grantee <> c.relowner),
+    way AS (
+        SELECT g.grantee AS role_id, coalesce(r.rolname, 'public') AS granted_to,
+               format('%s on %s', g.privilege_type, g.object_id::regclass) AS way,
+               g.privilege_type = 'SELECT' AS reads, g.privilege_type NOT IN ('SELECT', 'USAGE', 'MAINTAIN') AS changes
+            FROM granted g LEFT JOIN pg_roles r ON r.oid = g.grantee
+            WHERE NOT EXISTS (
+                SELECT FROM ndrs_optout.granted_access h JOIN ndrs_optout.access_given(ARRAY[h.duty]) AS d
+                    ON h.role = r.rolname AND d.object_id = g.object_id AND d.privilege = g.privilege_type)
+        UNION ALL
+        SELECT r.oid, r.rolname, r.rolname, p.reads, p.changes
+            FROM (VALUES ('pg_read_all_data', true, false), ('pg_write_all_data', false, true), ('pg_maintain', false, false),
+                         ('pg_read_server_files', true, false), ('pg_write_server_files', false, true),
+                         ('pg_execute_server_program', true, true)) AS p (predefined, reads, changes)
+            JOIN pg_roles r ON r.rolname = p.predefined
+        UNION ALL
+        SELECT r.oid, r.rolname,
+               CASE WHEN r.rolsuper THEN 'superuser ' || quote_ident(r.rolname) ELSE 'owner ' || quote_ident(r.rolname) END, true, true
+            FROM pg_roles r
+            WHERE r.rolsuper OR EXISTS (SELECT FROM pg_class c
+                                        WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
+        UNION ALL
+        SELECT r.oid, r.rolname, 'REPLICATION', true, false FROM pg_roles r WHERE r.rolreplication
+        UNION ALL
+        -- Before version 16, it can give itself any role but a superuser.
+        SELECT r.oid, r.rolname, 'CREATEROLE', true, true
+            FROM pg_roles r WHERE r.rolcreaterole AND current_setting('server_version_num')::integer < 160000),
+    holder AS (
+        SELECT w.role_id, w.granted_to, w.way, w.reads, w.changes FROM way w
+        UNION
+        SELECT m.member, h.granted_to, h.way, h.reads, h.changes
+            FROM holder h JOIN pg_auth_members m ON m.roleid = h.role_id
+            WHERE coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true)
+                OR coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)
+                OR m.admin_option)
+    SELECT coalesce(r.rolname, 'public'), h.way || CASE WHEN h.granted_to <> coalesce(r.rolname, 'public')
+                                                             AND h.way NOT LIKE '%' || h.granted_to
+                                                        THEN ' through ' || quote_ident(h.granted_to) ELSE '' END,
+           bool_or(h.reads), bool_or(h.changes)
+        FROM holder h LEFT JOIN pg_roles r ON r.oid = h.role_id
+        -- Predefined roles are nobody by themselves, and superusers and owners can do anything.
+        WHERE (h.role_id = 0 OR r.oid >= 16384) AND r.rolsuper IS NOT TRUE
+            AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
+        GROUP BY 1, 2
+        ORDER BY 1, 2
+$$;
+
 CREATE FUNCTION checked_role(role regrole, duty text) RETURNS name
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -224,6 +287,8 @@ COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an o
 COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';
 COMMENT ON FUNCTION access_held(name) IS 'the privileges that a role has here, or everybody ("public"), on whatever ground';
 COMMENT ON FUNCTION access_differences() IS 'where a role with a duty lacks a privilege of its duties (missing) or has one that is in none of them (excess), and duties of roles that do not exist';
+COMMENT ON FUNCTION access_ways() IS
+    'every role besides superusers and the owner that can read or change tables of the extension, and by which way, duties left out: grants, predefined roles (pg_read_all_data, pg_write_all_data, pg_maintain, server files and programs), REPLICATION, CREATEROLE before version 16, membership in a superuser or the owner, also where a role must SET ROLE or grant it to itself first';
 COMMENT ON FUNCTION checked_role(regrole, text) IS 'the name of the role; errors 42704 (no such role), 22023 (no such duty)';
 COMMENT ON FUNCTION grant_access(regrole, text) IS
     'gives a role what a duty needs: officer, loader, analyst, auditor or dba (table duty_privilege); can be repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such duty)';

@@ -254,6 +254,15 @@ BEGIN
             hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
     END IF;
 
+    -- What guards read, not what SQL shows: the two can differ where another extension has
+    -- replaced the table's storage.
+    IF EXISTS (SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
+        PERFORM ndrs_optout.refuse('55000',
+            format('cannot certify case %s: guards do not see the patient on the exclusion list', case_id),
+            detail => 'Table ndrs_optout.exclusion has the patient, but the library reads it otherwise.',
+            hint => 'Ask the database owner: ndrs_optout.health(), check "exclusion list", says more.');
+    END IF;
+
     PERFORM ndrs_optout.case_check_guards(this);
     -- Whoever was waited for may have brought more tables under the guards.  Of
     -- releases, because record_release() asks the list after it has locked them; of
@@ -335,8 +344,8 @@ COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
-COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; errors ND021, ND030, ND031, 25000, 55P03';
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a recall notice for each release that held the patient. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a recall notice for each release that held the patient. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55000 (guards do not read the exclusion list as SQL does), 55P03 (lock_timeout)';
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

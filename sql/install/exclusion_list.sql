@@ -255,7 +255,7 @@ CREATE FUNCTION is_excluded(encoded encoded_nhs_number, register text) RETURNS b
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_encoded'
     LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT exclusion_support;
 
--- The list of a register, to carry it to another database or past a restore.
+-- The list of a register, for queries.
 CREATE FUNCTION exclusion_list(register text) RETURNS exclusion_set
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
@@ -267,29 +267,54 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION import_exclusion_list(register text, set exclusion_set) RETURNS bigint
+-- All lists, with the key that they are encoded with: to carry them to another database
+-- or past a restore.
+CREATE FUNCTION export_exclusion_lists() RETURNS TABLE (register text, key_id text, members exclusion_set)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.code, k.key_id, ndrs_optout.exclusion_list(r.code)
+        FROM ndrs_optout.register r CROSS JOIN ndrs_optout.encoding_key k
+        ORDER BY r.code
+$$;
+
+-- Of another key, each member would be somebody else, or nobody.
+CREATE FUNCTION import_exclusion_list(register text, key_id text, members exclusion_set) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_variable
 DECLARE
     added bigint;
+    adopted text;
 BEGIN
-    PERFORM ndrs_optout.checked_registers(ARRAY[import_exclusion_list.register]);
-    IF set IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004',
-            'an exclusion set is needed');
+    PERFORM ndrs_optout.checked_registers(ARRAY[register]);
+    IF members IS NULL THEN
+        PERFORM ndrs_optout.refuse('22004', 'an exclusion set is needed');
     END IF;
-    -- The ten placeholders, as nobody but the holder of the key can know them.
+    -- What is none is not repeated: it may be a number that was put in the wrong place.
+    IF (key_id ~ '^[0-9a-f]{8}$') IS NOT TRUE THEN
+        PERFORM ndrs_optout.refuse('22023', 'the id of a key has eight hexadecimal digits',
+            hint => 'Column key_id of ndrs_optout.export_exclusion_lists() names the key of an exported list.');
+    END IF;
+    -- Also makes sure that the adopted key is the one that is loaded.
+    -- The ten placeholders, as only the holder of the key can know them.
     IF EXISTS (SELECT FROM generate_series(0, 9) AS digit
                WHERE ndrs_optout.encode_nhs_number(repeat(digit::text, 10)::ndrs_optout.nhs_number)
-                   OPERATOR(ndrs_optout.<@) set) THEN
+                   OPERATOR(ndrs_optout.<@) members) THEN
         PERFORM ndrs_optout.refuse('ND004',
             'a placeholder is not a patient''s NHS number',
             detail => 'The exclusion set holds a number of ten equal digits, which stands for a missing number in many patients'' records.');
     END IF;
+    SELECT k.key_id INTO STRICT adopted FROM ndrs_optout.encoding_key k;
+    IF key_id <> adopted THEN
+        PERFORM ndrs_optout.refuse('ND011', format('the exclusion list was encoded with key %s', key_id),
+            detail => format('This database has adopted key %s.', adopted),
+            hint => 'Import the list into a database that has adopted its key.');
+    END IF;
     INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
-        SELECT import_exclusion_list.register, member FROM ndrs_optout.unnest(set) AS member
+        SELECT register, member FROM ndrs_optout.unnest(members) AS member
         ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
     RETURN added;
@@ -322,9 +347,9 @@ COMMENT ON TRIGGER replicated_updated ON exclusion IS 'audits what a replication
 COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
 COMMENT ON FUNCTION checked_patient(nhs_number) IS 'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
 COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
-    'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing; errors ND004, ND010, ND011, 42704';
+    'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing. Audited; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
-    'takes a patient off the exclusion list of the given registers; errors ND004, ND010, ND011, 42704';
+    'takes a patient off the exclusion list of the given registers. Audited; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
@@ -338,5 +363,7 @@ COMMENT ON FUNCTION is_excluded(encoded_nhs_number, text) IS
     'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed now: needs no HMAC; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION exclusion_list(text) IS
     'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once instead of for each row; errors 22023, 42704';
-COMMENT ON FUNCTION import_exclusion_list(text, exclusion_set) IS
-    'puts the members of a set, encoded with this database''s key, on the exclusion list of a register, and returns how many were not on it; errors 22004, 22023, 42704, ND004 (a placeholder is among them), ND010, ND011';
+COMMENT ON FUNCTION export_exclusion_lists() IS
+    'the exclusion list of each register as a set, with the id of the key that it is encoded with, for import_exclusion_list(); no row before a key is adopted';
+COMMENT ON FUNCTION import_exclusion_list(text, text, exclusion_set) IS
+    'puts the members of a set that export_exclusion_lists() returned, with its key, on the exclusion list of a register, and returns how many were not on it. Audited; errors 22004, 22023 (not the id of a key), 42704, ND004 (a placeholder is among them), ND010, ND011 (the set is of another key)';

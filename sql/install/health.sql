@@ -151,6 +151,26 @@ AS $$
         FROM (SELECT count(DISTINCT a.role) AS roles FROM ndrs_optout.access_differences() AS a) AS d
 $$;
 
+-- Somebody who reads the list knows who opted out, in codes; somebody who may change a
+-- table is held off by a trigger only.
+CREATE FUNCTION health_privileges() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN w.roles IS NOT NULL
+            THEN ROW('warning', format('roles that can reach tables of the extension otherwise than by a duty: %s', w.roles),
+                     'SELECT * FROM ndrs_optout.access_ways(), as a superuser. Revoke what these roles do not need')::ndrs_optout.health_finding
+        ELSE ROW('ok', 'besides superusers and the owner, roles reach tables of the extension by their duties only',
+                 NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT string_agg(format('%s (%s)', a.role, a.ways), ', ' ORDER BY a.role) AS roles
+                  FROM (SELECT v.role, concat_ws(', ', CASE WHEN bool_or(v.reads) THEN 'reads' END,
+                                                 CASE WHEN bool_or(v.changes) THEN 'changes' END,
+                                                 CASE WHEN NOT bool_or(v.reads OR v.changes) THEN 'locks' END) AS ways
+                            FROM ndrs_optout.access_ways() v GROUP BY v.role) AS a) AS w
+$$;
+
 -- The objects here against the files of the server: a package came without ALTER
 -- EXTENSION, or the reverse; or of another build that has the same version.
 CREATE FUNCTION health_version() RETURNS health_finding
@@ -218,25 +238,36 @@ AS $$
                                    OR l.relation = ANY ('{ndrs_optout.exclusion,ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[])))) AS p
 $$;
 
+-- What the last look at each column found, whichever sweep it was: one of a single
+-- table says nothing about the others.
 CREATE FUNCTION health_sweep() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH latest AS (
+        SELECT DISTINCT ON (l.relation, l.nhs_number_column) l.*
+            FROM ndrs_optout.sweep_leaf l JOIN pg_class c ON c.oid = l.relation
+            WHERE l.state = 'done'
+            ORDER BY l.relation, l.nhs_number_column, l.finished_at DESC)
     SELECT CASE
-        WHEN s.sweep_id IS NULL
-            THEN ROW('ok', 'there was no sweep yet', NULL)::ndrs_optout.health_finding
-        WHEN s.finished_at IS NULL
-            THEN ROW('warning', format('sweep %s has not finished: it runs, or was interrupted', s.sweep_id),
-                     'SELECT * FROM ndrs_optout.sweep_progress; CALL ndrs_optout.sweep() goes on with it')::ndrs_optout.health_finding
-        WHEN b.patients > 0
-            THEN ROW('failed', format('patients whom sweep %s could not erase: %s', s.sweep_id, b.patients),
+        WHEN b.stuck > 0
+            THEN ROW('failed', format('patients whom sweeps could not erase: %s, in: %s', b.stuck, b.stuck_in),
                      'find them with guard_matches(); erase() says what stands in the way')::ndrs_optout.health_finding
-        ELSE ROW('ok', format('sweep %s has finished', s.sweep_id), NULL)::ndrs_optout.health_finding
+        WHEN u.sweep_id IS NOT NULL
+            THEN ROW('warning', format('sweep %s has not finished: it runs, or was interrupted', u.sweep_id),
+                     'SELECT * FROM ndrs_optout.sweep_progress; CALL ndrs_optout.sweep() goes on with it')::ndrs_optout.health_finding
+        WHEN b.with_case > 0
+            THEN ROW('ok', format('columns swept: %s; patients left to their open cases: %s', b.columns, b.with_case),
+                     NULL)::ndrs_optout.health_finding
+        WHEN b.columns = 0
+            THEN ROW('ok', 'there was no sweep yet', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', format('columns swept: %s', b.columns), NULL)::ndrs_optout.health_finding
         END
-        FROM (VALUES (1)) AS always
-        LEFT JOIN ndrs_optout.sweep s ON s.sweep_id = (SELECT max(l.sweep_id) FROM ndrs_optout.sweep l)
-        LEFT JOIN LATERAL (SELECT sum(l.patients_left) AS patients FROM ndrs_optout.sweep_leaf l
-                               WHERE l.sweep_id = s.sweep_id) AS b ON true
+        FROM (SELECT count(*) AS columns, coalesce(sum(l.patients_left), 0) AS stuck,
+                     coalesce(sum(l.patients_with_case), 0) AS with_case,
+                     string_agg(l.relation::text, ', ' ORDER BY l.relation::text) FILTER (WHERE l.patients_left > 0) AS stuck_in
+                  FROM latest l) AS b
+        LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;
 
 CREATE FUNCTION health_purge() RETURNS health_finding
@@ -252,28 +283,39 @@ AS $$
         FROM ndrs_optout.purge_due d
 $$;
 
--- What tells backends that a list has changed, and what chains the audit, must do so
--- for rows that a replication worker brings as well.  A restore with --disable-triggers
--- leaves triggers that do not.
+-- What tells backends that a list has changed, what chains the audit, and what keeps
+-- others from changing tables, must do so for rows that a replication worker brings as
+-- well.  A restore with --disable-triggers leaves triggers that do not.
 CREATE FUNCTION health_triggers() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH own AS (
+        SELECT t.tgname, t.tgenabled, t.tgrelid::regclass AS relation,
+               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.forget_copies,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,
+                                           ndrs_optout.audit_purge_when_due,ndrs_optout.owner_only,
+                                           ndrs_optout.exclusion_change,ndrs_optout.exclusion_truncation,
+                                           ndrs_optout.exclusion_replicated,
+                                           ndrs_optout.encoding_key_change}'::regproc[])
+                   THEN 'ALWAYS ' END AS mode
+            FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+            WHERE r.relnamespace = 'ndrs_optout'::regnamespace AND NOT t.tgisinternal),
+    weak AS (
+        SELECT format('ALTER TABLE %s ENABLE %sTRIGGER %I', o.relation, o.mode, o.tgname) AS command
+            FROM own o WHERE o.tgenabled NOT IN ('A', CASE WHEN o.mode IS NULL THEN 'O' ELSE 'A' END)
+        UNION ALL
+        SELECT 'SELECT ndrs_optout.protect_tables()'
+            FROM pg_class c
+            WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind IN ('r', 'p')
+                AND (SELECT count(*) FROM pg_trigger t
+                     WHERE t.tgrelid = c.oid AND t.tgfoid = 'ndrs_optout.owner_only'::regproc) < 2)
     SELECT CASE
         WHEN t.weak > 0
             THEN ROW('failed', format('triggers of the extension''s own tables that do not fire as they must: %s', t.weak),
                      t.commands)::ndrs_optout.health_finding
         ELSE ROW('ok', 'triggers of the extension''s own tables fire as they must', NULL)::ndrs_optout.health_finding
         END
-        FROM (SELECT count(*) AS weak,
-                     string_agg(format('ALTER TABLE %s ENABLE %sTRIGGER %I', o.relation, o.mode, o.tgname), '; '
-                                ORDER BY o.relation::text, o.tgname) AS commands
-                  FROM (SELECT t.tgname, t.tgenabled, t.tgrelid::regclass AS relation,
-                               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.forget_copies,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,ndrs_optout.audit_purge_when_due}'::regproc[])
-                                   THEN 'ALWAYS ' END AS mode
-                            FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
-                            WHERE r.relnamespace = 'ndrs_optout'::regnamespace AND NOT t.tgisinternal) AS o
-                  WHERE o.tgenabled NOT IN ('A', CASE WHEN o.mode IS NULL THEN 'O' ELSE 'A' END)) AS t
+        FROM (SELECT count(*) AS weak, string_agg(DISTINCT w.command, '; ') AS commands FROM weak w) AS t
 $$;
 
 -- A lock that somebody holds fails a check instead of stopping all.
@@ -315,11 +357,12 @@ COMMENT ON FUNCTION health_subject_access() IS 'check: no request for subject ac
 COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
 COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
+COMMENT ON FUNCTION health_privileges() IS 'check: no role reads or changes tables of the extension otherwise than by its duties; names each that can';
 COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
 COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files, and the library is of the same build';
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
 COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
-COMMENT ON FUNCTION health_sweep() IS 'check: the latest sweep has finished and left nobody';
+COMMENT ON FUNCTION health_sweep() IS 'check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
 COMMENT ON FUNCTION health_triggers() IS 'check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 COMMENT ON FUNCTION health() IS
     'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM ndrs_optout.health() WHERE status = ''failed''';

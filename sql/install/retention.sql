@@ -18,7 +18,7 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- The copy of an open case has no such day yet, nor has a request without an answer.
 -- Of rows that count the same for a guard and a day, all but one are due when the day
 -- is over.  A month of the audit is due as a whole.  The latest sweep stays for
--- sweep_progress.  A ready case never is due: that nobody has carried it out is the
+-- sweep_progress, and the last one of each column for health().  A ready case never is due: that nobody has carried it out is the
 -- registry's own delay.  A national check with its reply stays as long as an older one
 -- is in force, which it would else bring back for those whom both asked about.
 CREATE VIEW retained AS
@@ -49,6 +49,12 @@ CREATE VIEW retained AS
     SELECT 'sweeps', s.sweep_id, 1, s.finished_at, false
         FROM sweep s
         WHERE s.finished_at IS NOT NULL AND s.sweep_id < (SELECT max(l.sweep_id) FROM sweep l)
+            AND NOT EXISTS (
+                SELECT FROM sweep_leaf l JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.relation
+                    WHERE l.sweep_id = s.sweep_id
+                        AND NOT EXISTS (SELECT FROM sweep_leaf n
+                                        WHERE n.relation = l.relation AND n.nhs_number_column = l.nhs_number_column
+                                            AND n.state = 'done' AND n.finished_at > l.finished_at))
     UNION ALL
     SELECT 'recall notices', c.case_id, count(*),
            greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
@@ -361,7 +367,7 @@ END
 $$;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but not the latest; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
+COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';

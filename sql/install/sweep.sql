@@ -23,6 +23,7 @@ CREATE TABLE sweep_leaf (
     patients_found    bigint NOT NULL DEFAULT 0,
     patients_erased   bigint NOT NULL DEFAULT 0,
     patients_left     bigint NOT NULL DEFAULT 0,
+    patients_with_case bigint NOT NULL DEFAULT 0,
     rows_erased       bigint NOT NULL DEFAULT 0,
     rows_encoded      bigint NOT NULL DEFAULT 0,
     blocks_encoded    bigint NOT NULL DEFAULT 0,
@@ -35,7 +36,7 @@ CREATE TABLE sweep_leaf (
 
 CREATE VIEW sweep_progress AS
     SELECT l.sweep_id, l.relation, l.nhs_number_column, l.state,
-           l.patients_found, l.patients_erased, l.patients_left, l.rows_erased, l.rows_encoded, l.blocks_left,
+           l.patients_found, l.patients_erased, l.patients_left, l.patients_with_case, l.rows_erased, l.rows_encoded, l.blocks_left,
            l.started_at, l.finished_at
         FROM sweep_leaf l
         WHERE l.sweep_id = (SELECT pg_catalog.max(s.sweep_id) FROM sweep s)
@@ -198,16 +199,22 @@ BEGIN
         IF NOT FOUND THEN
             now.more := false;
             SELECT count(*) AS leaves, sum(l.patients_erased) AS patients, sum(l.rows_erased) AS rows_erased,
-                   sum(l.patients_left) AS patients_left, sum(l.blocks_left) AS blocks_left
+                   sum(l.patients_left) AS patients_left, sum(l.patients_with_case) AS patients_with_case,
+                   sum(l.blocks_left) AS blocks_left
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
             PERFORM ndrs_optout.audit('sweep finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
             PERFORM ndrs_optout.tell(false, format('sweep %s: patients erased: %s, rows erased: %s',
                 now.sweep_id, total.patients, total.rows_erased));
+            IF total.patients_with_case > 0 THEN
+                PERFORM ndrs_optout.tell(false,
+                    format('patients left to their open cases: %s', total.patients_with_case),
+                    'CALL ndrs_optout.carry_out() for each of these cases erases them.');
+            END IF;
             IF total.patients_left > 0 OR total.blocks_left > 0 THEN
                 PERFORM ndrs_optout.tell(true, format('patients not erased: %s, blocks not encoded: %s',
                         total.patients_left, total.blocks_left),
-                    'Patients with an open case are left to it. For others ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
+                    'ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
             END IF;
             PERFORM ndrs_optout.sweep_unlock();
             RETURN now;
@@ -237,6 +244,7 @@ BEGIN
         this.started_at := coalesce(this.started_at, clock_timestamp());
         this.patients_found := this.patients_erased + cardinality(now.patients);
         this.patients_left := 0;
+        this.patients_with_case := 0;
     ELSIF cardinality(now.patients) > 0 THEN
         -- A case looks at more than the list, such as whose number it is.  Who is out of
         -- no register was readmitted meanwhile.
@@ -253,7 +261,7 @@ BEGIN
                 GROUP BY p.registers, p.has_case
         LOOP
             IF part.has_case THEN
-                this.patients_left := this.patients_left + cardinality(part.patients);
+                this.patients_with_case := this.patients_with_case + cardinality(part.patients);
             ELSE
                 this := ndrs_optout.sweep_erase(this, part.patients, part.registers);
             END IF;
@@ -281,7 +289,7 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.sweep_leaf l
         SET state = this.state, patients_found = this.patients_found, patients_erased = this.patients_erased,
-            patients_left = this.patients_left, rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
+            patients_left = this.patients_left, patients_with_case = this.patients_with_case, rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
             blocks_encoded = this.blocks_encoded, blocks_left = this.blocks_left, started_at = this.started_at, finished_at = this.finished_at
         WHERE l.sweep_id = this.sweep_id AND l.target = this.target AND l.relation = this.relation
             AND l.nhs_number_column = this.nhs_number_column;
