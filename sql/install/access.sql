@@ -190,11 +190,12 @@ AS $$
             WHERE r.rolsuper OR EXISTS (SELECT FROM pg_class c
                                         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
         UNION ALL
-        SELECT r.oid, r.rolname, 'REPLICATION', true, false FROM pg_roles r WHERE r.rolreplication
+        SELECT r.oid, r.rolname, 'REPLICATION', true, false FROM pg_roles r WHERE r.rolreplication AND NOT r.rolsuper
         UNION ALL
         -- Before version 16, it can give itself any role but a superuser.
         SELECT r.oid, r.rolname, 'CREATEROLE', true, true
-            FROM pg_roles r WHERE r.rolcreaterole AND current_setting('server_version_num')::integer < 160000),
+            FROM pg_roles r
+            WHERE r.rolcreaterole AND NOT r.rolsuper AND current_setting('server_version_num')::integer < 160000),
     holder AS (
         SELECT w.role_id, w.granted_to, w.way, w.reads, w.changes FROM way w
         UNION

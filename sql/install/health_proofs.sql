@@ -58,7 +58,7 @@ AS $$
         WHEN cardinality(u.differing) > 0
             THEN ROW('failed', format('guards do not read what table ndrs_optout.exclusion shows, for registers: %s',
                                       array_to_string(u.differing, ', ')),
-                     'Has another extension replaced the table''s storage, or has it an inheritance child? Take that back')::ndrs_optout.health_finding
+                     'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance child of it, and undo that')::ndrs_optout.health_finding
         ELSE ROW('ok', format('patients on exclusion lists: %s, as their cases and the library say', u.listed),
                  NULL)::ndrs_optout.health_finding
         END

@@ -266,19 +266,29 @@ INSERT INTO exclusion SELECT 'cancer', encode_nhs_number(i::nhs_number)
 SELECT exclusion_list('cancer') AS list \gset
 SELECT cardinality(:'list'::exclusion_set), encode_nhs_number('9990000018') <@ :'list' AS held, cardinality(exclusion_list('rare_disease')) AS other;
 SELECT exclude('9990000018', '{rare_disease}');
-SELECT import_exclusion_list('rare_disease', :'list'), import_exclusion_list('rare_disease', :'list') AS again;
+SELECT key_id AS key FROM encoding_key \gset
+SELECT import_exclusion_list('rare_disease', :'key', :'list'), import_exclusion_list('rare_disease', :'key', :'list') AS again;
 SELECT exclusion_list('rare_disease') = :'list' AS same, is_excluded('9990000026', 'rare_disease'), is_excluded('9990000026', 'congenital_anomaly');
-SELECT import_exclusion_list('congenital_anomaly', '{}');
+SELECT import_exclusion_list('congenital_anomaly', :'key', '{}');
 SELECT exclusion_list('cancers');
 SELECT exclusion_list(NULL);
-SELECT import_exclusion_list('cancers', '{}');
-SELECT import_exclusion_list('cancer', NULL);
+SELECT import_exclusion_list('cancers', :'key', '{}');
+SELECT import_exclusion_list('cancer', :'key', NULL);
 \echo :SQLSTATE
+-- A set of another key, or of which nobody says the key
+SELECT regexp_replace(outcome(format('SELECT ndrs_optout.import_exclusion_list(''cancer'', %L, ''{}'')', k)), '[0-9a-f]{8}', '<key>') AS outcome
+    FROM unnest('{00000000,9990000018,"",NULL,ABCDEF01}'::text[]) AS k;
+-- All lists with their key
+CREATE TEMP TABLE exported AS SELECT * FROM export_exclusion_lists();
+DELETE FROM exclusion WHERE register = 'cancer';
+SELECT register, import_exclusion_list(register, key_id, members), cardinality(members) FROM exported;
+SELECT exclusion_list('cancer') = :'list' AS same;
+DROP TABLE exported;
 -- Each placeholder is refused, and nothing is imported with it.
-SELECT digit, outcome(format('SELECT ndrs_optout.import_exclusion_list(''congenital_anomaly'', %L)',
-        :'list'::exclusion_set | exclusion_set(ARRAY[encode_nhs_number(repeat(digit::text, 10)::nhs_number)])))
+SELECT digit, outcome(format('SELECT ndrs_optout.import_exclusion_list(''congenital_anomaly'', %L, %L)',
+        :'key', :'list'::exclusion_set | exclusion_set(ARRAY[encode_nhs_number(repeat(digit::text, 10)::nhs_number)])))
     FROM generate_series(0, 9) AS digit;
-SELECT import_exclusion_list('congenital_anomaly', exclusion_set(ARRAY[encode_nhs_number('9999999999')]));
+SELECT import_exclusion_list('congenital_anomaly', :'key', exclusion_set(ARRAY[encode_nhs_number('9999999999')]));
 SELECT register, count(*) FROM exclusion GROUP BY register ORDER BY register;
 DELETE FROM exclusion;
 

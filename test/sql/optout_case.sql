@@ -325,6 +325,23 @@ SELECT case_id, state FROM progress ORDER BY case_id;
 -- English.
 SELECT english_list('{}'), english_list('{a}'), english_list('{a,b}'), english_list('{a,b,c}'), english_date('2026-07-05');
 
+-- The library is asked, too: where another extension keeps the rows of the list, SQL
+-- still sees them, and guards do not.
+CREATE TABLE shard () INHERITS (exclusion);
+CREATE FUNCTION to_shard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.shard VALUES (NEW.*); RETURN NULL; END $$;
+CREATE TRIGGER to_shard BEFORE INSERT ON exclusion FOR EACH ROW EXECUTE FUNCTION to_shard();
+SELECT open_case('9990000999', '{cancer}') AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+CALL carry_out(:case_id, '9990000999');
+\echo :SQLSTATE
+SELECT state FROM optout_case WHERE case_id = :case_id;
+SELECT is_excluded('9990000999', 'cancer'), count(*) FROM exclusion WHERE encoded_nhs_number = encode_nhs_number('9990000999');
+DROP TRIGGER to_shard ON exclusion;
+DROP TABLE shard;
+DROP FUNCTION to_shard;
+CALL carry_out(:case_id, '9990000999');
+SELECT state FROM optout_case WHERE case_id = :case_id;
+
 SELECT unguard_table(target) FROM guard;
 DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM case_certificate; DELETE FROM identity_evidence; DELETE FROM optout_case; DELETE FROM exclusion; DELETE FROM guard_tally;
 DROP VIEW progress;
