@@ -161,7 +161,7 @@ AS $$
         WHEN w.roles IS NOT NULL
             THEN ROW('warning', format('roles that can reach tables of the extension otherwise than by a duty: %s', w.roles),
                      'SELECT * FROM ndrs_optout.access_ways(), as a superuser. Revoke what these roles do not need')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'besides superusers and the owner, roles reach tables of the extension by their duties only',
+        ELSE ROW('ok', 'roles reach tables of the extension by their duties only',
                  NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT string_agg(format('%s (%s)', a.role, a.ways), ', ' ORDER BY a.role) AS roles

@@ -59,7 +59,7 @@ AS $$
             THEN ROW('failed', format('guards do not read what table ndrs_optout.exclusion shows, for registers: %s',
                                       array_to_string(u.differing, ', ')),
                      'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance child of it, and undo that')::ndrs_optout.health_finding
-        ELSE ROW('ok', format('patients on exclusion lists: %s, as their cases and the library say', u.listed),
+        ELSE ROW('ok', format('entries: %s, as cases and library say', u.listed),
                  NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT (SELECT count(*) FROM ndrs_optout.unlisted_opt_outs()) AS unlisted,

@@ -20,7 +20,8 @@ use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
 my $pages = $ENV{DOCS_WRITE} // $top;
-my $server = new_server('docs');
+# From version 18, checksums are the default.
+my $server = new_server('docs', init => { extra => [ '--encoding=UTF8', '--locale=C', '--data-checksums' ] });
 my $database;
 
 my %prepare = (
