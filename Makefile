@@ -21,6 +21,7 @@ OBJS = \
 	src/national_check.o \
 	src/sharing.o \
 	src/guard.o \
+	src/guard_policy.o \
 	src/guard_tally.o \
 	src/sentry.o \
 	src/erasure.o \

@@ -129,7 +129,7 @@ ndrs_is_repacking(PGPROC *proc, Oid relid)
 #endif
 }
 
-/* 16 has one function for the owner of anything. */
+/* 16 has one function for the owner of anything, and one for rights. */
 static inline bool
 ndrs_owns_schema(Oid schema)
 {
@@ -137,6 +137,16 @@ ndrs_owns_schema(Oid schema)
 	return object_ownercheck(NamespaceRelationId, schema, GetUserId());
 #else
 	return pg_namespace_ownercheck(schema, GetUserId());
+#endif
+}
+
+static inline bool
+ndrs_may_use_schema(Oid schema)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
 #endif
 }
 

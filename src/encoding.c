@@ -20,12 +20,15 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/parallel.h"
 #include "access/table.h"
 #include "compat.h"
 #include "encoding.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -365,6 +368,83 @@ ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded)
 		last_number = number;
 	}
 	*encoded = last_encoded;
+}
+
+/*
+ * A command that searches a table with the rights of its owner, and asks about numbers,
+ * has a token as a parameter, which no SQL can read: code of the owner's that runs
+ * in the meantime has none, and learns nothing.  It is a nonce and what only the
+ * key can make of it, so that a parallel worker knows it, too.  In the process that
+ * began the command it is good until the command ends.
+ */
+typedef struct Token
+{
+	uint8		nonce[16];
+	EncodedNhsNumber proof;
+} Token;
+
+#define TOKEN_TEXT	"ndrs_optout search"
+
+static Token current_token;
+static bool has_token = false;
+
+static void
+prove_token(Token *token, int leader_pid, EncodedNhsNumber *proof)
+{
+	uint8		message[sizeof(TOKEN_TEXT) + sizeof(int) + sizeof(token->nonce)];
+
+	memcpy(message, TOKEN_TEXT, sizeof(TOKEN_TEXT));
+	memcpy(message + sizeof(TOKEN_TEXT), &leader_pid, sizeof(int));
+	memcpy(message + sizeof(TOKEN_TEXT) + sizeof(int), token->nonce, sizeof(token->nonce));
+	authenticate((const char *) message, sizeof(message), proof);
+}
+
+/*
+ * Make a new token good, and return it.
+ */
+bytea *
+ndrs_begin_token(void)
+{
+	bytea	   *result = palloc(VARHDRSZ + sizeof(Token));
+
+	ndrs_encoding_ready();
+	has_token = false;
+	if (!pg_strong_random(current_token.nonce, sizeof(current_token.nonce)))
+		ndrs_elog("could not generate a random token");
+	prove_token(&current_token, MyProcPid, &current_token.proof);
+	has_token = true;
+	SET_VARSIZE(result, VARHDRSZ + sizeof(Token));
+	memcpy(VARDATA(result), &current_token, sizeof(Token));
+	return result;
+}
+
+/*
+ * Make an earlier token good again, or none.
+ */
+void
+ndrs_restore_token(const bytea *token)
+{
+	has_token = token != NULL;
+	if (has_token)
+		memcpy(&current_token, VARDATA_ANY(token), sizeof(Token));
+}
+
+bool
+ndrs_token_is_good(const bytea *token)
+{
+	Token		given;
+	EncodedNhsNumber proof;
+
+	if (VARSIZE_ANY_EXHDR(token) != sizeof(Token))
+		return false;
+	memcpy(&given, VARDATA_ANY(token), sizeof(Token));
+	if (!IsParallelWorker())
+		return has_token && memcmp(&given, &current_token, sizeof(Token)) == 0;
+	if (MyProc->lockGroupLeader == NULL)
+		return false;
+	ndrs_encoding_ready();
+	prove_token(&given, MyProc->lockGroupLeader->pid, &proof);
+	return encoded_nhs_number_compare(&proof, &given.proof) == 0;
 }
 
 /*

@@ -303,7 +303,10 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 {
 	Oid			type = PG_GETARG_OID(0);
 
-	/* A dropped column has none, and a query may ask before it looks whether it is one. */
+	/*
+	 * A dropped column has none, and a query may ask before it looks whether
+	 * it is one.
+	 */
 	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
 		PG_RETURN_OID(type);
 	PG_RETURN_OID(getBaseType(type));
@@ -331,9 +334,6 @@ static List *known_answers = NIL;
 static uint64 known_generation = 0;
 static MemoryContext known_context = NULL;	/* holds the answers */
 
-/* Is a command being run with the rights of a table's owner?  Set by us alone. */
-#define SEARCHING_SETTING	"ndrs_optout.searching"
-
 /*
  * The walk's commands name tables and not patients, so they come again with each
  * patient, and their plans are kept for the session: the walk asks for generic plans.
@@ -349,7 +349,7 @@ typedef struct Command
 {
 	Oid			role;
 	int			nparams;
-	Oid			types[2];
+	Oid			types[3];
 	const char *text;
 	SPIPlanPtr	plan;
 	int			running;
@@ -535,8 +535,6 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 		SPI_connect();
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-		(void) set_config_option(SEARCHING_SETTING, "on", PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
 		SetUserIdAndSecContext(role, saved_context | SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 		command = find_command(role, text, nparams, types);
@@ -718,20 +716,26 @@ ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
+/* What the command that is running asks with */
+static bytea *token = NULL;
+
 /*
  * Look for rows with the rights of a role: whoever has a foreign key to a table
  * of the walk has a table in it, and what they made (an index's predicate, a
  * cast) runs when it is planned or searched.  The parameters are the patients
- * and the keys; returns texts, or nothing.
+ * and the keys, and for a command that asks about numbers the token ($3) that
+ * guard_finds() wants; returns texts, or nothing.
  *
  * An error ends in our words, as above, but keeps its SQLSTATE.
  */
 Datum
 ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID};
-	Datum		values[2];
-	bool		nulls[2];
+	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID, BYTEAOID};
+	Datum		values[3];
+	bool		nulls[3];
+	bytea	   *outer_token = token;
+	char	   *command;
 	MemoryContext outer = CurrentMemoryContext;
 	List	   *relids = NIL;
 	const char *table = NULL;
@@ -740,6 +744,7 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
+	command = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	for (int i = 0; i < 2; i++)
 	{
 		values[i] = PG_ARGISNULL(2 + i) ? (Datum) 0 : PG_GETARG_DATUM(2 + i);
@@ -747,14 +752,20 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 	}
 	PG_TRY();
 	{
-		result = run_as(PG_GETARG_OID(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
-						PG_NARGS() > 4 && PG_GETARG_BOOL(4),
-						2, types, values, nulls, TEXTARRAYOID, &isnull, &relids, &table);
+		token = strstr(command, "$3") != NULL ? ndrs_begin_token() : NULL;
+		if (token == NULL)
+			ndrs_restore_token(NULL);
+		values[2] = PointerGetDatum(token);
+		nulls[2] = token == NULL;
+		result = run_as(PG_GETARG_OID(0), command, PG_NARGS() > 4 && PG_GETARG_BOOL(4),
+						3, types, values, nulls, TEXTARRAYOID, &isnull, &relids, &table);
 	}
 	PG_CATCH();
 	{
 		ErrorData  *error;
 
+		token = outer_token;
+		ndrs_restore_token(token);
 		MemoryContextSwitchTo(outer);
 		/* The server could not parse it: nobody's function has run. */
 		if (table == NULL)
@@ -769,6 +780,8 @@ ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
 					 errhint("Tables are searched with the rights of their owners. Look for a row security policy that counts for the owner, and for rights that the owner lacks.") : 0);
 	}
 	PG_END_TRY();
+	token = outer_token;
+	ndrs_restore_token(token);
 
 	if (isnull)
 		PG_RETURN_NULL();

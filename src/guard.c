@@ -23,14 +23,9 @@
  */
 #include "ndrs_optout.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/skey.h"
-#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -41,12 +36,12 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -57,7 +52,6 @@ PG_FUNCTION_INFO_V1(ndrs_optout_guard_misencoded);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_number);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_unreadable);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
-PG_FUNCTION_INFO_V1(ndrs_optout_guard_is_backstop);
 
 typedef struct Guard
 {
@@ -81,12 +75,20 @@ typedef struct Guard
 static const Oid *spared = NULL;
 static int	nspared = 0;
 
-/* Column of table guard */
-#define ANUM_GUARD_TARGET	1
+/* Values of rows that the trigger has spared and the backstop has not seen yet */
+typedef struct SparedValue
+{
+	Oid			relid;
+	AttrNumber	attnum;
+	Oid			type;
+	int16		length;
+	bool		byval;
+	bool		isnull;
+	Datum		value;
+} SparedValue;
 
-static const NdrsColumn guard_columns[] = {
-	{ANUM_GUARD_TARGET, "target", "regclass", true}
-};
+static List *spared_values = NIL;
+static MemoryContext spared_context = NULL; /* holds them */
 
 static GuardAction
 parse_action(const char *word)
@@ -165,8 +167,12 @@ reject(GuardFinding finding, NhsNumberForm form, Oid relid)
  * The erasure changes rows that stay: it redacts a number, or a foreign key sets
  * its columns to NULL.  That brings nothing in, and must not fail because the
  * row has another number, of somebody who is excluded and not yet erased, or one
- * that cannot be read.  The trigger spares UPDATE only.  The backstop cannot tell
- * it from an INSERT; but only triggers of the tables' owners run meanwhile.
+ * that cannot be read.  But triggers of the tables' owners run meanwhile, and what these
+ * bring in is brought in.  So the trigger spares an UPDATE that keeps the number or
+ * makes it NULL, and nothing else; and as a later trigger may still write another
+ * number, and the backstop cannot tell an UPDATE from an INSERT, it spares the one value
+ * that the trigger spared last.  Without the trigger (mechanism "constraint", children
+ * by INHERITS) nothing is spared.
  */
 static bool
 is_spared(Oid relid)
@@ -193,6 +199,82 @@ ndrs_guard_spare(const Oid **relids, int *nrelids)
 	nspared = *nrelids;
 	*relids = old;
 	*nrelids = nold;
+
+	spared_values = NIL;
+	if (spared_context != NULL)
+		MemoryContextReset(spared_context);
+}
+
+/*
+ * Does this UPDATE bring nothing in?  If so, the backstop is to learn of it.
+ */
+static pg_noinline bool
+spare(TriggerData *trigdata, AttrNumber attnum, Datum value, bool isnull)
+{
+	Relation	rel = trigdata->tg_relation;
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+	Datum		old;
+	bool		oldisnull;
+	SparedValue *spared_value;
+	ListCell   *lc;
+	MemoryContext outer;
+
+	/* What it said of an earlier row is over. */
+	foreach(lc, spared_values)
+	{
+		spared_value = lfirst(lc);
+		if (spared_value->relid == RelationGetRelid(rel) && spared_value->attnum == attnum)
+			spared_values = foreach_delete_current(spared_values, lc);
+	}
+
+	if (!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) || !is_spared(RelationGetRelid(rel)))
+		return false;
+	old = slot_getattr(trigdata->tg_trigslot, attnum, &oldisnull);
+	if (!isnull && (oldisnull ||
+					!datum_image_eq(old, value, attribute->attbyval, attribute->attlen)))
+		return false;
+
+	if (spared_context == NULL)
+		spared_context = AllocSetContextCreate(TopMemoryContext,
+											   "ndrs_optout spared values",
+											   ALLOCSET_SMALL_SIZES);
+	outer = MemoryContextSwitchTo(spared_context);
+	spared_value = palloc0(sizeof(SparedValue));
+	spared_value->relid = RelationGetRelid(rel);
+	spared_value->attnum = attnum;
+	spared_value->type = attribute->atttypid;
+	spared_value->byval = attribute->attbyval;
+	spared_value->length = attribute->attlen;
+	spared_value->isnull = isnull;
+	if (!isnull)
+		spared_value->value = datumCopy(value, attribute->attbyval, attribute->attlen);
+	spared_values = lappend(spared_values, spared_value);
+	MemoryContextSwitchTo(outer);
+	return true;
+}
+
+/* Has the trigger just spared this value? */
+static pg_noinline bool
+was_spared(FunctionCallInfo fcinfo, Oid relid)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, 2);
+	ListCell   *lc;
+
+	foreach(lc, spared_values)
+	{
+		SparedValue *spared_value = lfirst(lc);
+
+		if (spared_value->relid == relid && spared_value->type == type &&
+			spared_value->isnull == PG_ARGISNULL(2) &&
+			(spared_value->isnull ||
+			 datum_image_eq(spared_value->value, PG_GETARG_DATUM(2),
+							spared_value->byval, spared_value->length)))
+		{
+			spared_values = foreach_delete_current(spared_values, lc);
+			return true;
+		}
+	}
+	return false;
 }
 
 static AttrNumber
@@ -209,47 +291,39 @@ guarded_column(Relation rel, const char *name)
 	return attnum;
 }
 
-/* Is this the very table of a guard? */
-static bool
-has_guard(Oid relid)
-{
-	Relation	rel = ndrs_open_table("guard", guard_columns, lengthof(guard_columns));
-	ScanKeyData key;
-	SysScanDesc scan;
-	bool		found;
-
-	ScanKeyInit(&key, ANUM_GUARD_TARGET, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
 /*
- * The guarded table that a table is, or is a partition of.
+ * The guarded table that a table is, or is a partition of, of whose guard this is the
+ * trigger.
  *
  * Everybody may make a trigger with our function, because the owner of a
- * partitioned table does so with each partition.  On a table that is not guarded
- * it would tell them who is on the list.
+ * partitioned table does so with each partition.  One that is not of a guard would tell
+ * them who is on the list, or weaken a guard that is there.
  */
 static Oid
-find_guarded(Relation table, const char *trigger)
+find_guarded(Relation table, const Trigger *trigger)
 {
 	List	   *relids = list_make1_oid(RelationGetRelid(table));
+	bool		guarded = false;
 	ListCell   *lc;
 
 	if (table->rd_rel->relispartition)
 		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(table)));
 	foreach(lc, relids)
 	{
-		if (has_guard(lfirst_oid(lc)))
-			return lfirst_oid(lc);
+		ListCell   *policy;
+
+		foreach(policy, ndrs_guard_policies(lfirst_oid(lc)))
+		{
+			guarded = true;
+			if (ndrs_guard_has_trigger(lfirst(policy), trigger->tgnargs, trigger->tgargs))
+				return lfirst_oid(lc);
+		}
 	}
 	ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("trigger \"%s\" belongs to a guard, and table %s has none", trigger,
-						ndrs_table_name(RelationGetRelid(table))),
+				 guarded ? errmsg("trigger \"%s\" of table %s does not do what the guard of the table says",
+								  trigger->tgname, ndrs_table_name(RelationGetRelid(table)))
+				 : errmsg("trigger \"%s\" belongs to a guard, and table %s has none",
+						  trigger->tgname, ndrs_table_name(RelationGetRelid(table))),
 				 errhint("Drop the trigger, or ask the database owner to call ndrs_optout.guard_table()."),
 				 ndrs_errtable(RelationGetRelid(table)));
 }
@@ -290,12 +364,26 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(Guard));
-	guard->target = find_guarded(rel, trigger->tgname);
+	guard->target = find_guarded(rel, trigger);
 	guard->attnum = guarded_column(rel, args[TRIGGER_COLUMN]);
 	set_type(guard, TupleDescAttr(RelationGetDescr(rel), guard->attnum - 1)->atttypid);
 	guard->action[GUARD_EXCLUDED] = parse_action(args[TRIGGER_ON_MATCH]);
 	guard->action[GUARD_MISSING] = parse_action(args[TRIGGER_ON_MISSING]);
 	guard->action[GUARD_UNREADABLE] = parse_action(args[TRIGGER_ON_UNREADABLE]);
+
+	/*
+	 * A row that is moved here by an UPDATE has been deleted where it was.
+	 * Where the parent has no guard to stop it there, leaving it out would
+	 * lose it.
+	 */
+	if (get_rel_relispartition(guard->target))
+	{
+		for (int i = 0; i < lengthof(guard->action); i++)
+		{
+			if (guard->action[i] == GUARD_SKIP)
+				guard->action[i] = GUARD_REJECT;
+		}
+	}
 
 	guard->nregisters = nregisters;
 	guard->registers = palloc(nregisters * sizeof(ExclusionList *));
@@ -331,9 +419,11 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 	int			count = guard->nchanged - first;
 	Datum	   *values;
 	bool	   *nulls;
+	ErrorContextCallback hider;
 
 	if (count == 0)
 		return tuple;
+	ndrs_begin_hiding(&hider);
 	values = palloc0(count * sizeof(Datum));
 	nulls = palloc(count * sizeof(bool));
 	memset(nulls, true, count * sizeof(bool));
@@ -343,8 +433,10 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 		values[count - 1] = PointerGetDatum(&encoded);
 		nulls[count - 1] = false;
 	}
-	return heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
-									 values, nulls);
+	tuple = heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
+									  values, nulls);
+	ndrs_end_hiding(&hider);
+	return tuple;
 }
 
 Datum
@@ -387,8 +479,8 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 						 guard->attnum, &isnull);
 	finding = examine(guard, value, isnull, &number, &form);
 	action = guard->action[finding];
-	if (updating && action != GUARD_REDACT &&
-		is_spared(RelationGetRelid(trigdata->tg_relation)))
+	if (nspared > 0 && action != GUARD_REDACT &&
+		spare(trigdata, guard->attnum, value, isnull))
 		action = GUARD_ALLOW;
 
 	switch (action)
@@ -456,11 +548,11 @@ is_constant(FmgrInfo *flinfo, int i)
  * not a constant of the expression.
  */
 static Guard *
-expression_guard(FunctionCallInfo fcinfo, int value)
+expression_guard(FunctionCallInfo fcinfo, int value, bool acts)
 {
 	Guard	   *guard = fcinfo->flinfo->fn_extra;
 	MemoryContext outer;
-	int			end = Min(PG_NARGS(), value + 4);
+	int			end = value + (acts ? 4 : 2);
 	bool		stable = true;
 	ErrorContextCallback hider;
 
@@ -483,7 +575,7 @@ expression_guard(FunctionCallInfo fcinfo, int value)
 	guard = palloc0(sizeof(Guard));
 	set_type(guard, get_fn_expr_argtype(fcinfo->flinfo, value));
 	set_registers(guard, PG_GETARG_ARRAYTYPE_P(value + 1));
-	if (PG_NARGS() > value + 2)
+	if (acts)
 	{
 		guard->action[GUARD_EXCLUDED] = GUARD_REJECT;
 		guard->action[GUARD_MISSING] =
@@ -511,31 +603,59 @@ is_part_of(Oid relid, Oid target)
 		list_member_oid(find_all_inheritors(target, NoLock, NULL), relid);
 }
 
+/* May the role bring rows into the table, or change some, by a right of its own? */
+static bool
+may_write(Oid relid)
+{
+	return pg_class_aclmask(relid, GetUserId(), ACL_INSERT | ACL_UPDATE, ACLMASK_ANY) != 0 ||
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT | ACL_UPDATE,
+								  ACLMASK_ANY) == ACLCHECK_OK;
+}
+
 /*
  * May the backstop answer for this table?  Everybody may execute it, and whoever has
- * a duty can name it and choose the arguments.  So the table that it names must be
- * guarded, and the row be on its way into it, or the role allowed to insert there.
- * Who writes to a table holds this lock, and nobody gets it in this mode who may not.
+ * a duty can name it and choose the arguments.  So they must be those of a guard of the
+ * table that is named, and the role must be one that may write to it, or to the
+ * partition or a parent: it gets the same answer there.
+ *
+ * Through a view or a rule others write to it as well, with the rights of its owner.  A
+ * role that cannot name the function has not called it, so the row is where it says
+ * that it is.
  *
  * For the owner of the extension the guard need not be there: a restore may bring
  * partitions' rows before ours.
  */
 static pg_noinline bool
-may_answer(Oid relid, Oid target)
+may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 {
-	bool		writing = false;
+	bool		is_part;
+	bool		agrees = false;
+	List	   *relids;
+	ListCell   *lc;
 
-	if (!has_guard(target) &&
-		!ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+	if (ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+		return true;
+
+	foreach(lc, ndrs_guard_policies(target))
+		agrees = agrees ||
+		ndrs_guard_has_backstop(lfirst(lc), PG_GETARG_ARRAYTYPE_P(3),
+								text_to_cstring(PG_GETARG_TEXT_PP(4)),
+								text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_NARGS() > 6);
+	if (!agrees)
 		return false;
-	if (is_part_of(relid, target))
-	{
-		Relation	rel = table_open(relid, AccessShareLock);
 
-		writing = CheckRelationLockedByMe(rel, RowExclusiveLock, false);
-		table_close(rel, AccessShareLock);
+	is_part = is_part_of(relid, target);
+	relids = list_make1_oid(target);
+	if (is_part && relid != target)
+		relids = lappend_oid(relids, relid);
+	if (get_rel_relispartition(llast_oid(relids)))
+		relids = list_concat(relids, get_partition_ancestors(llast_oid(relids)));
+	foreach(lc, relids)
+	{
+		if (may_write(lfirst_oid(lc)))
+			return true;
 	}
-	return writing || pg_class_aclcheck(target, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
+	return is_part && !ndrs_may_use_schema(get_namespace_oid(NDRS_SCHEMA, false));
 }
 
 /* Is an encoded column what it must be for this number, or for none? */
@@ -598,46 +718,53 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 
 	/*
 	 * A partition that was made after its parent was guarded has a validated
-	 * constraint, which pg_dump brings before the data and our tables.
+	 * constraint, which pg_dump brings before the data and our tables. Others
+	 * than who restores are told that there is no key.
 	 */
-	if (ndrs_before_restore() || is_spared(relid))
-		PG_RETURN_BOOL(true);
+	if (ndrs_before_restore())
+	{
+		if (ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+			PG_RETURN_BOOL(true);
+		ndrs_encoding_ready();
+	}
 
-	guard = expression_guard(fcinfo, 2);
+	guard = expression_guard(fcinfo, 2, true);
 	if (relid != guard->trusted_table || !OidIsValid(relid))
 	{
 		ErrorContextCallback hider;
 		bool		trusted;
 
 		ndrs_begin_hiding(&hider);
-		trusted = may_answer(relid, target);
+		trusted = may_answer(fcinfo, relid, target);
 		ndrs_end_hiding(&hider);
 		if (!trusted)
 			ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("a guard's constraint was copied from a table that is not guarded, or that you may not insert into"));
+						 errmsg("permission denied to ask the guard of table %s", ndrs_table_name(target)),
+						 errdetail("The table has no such guard, or role \"%s\" may neither insert into the table nor update it.",
+								   GetUserNameFromId(GetUserId(), false)),
+						 errhint("Drop the constraint if CREATE TABLE ... LIKE has copied it."));
 		guard->trusted_table = relid;
 	}
 
 	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &number, &form);
-	if (guard->action[finding] != GUARD_ALLOW)
+	if (guard->action[finding] != GUARD_ALLOW && !was_spared(fcinfo, relid))
 		reject(finding, form, OidIsValid(relid) ? relid : target);
 	if (PG_NARGS() > 6 &&
-		!agrees(finding == GUARD_NOT_EXCLUDED ? &number : NULL,
+		!agrees(form == NHS_NUMBER_VALID && !nhs_number_is_placeholder(number) ? &number : NULL,
 				PG_ARGISNULL(6) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(6)))
 		misencoded(fcinfo->flinfo, OidIsValid(relid) ? relid : target);
 	PG_RETURN_BOOL(true);
 }
 
 /*
- * Tables are searched with the rights of their owners, hence everybody may
- * execute what that needs; but it answers only while we search, and the owner of
- * the extension.
+ * Tables are searched with the rights of their owners, hence everybody may execute
+ * what that needs.  It answers only a command of ours, which has the token
+ * (encoding.c).
  */
 static void
-check_searcher(FunctionCallInfo fcinfo)
+check_token(FunctionCallInfo fcinfo, int argument)
 {
-	if (!ndrs_searching &&
-		!ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
+	if (PG_ARGISNULL(argument) || !ndrs_token_is_good(PG_GETARG_BYTEA_PP(argument)))
 		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for function %s",
 							get_func_name(fcinfo->flinfo->fn_oid)));
@@ -645,7 +772,8 @@ check_searcher(FunctionCallInfo fcinfo)
 
 /*
  * Whether this is the number of a patient who is excluded from all of the
- * registers, in any type that a guard can read.
+ * registers, in any type that a guard can read.  Without a token for those who may
+ * execute it by a right of their own.
  */
 Datum
 ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
@@ -656,9 +784,12 @@ ndrs_optout_guard_matches(PG_FUNCTION_ARGS)
 
 	if (guard == NULL)
 	{
-		check_searcher(fcinfo);
-		guard = expression_guard(fcinfo, 0);
+		if (PG_NARGS() > 2)
+			check_token(fcinfo, 2);
+		guard = expression_guard(fcinfo, 0, false);
 	}
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	PG_RETURN_BOOL(examine(guard, PG_GETARG_DATUM(0), false, &number, &form) == GUARD_EXCLUDED);
 }
 
@@ -686,7 +817,8 @@ ndrs_optout_guard_misencoded(PG_FUNCTION_ARGS)
 	NhsNumber	number;
 	bool		has_number;
 
-	check_searcher(fcinfo);
+	if (fcinfo->flinfo->fn_extra == NULL)
+		check_token(fcinfo, 2);
 	ndrs_encoding_ready();
 	has_number = !PG_ARGISNULL(0) && read_any(fcinfo, &number) == NHS_NUMBER_VALID &&
 		!nhs_number_is_placeholder(number);
@@ -724,71 +856,4 @@ ndrs_optout_guard_reads(PG_FUNCTION_ARGS)
 	/* The sentry asks for a type that its command may have dropped. */
 	PG_RETURN_BOOL(SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)) &&
 				   ndrs_number_reader(type) != NULL);
-}
-
-static bool
-is_column(Node *node, AttrNumber attnum)
-{
-	node = strip_implicit_coercions(node);
-	return IsA(node, Var) && ((Var *) node)->varattno == attnum;
-}
-
-static bool
-is_text(Node *node, text *value)
-{
-	Const	   *constant = (Const *) node;
-
-	return IsA(node, Const) && !constant->constisnull &&
-		strcmp(TextDatumGetCString(constant->constvalue), text_to_cstring(value)) == 0;
-}
-
-/*
- * Is the expression of a CHECK constraint the backstop of a guard, and nothing but
- * that?  Arguments: the expression as it is stored, and target, column, registers,
- * on_missing and on_unreadable of the guard, whether it has an encoded column, and
- * that.
- */
-Datum
-ndrs_optout_guard_is_backstop(PG_FUNCTION_ARGS)
-{
-	bool		has_encoded;
-	Node	   *node;
-	FuncExpr   *call;
-	char	   *name;
-	Const	   *target;
-	Const	   *registers;
-	bool		result;
-
-	for (int i = 0; i < 7; i++)
-	{
-		if (PG_ARGISNULL(i))
-			PG_RETURN_BOOL(false);
-	}
-	has_encoded = PG_GETARG_BOOL(6);
-	if (has_encoded && PG_ARGISNULL(7))
-		PG_RETURN_BOOL(false);
-
-	node = stringToNode(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (node == NULL || !IsA(node, FuncExpr))
-		PG_RETURN_BOOL(false);
-	call = (FuncExpr *) node;
-	name = get_func_name(call->funcid);
-	if (name == NULL || strcmp(name, "guard_admits") != 0 ||
-		get_func_namespace(call->funcid) != get_namespace_oid(NDRS_SCHEMA, true) ||
-		list_length(call->args) != (has_encoded ? 7 : 6))
-		PG_RETURN_BOOL(false);
-
-	target = list_nth(call->args, 1);
-	registers = list_nth(call->args, 3);
-	result = IsA(linitial(call->args), Var) &&
-		((Var *) linitial(call->args))->varattno == TableOidAttributeNumber &&
-		IsA(target, Const) && DatumGetObjectId(target->constvalue) == PG_GETARG_OID(1) &&
-		is_column(list_nth(call->args, 2), PG_GETARG_INT16(2)) &&
-		IsA(registers, Const) && !registers->constisnull &&
-		DatumGetBool(OidFunctionCall2Coll(F_ARRAY_EQ, C_COLLATION_OID,
-										  registers->constvalue, PG_GETARG_DATUM(3))) &&
-		is_text(list_nth(call->args, 4), PG_GETARG_TEXT_PP(4)) &&
-		is_text(list_nth(call->args, 5), PG_GETARG_TEXT_PP(5)) &&
-		(!has_encoded || is_column(list_nth(call->args, 6), PG_GETARG_INT16(7)));
-	PG_RETURN_BOOL(result);
 }

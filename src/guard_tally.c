@@ -236,6 +236,7 @@ subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
 			parents->rows += tally->rows;
 		}
 		tallies = foreach_delete_current(tallies, lc);
+		pfree(tally);
 	}
 }
 

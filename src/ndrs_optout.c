@@ -17,8 +17,6 @@ PGDLLEXPORT void _PG_init(void);
 
 char	   *ndrs_key_file = NULL;
 
-bool		ndrs_searching = false;
-
 /* Read by sentry_weakening(), too */
 bool		ndrs_allow_unguarded = false;
 
@@ -44,15 +42,6 @@ _PG_init(void)
 							 &ndrs_allow_unguarded,
 							 false,
 							 PGC_SUSET,
-							 GUC_ALLOW_IN_PARALLEL,
-							 NULL, NULL, NULL);
-	DefineCustomBoolVariable("ndrs_optout.searching",
-							 "Set while the extension searches a table with the rights of its owner.",
-							 NULL,
-							 &ndrs_searching,
-							 false,
-							 PGC_SUSET,
-							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE |
 							 GUC_ALLOW_IN_PARALLEL,
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ndrs_optout");

@@ -34,7 +34,6 @@
 
 /* ndrs_optout.c */
 extern char *ndrs_key_file;
-extern bool ndrs_searching;
 extern bool ndrs_allow_unguarded;
 
 /*
@@ -85,6 +84,9 @@ extern bool ndrs_before_restore(void);
 extern void ndrs_encoding_ready(void);
 extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
 extern bool ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded);
+extern bytea *ndrs_begin_token(void);
+extern void ndrs_restore_token(const bytea *token);
+extern bool ndrs_token_is_good(const bytea *token);
 extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
 /* exclusion_set.c */

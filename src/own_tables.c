@@ -27,10 +27,8 @@ static TriggerData *
 trigger_data(FunctionCallInfo fcinfo, const char *name)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by trigger manager", name),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("function \"%s\" was not called by trigger manager", name));
 	return (TriggerData *) fcinfo->context;
 }
 
@@ -45,14 +43,12 @@ ndrs_optout_owner_only(PG_FUNCTION_ARGS)
 	Relation	rel = data->tg_relation;
 
 	if (!ndrs_owns_relation(RelationGetRelid(rel)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("table \"%s.%s\" is changed by the extension's functions only",
-						get_namespace_name(RelationGetNamespace(rel)),
-						RelationGetRelationName(rel)),
-				 errdetail("Besides them, only the table's owner can change it, whatever was granted."),
-				 errhint("Call the function for it, or ask the database owner to do so."),
-				 ndrs_errhidevalues()));
+		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("table \"%s.%s\" is changed by the extension's functions only",
+					 get_namespace_name(RelationGetNamespace(rel)),
+					 RelationGetRelationName(rel)),
+					 errdetail("Besides them, only the table's owner can change it, whatever was granted."),
+					 errhint("Call the function for it, or ask the database owner to do so."));
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 						   data->tg_newtuple : data->tg_trigtuple);
 }
@@ -87,10 +83,8 @@ ndrs_optout_exclusion_replicated(PG_FUNCTION_ARGS)
 		result = SPI_execute_with_args("SELECT ndrs_optout.audit_exclusions($1, pg_catalog.jsonb_build_object($2, 1))",
 									   2, (Oid[]) {TEXTOID, TEXTOID}, values, NULL, false, 0);
 		if (result != SPI_OK_SELECT)
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not audit a change of the exclusion list"),
-					 ndrs_errhidevalues()));
+			ndrs_ereport(errcode(ERRCODE_INTERNAL_ERROR),
+						 errmsg("could not audit a change of the exclusion list"));
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

@@ -136,7 +136,7 @@ ndrs_table_name(Oid relid)
 
 	if (table == NULL)
 		return psprintf("with OID %u", relid);
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), table);
+	return quote_qualified_identifier(get_namespace_name_or_temp(get_rel_namespace(relid)), table);
 }
 
 /*
@@ -150,7 +150,7 @@ ndrs_errtable(Oid relid)
 
 	if (table == NULL)
 		return 0;
-	err_generic_string(PG_DIAG_SCHEMA_NAME, get_namespace_name(get_rel_namespace(relid)));
+	err_generic_string(PG_DIAG_SCHEMA_NAME, get_namespace_name_or_temp(get_rel_namespace(relid)));
 	return err_generic_string(PG_DIAG_TABLE_NAME, table);
 }
 

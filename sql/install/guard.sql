@@ -52,19 +52,25 @@ CREATE FUNCTION guard_row() RETURNS trigger
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
     on_missing text, on_unreadable text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
-    LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
 
 -- The same with the encoded column, which must hold the encoding of the number.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
     on_missing text, on_unreadable text, encoded encoded_nhs_number) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
-    LANGUAGE C VOLATILE PARALLEL SAFE COST 10;
+    LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
 
 CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
-CREATE FUNCTION guard_misencoded(value anyelement, encoded encoded_nhs_number) RETURNS boolean
+-- For the owner's searches: everybody may execute it, and it answers a command of
+-- erasure_look() that hands on its token.
+CREATE FUNCTION guard_finds(value anyelement, registers text[], token bytea) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
+    LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+
+CREATE FUNCTION guard_misencoded(value anyelement, encoded encoded_nhs_number, token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_misencoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 
@@ -169,6 +175,12 @@ BEGIN
                    WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
         PERFORM ndrs_optout.refuse('42809',
             format('%s is not a permanent table', target));
+    END IF;
+    IF 'skip' IN (on_match, on_missing, on_unreadable) AND (SELECT relispartition FROM pg_class WHERE oid = target) THEN
+        PERFORM ndrs_optout.refuse('42809',
+            format('partition %s cannot be guarded with "skip"', target),
+            detail => 'An UPDATE that moves a row into it would lose the row.',
+            hint => 'Guard the partitioned table, or use "reject".');
     END IF;
     SELECT g.target INTO other FROM ndrs_optout.guard g
         WHERE g.target <> guard_table.target
@@ -352,9 +364,11 @@ COMMENT ON FUNCTION guard_is_backstop(text, regclass, smallint, text[], text, te
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
-    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors 42501 (for others than the extension''s owner, unless it searches), ND010, ND011, 42704';
-COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number) IS
-    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none; errors 42501 (for others than the extension''s owner, unless it searches), ND010, ND011';
+    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_finds(anyelement, text[], bytea) IS
+    'guard_matches() for a command that searches a table with the rights of its owner, with the token of that command; errors 42501 (another token, or none), ND010, ND011, 42704';
+COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number, bytea) IS
+    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none, with the token of the command that searches; errors 42501 (another token, or none), ND010, ND011';
 COMMENT ON FUNCTION guard_unreadable(anyelement) IS
     'whether this is neither an NHS number nor empty';
 COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';

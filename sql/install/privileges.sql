@@ -17,10 +17,10 @@ GRANT EXECUTE ON FUNCTION
 -- it works on guarded tables only.
 GRANT EXECUTE ON FUNCTION guard_row() TO PUBLIC;
 -- What the erasure, the sweep and the sentry search with, with the rights of a
--- table's owner; they answer nobody else.
+-- table's owner; they answer nobody without the token of such a search.
 GRANT EXECUTE ON FUNCTION
-    guard_matches(anyelement, text[]),
-    guard_misencoded(anyelement, encoded_nhs_number)
+    guard_finds(anyelement, text[], bytea),
+    guard_misencoded(anyelement, encoded_nhs_number, bytea)
     TO PUBLIC;
 GRANT EXECUTE ON FUNCTION guard_number(anyelement), guard_unreadable(anyelement) TO PUBLIC;
 -- and what an index on a column, or a column of type nhs_number, calls.  These

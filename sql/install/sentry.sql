@@ -212,7 +212,7 @@ BEGIN
             ORDER BY (a).relation::text, g.nhs_number_column
     LOOP
         found_rows := ndrs_optout.erasure_look(this.owner, format(
-            'SELECT ARRAY[count(*)::text] FROM ONLY %s WHERE ndrs_optout.guard_matches(%I, $2)',
+            'SELECT ARRAY[count(*)::text] FROM ONLY %s WHERE ndrs_optout.guard_finds(%I, $2, $3)',
             this.relation, this.nhs_number_column), NULL, this.registers, true);
         IF found_rows[1]::bigint > 0 THEN
             PERFORM ndrs_optout.refuse('23N01',

@@ -135,8 +135,8 @@ BEGIN
     batch.leaf := this.relation;
     batch.row_ids := ndrs_optout.erasure_look(owner, format(
         'SELECT array_agg(t.ctid::text) FROM ONLY %1$s t
-             WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)'' AND ndrs_optout.guard_matches(t.%2$I, $2) IS NOT TRUE
-                 AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I)',
+             WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)'' AND ndrs_optout.guard_finds(t.%2$I, $2, $3) IS NOT TRUE
+                 AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I, $3)',
         this.relation, this.nhs_number_column, this_guard.encoded_column, this.blocks_encoded, next_block),
         NULL, this_guard.registers)::tid[];
     changed := ndrs_optout.erasure_run(
@@ -238,7 +238,7 @@ BEGIN
         now.patients := coalesce(ndrs_optout.erasure_look(
             (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = now.relation),
             format('SELECT array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)::text) FROM ONLY %2$s t
-                        WHERE ndrs_optout.guard_matches(t.%1$I, $2)', now.nhs_number_column, now.relation),
+                        WHERE ndrs_optout.guard_finds(t.%1$I, $2, $3)', now.nhs_number_column, now.relation),
             NULL, this_guard.registers)::ndrs_optout.nhs_number[], '{}');
         this.state := 'erasing';
         this.started_at := coalesce(this.started_at, clock_timestamp());

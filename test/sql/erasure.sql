@@ -338,6 +338,56 @@ UPDATE sibling SET id = 4 WHERE id = 1;
 \echo :SQLSTATE
 UPDATE twin SET id = 4 WHERE id = 2;
 \echo :SQLSTATE
+-- What triggers of the child's owner bring in meanwhile is brought in: another number before
+-- the guard's trigger and behind it, and a row, where the constraint is alone.
+CREATE TABLE spared_parent (id int PRIMARY KEY, nhs text);
+CREATE TABLE spared (id int, parent_id int REFERENCES spared_parent ON DELETE SET NULL, nhs text, other text);
+CREATE TABLE spared_fast (id int, parent_id int REFERENCES spared_parent ON DELETE SET NULL, nhs text);
+SELECT guard_table('spared_parent', 'nhs', '{congenital_anomaly}'), guard_table('spared', 'nhs', '{congenital_anomaly}'),
+    guard_table('spared', 'other', '{congenital_anomaly}'),
+    guard_table('spared_fast', 'nhs', '{congenital_anomaly}', mechanism => 'constraint');
+INSERT INTO spared_parent VALUES (1, '9990000026');
+INSERT INTO spared VALUES (1, 1, '9990000042', '9990000042');
+INSERT INTO spared_fast VALUES (1, 1, '9990000042');
+CREATE FUNCTION fill_in() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_ARGV[0] = 'insert' THEN
+        EXECUTE format('INSERT INTO public.%I VALUES (2, NULL, ''9990000018'')', TG_TABLE_NAME);
+    ELSE
+        NEW.nhs := '9990000018';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER aaa BEFORE UPDATE ON spared FOR EACH ROW EXECUTE FUNCTION fill_in('update');
+SELECT erase('9990000026', '{congenital_anomaly}');
+\echo :SQLSTATE
+DROP TRIGGER aaa ON spared;
+CREATE TRIGGER zzz BEFORE UPDATE ON spared FOR EACH ROW EXECUTE FUNCTION fill_in('update');
+SELECT erase('9990000026', '{congenital_anomaly}');
+\echo :SQLSTATE
+DROP TRIGGER zzz ON spared;
+CREATE TRIGGER zzz BEFORE UPDATE ON spared FOR EACH ROW EXECUTE FUNCTION fill_in('insert');
+SELECT erase('9990000026', '{congenital_anomaly}');
+\echo :SQLSTATE
+DROP TRIGGER zzz ON spared;
+CREATE TRIGGER zzz BEFORE UPDATE ON spared_fast FOR EACH ROW EXECUTE FUNCTION fill_in('insert');
+SELECT erase('9990000026', '{congenital_anomaly}');
+\echo :SQLSTATE
+DROP TRIGGER zzz ON spared_fast;
+CREATE TRIGGER zzz BEFORE UPDATE ON spared_fast FOR EACH ROW EXECUTE FUNCTION fill_in('update');
+SELECT erase('9990000026', '{congenital_anomaly}');
+\echo :SQLSTATE
+DROP TRIGGER zzz ON spared_fast;
+-- Both numbers of the row are of a patient who is excluded by now, and it is kept.
+SELECT exclude('9990000042', '{congenital_anomaly}');
+DELETE FROM spared_fast;
+SELECT relation, action, row_count FROM erase('9990000026', '{congenital_anomaly}') WHERE row_count > 0;
+TABLE spared;
+SELECT unguard_table('spared_parent'), unguard_table('spared'), unguard_table('spared_fast');
+DROP TABLE spared_fast, spared, spared_parent;
+DROP FUNCTION fill_in;
+SELECT readmit('9990000042', '{congenital_anomaly}');
 -- A row that refers twice is unlinked once.
 CREATE TABLE picture (id int, twin_id int REFERENCES twin ON DELETE SET NULL, other_id int REFERENCES twin ON DELETE SET NULL);
 INSERT INTO twin VALUES (7, '9990000050'), (8, '9990000050');

@@ -325,6 +325,56 @@ INSERT INTO late VALUES (9990000018), (9990000018), (9990000026), (1.5), (NULL);
 SELECT guard_table('late', 'nhs_number', '{cancer}');
 SELECT target, nhs_number_column, registers, on_match, on_missing, on_unreadable FROM guard WHERE target = 'late'::regclass;
 
+-- A trigger that somebody else than guard_table() made is not obeyed: not with another
+-- action, nor with other registers, nor as the trigger of a guard that has none.
+CREATE TABLE own_trigger (nhs text);
+SELECT guard_table('own_trigger', 'nhs', '{cancer}');
+CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
+    EXECUTE FUNCTION guard_row('nhs', '', 'redact', 'allow', 'reject', '1', 'cancer');
+INSERT INTO own_trigger VALUES ('9990000018');
+\echo :SQLSTATE
+DROP TRIGGER aaa ON own_trigger;
+CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
+    EXECUTE FUNCTION guard_row('nhs', '', 'reject', 'allow', 'reject', '1', 'rare_disease');
+INSERT INTO own_trigger VALUES ('9990000026');
+\echo :SQLSTATE
+DROP TRIGGER aaa ON own_trigger;
+INSERT INTO own_trigger VALUES ('9990000026');
+SELECT unguard_table('own_trigger');
+SELECT guard_table('own_trigger', 'nhs', '{cancer}', mechanism => 'constraint');
+CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
+    EXECUTE FUNCTION guard_row('nhs', '', 'reject', 'allow', 'reject', '1', 'cancer');
+INSERT INTO own_trigger VALUES ('9990000026');
+\echo :SQLSTATE
+-- Nor a constraint that says something else than the guard.
+DROP TRIGGER aaa ON own_trigger;
+ALTER TABLE own_trigger ADD CONSTRAINT other CHECK (ndrs_optout.guard_admits(tableoid, 'own_trigger', nhs, '{rare_disease}', 'allow', 'reject'));
+CREATE ROLE regress_insert;
+GRANT INSERT ON own_trigger TO regress_insert;
+SET ROLE regress_insert;
+INSERT INTO own_trigger VALUES ('9990000026');
+\echo :SQLSTATE
+RESET ROLE;
+ALTER TABLE own_trigger DROP CONSTRAINT other;
+SELECT unguard_table('own_trigger');
+DROP TABLE own_trigger;
+DROP ROLE regress_insert;
+
+-- A row that an UPDATE moves into a partition would be gone if a guard left it out there.
+CREATE TABLE moved (id int, nhs text) PARTITION BY LIST (id);
+CREATE TABLE moved_1 PARTITION OF moved FOR VALUES IN (1);
+CREATE TABLE moved_2 (id int, nhs text);
+SELECT guard_table('moved_1', 'nhs', '{cancer}', 'skip');
+SELECT guard_table('moved_1', 'nhs', '{cancer}', on_missing => 'skip');
+SELECT guard_table('moved_2', 'nhs', '{cancer}', 'skip');
+ALTER TABLE moved ATTACH PARTITION moved_2 FOR VALUES IN (2);
+INSERT INTO moved VALUES (1, '9990000018');
+UPDATE moved SET id = 2;
+\echo :SQLSTATE
+SELECT tableoid::regclass, * FROM moved;
+SELECT unguard_table('moved_2');
+DROP TABLE moved;
+
 -- What a client learns besides the message: a class of bad rows, and the table.
 CREATE TABLE fields (id int, nhs text, encoded encoded_nhs_number);
 CREATE TABLE fields_by_constraint (nhs text);

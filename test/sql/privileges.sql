@@ -72,12 +72,13 @@ RESET ROLE;
 CREATE ROLE regress_officer;
 SELECT grant_access('regress_officer', 'officer');
 SET ROLE regress_officer;
--- What everybody may execute answers nobody who asks: only while a table is searched.
+-- What everybody may execute answers nobody who asks: only a search of ours, which has a token.
 SELECT guard_matches('9990000018'::text, '{cancer}');
+SELECT guard_finds('9990000018'::text, '{cancer}', NULL);
+SELECT guard_finds('9990000018'::text, '{cancer}', '');
+SELECT guard_finds('9990000018'::text, '{cancer}', decode(repeat('00', 32), 'hex'));
 \echo :SQLSTATE
-SELECT guard_misencoded('9990000018'::text, '00000000000000000000000000000000');
-\echo :SQLSTATE
-SET ndrs_optout.searching = on;
+SELECT guard_misencoded('9990000018'::text, '00000000000000000000000000000000', decode(repeat('00', 32), 'hex'));
 \echo :SQLSTATE
 SELECT open_case('9990000077', '{cancer}') AS case_id \gset
 SELECT next_action FROM case_progress;

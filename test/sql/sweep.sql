@@ -23,8 +23,17 @@ SELECT guard_table('patient', 'nhs', '{cancer}', encoded_column => 'encoded') AS
        guard_table('visit', 'nhs', '{cancer}') AS visit,
        guard_table('birth', 'mother', '{cancer}', 'redact', redact_columns => '{mother_name}') AS birth,
        guard_table('both_registers', 'nhs', '{cancer,rare_disease}') AS both_registers;
+-- Parallel workers have the token of the search, too.
+SET parallel_leader_participation = off;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
 CALL sweep('visit');
 CALL sweep();
+RESET parallel_leader_participation;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
 SELECT relation, nhs_number_column, state, patients_found, patients_erased, patients_left, rows_erased, rows_encoded,
        started_at <= finished_at AS in_order
     FROM sweep_progress ORDER BY relation::text;
