@@ -546,7 +546,7 @@ ndrs_optout_sentry_holds_rows(PG_FUNCTION_ARGS)
 		TableScanDesc scan;
 
 		InitDirtySnapshot(dirty);
-		scan = table_beginscan(rel, &dirty, 0, NULL);
+		scan = table_beginscan_strat(rel, &dirty, 0, NULL, true, true);
 		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
 		table_endscan(scan);
 		ExecDropSingleTupleTableSlot(slot);

@@ -10,7 +10,7 @@ use File::Basename qw(dirname);
 use File::Path qw(make_path);
 use Test::More;
 
-our @EXPORT = qw(configured copy_installation extension_file catalogue_of);
+our @EXPORT = qw(configured major_version older_pg_config copy_installation build_extension extension_file catalogue_of);
 
 # What a pg_config says: configured('/usr/bin/pg_config', 'bindir')
 sub configured
@@ -20,6 +20,48 @@ sub configured
 	die "$pg_config --$what failed" if $? != 0;
 	chomp $answer;
 	return $answer;
+}
+
+sub major_version
+{
+	my ($pg_config) = @_;
+	my ($major) = configured($pg_config, 'version') =~ /(\d+)/;
+	return $major;
+}
+
+# The oldest server from 15 on that is installed beside that of a pg_config, is older,
+# and can be built for; or nothing
+sub older_pg_config
+{
+	my ($pg_config) = @_;
+	my ($place) = configured($pg_config, 'bindir') =~ m{^(.*/)\d+/bin$} or return;
+
+	foreach my $major (15 .. major_version($pg_config) - 1)
+	{
+		my $other = "$place$major/bin/pg_config";
+		return $other
+		  if -x $other && -x "$place$major/bin/postgres" && -e configured($other, 'pgxs')
+		  && -e configured($other, 'includedir-server') . '/postgres.h';
+	}
+	return;
+}
+
+# Build the extension for another server, and install it into the copy of that.
+sub build_extension
+{
+	my ($pg_config, $directory, $source) = @_;
+	my $build = "$directory/build";
+	my @make = ('make', '-s', '-C', $build, 'with_llvm=no', "PG_CONFIG=$pg_config");
+
+	make_path($build);
+	run_or_die('cp', '-r', (map { "$source/$_" } qw(Makefile ndrs_optout.control src sql)), $build);
+	# What tests are started with is of the server at hand.
+	local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS PG_CONFIG)};
+	delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS PG_CONFIG)};
+	run_or_die(@make, 'clean');
+	run_or_die(@make);
+	run_or_die(@make, 'install', "DESTDIR=$directory");
+	return;
 }
 
 # Copy the installation of a pg_config below a directory.  The server finds its
