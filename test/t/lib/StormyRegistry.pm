@@ -1,6 +1,6 @@
-# The registry of the stress test: its tables, its patients, and every way in which
+# The registry of the storm: its tables, its patients, and every way in which
 # a loader writes to it, chosen by chance.
-package StressedRegistry;
+package StormyRegistry;
 
 use strict;
 use warnings;
@@ -11,8 +11,8 @@ use OptoutServer;
 
 our @EXPORT = qw(
   @NUMBER $LAST_OWNED $PER_PATIENT %TABLE @WRITTEN
-  name_of is_bystander any_bystander begin_step pick chance
-  create_stressed_registry digits digit_columns range_of row write_batch rows_written_here
+  name_of is_bystander any_bystander any_owned begin_step pick chance new_id
+  create_stormy_registry digits digit_columns range_of row values_of columns_of write_batch rows_written_here
   any_statement family);
 
 # ------------------------------------------------------- patients and chance
@@ -114,7 +114,7 @@ sub range_of
 	return sprintf 'id BETWEEN %d AND %d', $patient * $PER_PATIENT, ($patient + 1) * $PER_PATIENT - 1;
 }
 
-sub create_stressed_registry
+sub create_stormy_registry
 {
 	my ($server) = @_;
 	$server->safe_psql('postgres', join ";\n", q{
@@ -149,12 +149,11 @@ sub create_stressed_registry
 		GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO loader;
 		CREATE ROLE officer LOGIN IN ROLE pg_monitor;
 		GRANT SELECT ON ALL TABLES IN SCHEMA public TO officer;
-		GRANT USAGE ON SCHEMA ndrs_optout TO officer;
-		GRANT SELECT ON ndrs_optout.case_progress TO officer;
-		GRANT EXECUTE ON ROUTINE ndrs_optout.open_case, ndrs_optout.record_identity, ndrs_optout.carry_out,
-			ndrs_optout.case_exclude, ndrs_optout.case_certify, ndrs_optout.complete_case,
-			ndrs_optout.exclude, ndrs_optout.readmit, ndrs_optout.erase TO officer;
-		ALTER ROLE officer SET log_min_error_statement = panic},
+		SELECT ndrs_optout.grant_access('officer', 'officer');
+		GRANT SELECT ON ndrs_optout.national_check_part TO officer;
+		GRANT EXECUTE ON ROUTINE ndrs_optout.exclude, ndrs_optout.readmit, ndrs_optout.erase TO officer;
+		ALTER ROLE officer SET log_min_error_statement = panic;
+		SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number')},
 		(map { "CREATE INDEX ON $_ (nhs_number)" } qw(visit consult consult_archive pathology)),
 		(map { "CREATE INDEX ON $_ (ndrs_optout.nhs_number_or_null(nhs_number))" } qw(patient birth specimen)),
 		'CREATE INDEX ON birth (ndrs_optout.nhs_number_or_null(mother_number))',
@@ -215,6 +214,13 @@ sub values_of
 	} @rows;
 }
 
+# By name, since others come and go
+sub columns_of
+{
+	my ($table) = @_;
+	return 'id, nhs_number, year, name' . ($table eq 'birth' ? ', mother_number, mother_name' : '');
+}
+
 # A file to COPY from
 sub write_batch
 {
@@ -271,7 +277,7 @@ sub copy
 	my $second = write_batch("$directory/second.$worker", splice @rows, @rows / 2);
 	my $first = write_batch("$directory/first.$worker", @rows);
 	my $pause = pick(0, 0, 0.05, 0.2);
-	return "\\copy $into FROM PROGRAM 'cat $first; sleep $pause; cat $second'";
+	return "\\copy $into (" . columns_of($table) . ") FROM PROGRAM 'cat $first; sleep $pause; cat $second'";
 }
 
 # Rows that others want as well
