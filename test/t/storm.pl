@@ -244,8 +244,8 @@ sub case_for
 	return $case;
 }
 
-# With two sessions, one takes over from the other.  False when the time was up,
-# or a baby's turn comes first.
+# The case's registers.  With two sessions, one takes over from the other.  False when
+# the time was up.
 sub carry_out
 {
 	my ($case, $patient, @sessions) = @_;
@@ -275,7 +275,7 @@ sub carry_out
 		$held{$patient}{clean}{$table} = 1;
 	}
 	recount($sessions[0], $patient, "after carry_out of case $case");
-	return 1;
+	return $registers;
 }
 
 sub opt_out
@@ -284,10 +284,10 @@ sub opt_out
 	my $case = case_for($session, $patient, @registers);
 	return end_early($session, $patient, $case) if chance(0.15);
 	my ($together, $too_late) = (chance(0.2), chance(0.1));
-	carry_out($case, $patient, $session, $together ? $other : ()) or return;
+	my $registers = carry_out($case, $patient, $session, $together ? $other : ()) or return;
 
 	# Whoever is readmitted before the letter gets none, and the case stays open.
-	readmit($session, $patient, qw(cancer rare_disease)) if $too_late;
+	readmit($session, $patient, split /,/, $registers) if $too_late;
 	my ($state) = insist($session, "SELECT ndrs_optout.complete_case($case)", $too_late ? 'ND021' : ());
 	die "case $case was completed although its patient was readmitted\n" if $too_late && $state eq '';
 	delete $held{$patient}{cases}{$case} unless $too_late;
@@ -761,11 +761,18 @@ is($server->safe_psql('postgres', q{
 		SELECT count(*) FROM ndrs_optout.optout_case o WHERE NOT EXISTS (SELECT FROM coded c WHERE c.code = o.encoded_nhs_number::text)}),
 	'0', "every case is a known patient's ($AGAIN)");
 is($server->safe_psql('postgres', q{
-		SELECT h.release_id, c.patient, l.register FROM handed_over h JOIN coded c ON c.patient = ANY (h.patients)
-			JOIN listed l ON l.patient = c.patient AND l.register = ANY (h.registers)
-			WHERE NOT EXISTS (SELECT FROM ndrs_optout.recall_notice n JOIN ndrs_optout.optout_case o USING (case_id)
-				WHERE n.release_id = h.release_id AND o.encoded_nhs_number::text = c.code)}),
-	'', "whoever was handed over and has opted out is recalled ($AGAIN)");
+		SELECT h.release_id, c.patient, o.case_id FROM handed_over h
+			JOIN ndrs_optout.release r USING (release_id)
+			JOIN coded c ON c.patient = ANY (h.patients)
+			JOIN ndrs_optout.optout_case o ON o.encoded_nhs_number::text = c.code AND o.registers && h.registers
+				AND o.kind = 'opt_out' AND o.state IN ('carried_out', 'completed')
+			WHERE CASE WHEN r.recorded_at < o.carried_out_at
+				THEN NOT EXISTS (SELECT FROM ndrs_optout.recall_notice n JOIN ndrs_optout.optout_case k USING (case_id)
+					WHERE n.release_id = h.release_id AND k.encoded_nhs_number::text = c.code)
+				ELSE EXISTS (SELECT FROM ndrs_optout.exclusion e WHERE e.encoded_nhs_number::text = c.code
+					AND e.register = ANY (h.registers) AND e.register = ANY (o.registers)
+					AND e.excluded_at < o.carried_out_at) END}),
+	'', "who was handed over before opting out is recalled, and who has opted out is not handed over ($AGAIN)");
 is($server->safe_psql('postgres', q{
 		SELECT * FROM handed_over h WHERE NOT EXISTS (SELECT FROM ndrs_optout.release r
 			WHERE r.release_id = h.release_id AND r.patient_count = cardinality(h.patients))}),
@@ -817,6 +824,8 @@ SKIP:
 	skip 'amcheck is not installed', 1
 	  unless $server->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'});
 	my ($status, $found, $messages) = $server->psql('postgres', q{
+		SET client_min_messages = warning;
+		DROP INDEX IF EXISTS storm_index;
 		CREATE EXTENSION amcheck;
 		SELECT c.relname, v.* FROM pg_class c, LATERAL verify_heapam(c.oid) AS v
 			WHERE c.relkind = 'r' AND c.relnamespace IN ('public'::regnamespace, 'ndrs_optout'::regnamespace);

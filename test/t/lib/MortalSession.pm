@@ -82,17 +82,19 @@ sub start_asking
 }
 
 # SQLSTATE ('' for success, 'lost' for a session that was ended), rows that begin
-# with "= ".  Messages are in the session.
+# with "= ".  Messages are in the session.  After a crash of the server, psql may go on
+# to its next command without one.
 sub answer
 {
 	my ($session) = @_;
-	my ($state, $fatal, $ended, @rows) = ('', '57P01', 1);
+	my ($state, $fatal, $ended, $lost, @rows) = ('', '57P01', 1, 0);
 
 	$session->{messages} = '';
 	while (defined(my $line = readline $session->{out}))
 	{
-		$ended = 0, last if $line eq ". $session->{questions}\n";
+		$ended = $lost, last if $line eq ". $session->{questions}\n";
 		$session->{messages} .= $line;
+		$lost = 1 if $line =~ /server closed the connection unexpectedly|connection to server was lost/;
 		push @rows, $1 if $line =~ /^= (.*)$/;
 		$state ||= $1 if $line =~ /^ERROR:  ([0-9A-Z]{5}):/;
 		$fatal = $1 if $line =~ /^(?:FATAL|PANIC):  ([0-9A-Z]{5}):/;
