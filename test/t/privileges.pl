@@ -435,8 +435,8 @@ is($server->safe_psql('postgres', q{
 
 # That there is something to tell: whoever may insert into a table of the register is told.
 $server->safe_psql('postgres', 'GRANT INSERT ON other_register TO guest_loader');
-is(sqlstate((try_sql($server, "INSERT INTO other_register VALUES ('$PATIENT')", extra_params => [ '-U', 'guest_loader' ]))[2]),
-	'23N01', 'a loader of the register is told');
+refused_with($server, '23N01', "INSERT INTO other_register VALUES ('$PATIENT')",
+	'a loader of the register is told', extra_params => [ '-U', 'guest_loader' ]);
 
 $server->stop;
 done_testing();
