@@ -270,7 +270,7 @@ BEGIN
     LOOP
         waited := tables;
         tables := ndrs_optout.erasure_tables(this.registers)
-            || '{ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[];
+            || '{ndrs_optout.release,ndrs_optout.national_check,ndrs_optout.national_check_part}'::regclass[];
         EXIT WHEN tables <@ waited;
         PERFORM ndrs_optout.wait_for_writers(tables);
     END LOOP;

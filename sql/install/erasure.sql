@@ -48,11 +48,35 @@ BEGIN
 END
 $$;
 
+-- The registers that a patient is excluded from.  One patient is not worth building lists
+-- for, nor reading the table: hence LATERAL, by the key, register for register.
+--
+-- locking: a readmission waits for the end of the transaction, which rests on these;
+-- whoever was readmitted before is not among them.
+CREATE FUNCTION excluded_from(encoded encoded_nhs_number, locking boolean) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF locking THEN
+        RETURN ARRAY(
+            SELECT l.register FROM ndrs_optout.register r CROSS JOIN LATERAL (
+                SELECT e.register FROM ndrs_optout.exclusion e
+                    WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded
+                    FOR KEY SHARE) AS l
+                ORDER BY l.register);
+    END IF;
+    RETURN ARRAY(
+        SELECT r.code FROM ndrs_optout.register r
+            WHERE EXISTS (SELECT FROM ndrs_optout.exclusion e
+                WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded OFFSET 0)
+            ORDER BY r.code);
+END
+$$;
+
 -- Patients by the registers that they are out of when the erasure from
--- these is done.  One is not worth building lists for, nor reading the table; OFFSET 0:
--- by the key, register for register.  Sorted, so that erasures of the same patients lock
--- them in one order.
-CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[])
+-- these is done.  Sorted, so that erasures of the same patients lock them in one order.
+CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[], locking boolean)
 RETURNS TABLE (patients nhs_number[], out_of text[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -60,17 +84,13 @@ AS $$
 BEGIN
     RETURN QUERY
         WITH patient AS MATERIALIZED (
-            SELECT n.number, ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(n.number)) AS encoded
-                FROM unnest(numbers) AS n (number))
+            SELECT p.number, ndrs_optout.excluded_from(
+                       ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(p.number)), locking) AS excluded
+                FROM (SELECT n.number FROM unnest(numbers) AS n (number) ORDER BY n.number) AS p)
         SELECT array_agg(DISTINCT p.number ORDER BY p.number), o.codes
             FROM patient p
             CROSS JOIN LATERAL (
-                SELECT ARRAY(SELECT r.code FROM ndrs_optout.register r
-                    WHERE r.code = ANY (registers) OR EXISTS (
-                        SELECT FROM ndrs_optout.exclusion e
-                            WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) p.encoded
-                            OFFSET 0)
-                    ORDER BY r.code)) AS o (codes)
+                SELECT ARRAY(SELECT unnest(registers) UNION SELECT unnest(p.excluded) ORDER BY 1)) AS o (codes)
             GROUP BY o.codes
             ORDER BY o.codes;
 END
@@ -181,7 +201,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT s.*
         FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
-        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes) AS g
+        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.erasure_summary(
             ndrs_optout.erasure_resolve(ndrs_optout.erasure_walk(g.patients, c.codes, g.out_of, false))) AS s
 $$;
@@ -324,7 +344,10 @@ BEGIN
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
-    FOR part IN SELECT * FROM ndrs_optout.erasure_groups(numbers, codes) LOOP
+    -- A check that is being started would read what is not yet gone, or has read what
+    -- is going, and keep it in its request: one waits for the other.
+    LOCK TABLE ndrs_optout.national_check IN SHARE MODE;
+    FOR part IN SELECT * FROM ndrs_optout.erasure_groups(numbers, codes, true) LOOP
         batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.out_of, true);
     END LOOP;
     batches := ndrs_optout.erasure_resolve(batches);
@@ -389,7 +412,8 @@ CREATE FUNCTION wait_for_writers(relations regclass[]) RETURNS void
 
 COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
 COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, boolean) IS 'one step of the erasure''s walk';
-COMMENT ON FUNCTION erasure_groups(nhs_number[], text[]) IS 'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
+COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS 'the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
+COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS 'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS 'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
 COMMENT ON FUNCTION erasure_resolve(erasure_batch[]) IS 'the batches of walks, each row once, and none of other batches that one deletes';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';

@@ -62,16 +62,16 @@ BEGIN
 END
 $$;
 
--- Before the numbers are read.  An opt-out that is carried out meanwhile waits for
--- whoever holds this lock, before it takes the number out of requests (certify); what
--- is read under a lock that comes later, by a newer snapshot, is erased already.
+-- Before the numbers are read.  An erasure has a lock that conflicts with this one,
+-- from before it takes numbers out of requests until its end.  So it takes out what was
+-- read before; what is read after it, by a newer snapshot, is erased already.
 CREATE FUNCTION begin_national_check() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM ndrs_optout.require_read_committed();
-    LOCK TABLE ndrs_optout.national_check_part IN ROW EXCLUSIVE MODE;
+    LOCK TABLE ndrs_optout.national_check, ndrs_optout.national_check_part IN ROW EXCLUSIVE MODE;
 END
 $$;
 
@@ -305,7 +305,7 @@ COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for 
 COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
 COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
 COMMENT ON FUNCTION no_such_check() IS 'error P0002';
-COMMENT ON FUNCTION begin_national_check() IS 'makes carry_out() wait for the check that is being started; error 25000';
+COMMENT ON FUNCTION begin_national_check() IS 'lets an erasure and a check that is being started wait for each other; error 25000';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS

@@ -100,7 +100,7 @@ SET row_security = off
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.* FROM (SELECT ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
-        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes) AS g
+        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.subject_access_rows(number,
             ndrs_optout.erasure_resolve(ndrs_optout.erasure_walk(g.patients, a.codes, g.out_of, false))) AS r
     UNION ALL

@@ -251,12 +251,11 @@ BEGIN
         FOR part IN
             SELECT p.registers, p.has_case, array_agg(p.number) AS patients
                 FROM (SELECT n.number,
-                             ARRAY(SELECT r.code FROM ndrs_optout.register r
-                                       WHERE ndrs_optout.is_excluded(n.number, r.code)) AS registers,
+                             ndrs_optout.excluded_from(ndrs_optout.encode_nhs_number(n.number), true) AS registers,
                              EXISTS (SELECT FROM ndrs_optout.optout_case c
                                      WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(n.number)
                                          AND c.state IN ('excluded', 'carried_out')) AS has_case
-                          FROM unnest(now.patients[:batch_size]) AS n (number)) AS p
+                          FROM (SELECT u.number FROM unnest(now.patients[:batch_size]) AS u (number) ORDER BY u.number) AS n) AS p
                 WHERE p.has_case OR cardinality(p.registers) > 0
                 GROUP BY p.registers, p.has_case
         LOOP
