@@ -25,7 +25,6 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
@@ -38,7 +37,6 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
-PG_FUNCTION_INFO_V1(ndrs_optout_commit_durably);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -212,9 +210,6 @@ ndrs_type(const char *name)
  * one when the transaction commits.  Per row as well as per TRUNCATE, because a
  * logical replication worker fires no statement triggers for rows; the server
  * folds equal messages of one command into one.
- *
- * Who is excluded, and by which key, must survive a crash from the moment that
- * somebody was told so, whatever synchronous_commit says.
  */
 Datum
 ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
@@ -227,16 +222,5 @@ ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
 							"forget_copies"));
 
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
-	ForceSyncCommit();
 	return PointerGetDatum(NULL);
-}
-
-/*
- * The same for what else people are told.
- */
-Datum
-ndrs_optout_commit_durably(PG_FUNCTION_ARGS)
-{
-	ForceSyncCommit();
-	PG_RETURN_VOID();
 }

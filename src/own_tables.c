@@ -9,9 +9,16 @@
  * only the owner of the table change it, which every SECURITY DEFINER function of
  * the extension is, and so is whoever restores a dump, and a logical replication
  * worker, which runs as its owner or as a superuser.
+ *
+ * And whoever was told that something is done acts on it: the letter goes out, the
+ * paper is destroyed.  So what is in these tables survives a crash from its commit
+ * on, whatever synchronous_commit says.  Each table has the trigger, hence it is the
+ * place for this.  The counts of guards, which a loader's commit writes, come here
+ * another way (guard_tally.c).
  */
 #include "ndrs_optout.h"
 
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/spi.h"
@@ -49,6 +56,7 @@ ndrs_optout_owner_only(PG_FUNCTION_ARGS)
 					 RelationGetRelationName(rel)),
 					 errdetail("Besides them, only the table's owner can change it, whatever was granted."),
 					 errhint("Call the function for it, or ask the database owner to do so."));
+	ForceSyncCommit();
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
 						   data->tg_newtuple : data->tg_trigtuple);
 }

@@ -283,7 +283,6 @@ BEGIN
             recalls = ndrs_optout.raise_recalls(this)
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 

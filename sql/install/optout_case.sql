@@ -133,12 +133,6 @@ BEGIN
 END
 $$;
 
--- What an officer or a patient is told must survive a crash from then on, whatever
--- synchronous_commit says.
-CREATE FUNCTION commit_durably() RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_commit_durably'
-    LANGUAGE C VOLATILE;
-
 -- A day on which something happened.
 CREATE FUNCTION checked_day(day date, what text) RETURNS date
 LANGUAGE plpgsql STABLE
@@ -392,7 +386,6 @@ BEGIN
         SET state = end_state, ended_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL,
             refusal_reason = reason
         WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -443,7 +436,6 @@ BEGIN
                 ndrs_optout.policy_deadline(received_on), clock_timestamp(), date_of_birth)
         RETURNING case_id INTO STRICT result;
     PERFORM ndrs_optout.audit_opened(result);
-    PERFORM ndrs_optout.commit_durably();
     RETURN result;
 END
 $$;
@@ -485,7 +477,6 @@ COMMENT ON FUNCTION case_moves() IS 'trigger function: error ND021 for a move th
 COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
 COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
 COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
-COMMENT ON FUNCTION commit_durably() IS 'makes the commit of this transaction wait for its WAL to be on disk';
 COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when it is not today or before';
 COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself, on which something was received; error 22023 when it is not today or before';
 COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';

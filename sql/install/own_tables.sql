@@ -27,7 +27,7 @@ BEGIN
                             FOR EACH STATEMENT EXECUTE FUNCTION ndrs_optout.owner_only()', own_table);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER owner_only, ENABLE ALWAYS TRIGGER owner_only_truncate',
                        own_table);
-        EXECUTE format('COMMENT ON TRIGGER owner_only ON %s IS ''a privilege is not enough to change a row''', own_table);
+        EXECUTE format('COMMENT ON TRIGGER owner_only ON %s IS ''a privilege is not enough to change a row, and changes are durable''', own_table);
         EXECUTE format('COMMENT ON TRIGGER owner_only_truncate ON %s IS ''a privilege is not enough to empty the table''',
                        own_table);
     END LOOP;
@@ -97,7 +97,7 @@ END
 $$;
 
 COMMENT ON FUNCTION owner_only() IS
-    'trigger function: error 42501 when another role than the table''s owner, or one with its rights, changes a row';
+    'trigger function: error 42501 when another role than the table''s owner, or one with its rights, changes a row; makes the commit wait for its WAL to be on disk';
 COMMENT ON FUNCTION protect_tables() IS
     'puts the triggers that call owner_only() on each table of the extension that lacks them';
 COMMENT ON FUNCTION being_restored() IS

@@ -101,7 +101,6 @@ BEGIN
         WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
                                                                         'release', this.release_id, 'deleted_on', deleted_on));
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -125,7 +124,6 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.recall_notice n SET chased_on = chased_on WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -176,7 +174,6 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
-    PERFORM ndrs_optout.commit_durably();
     RETURN concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),

@@ -138,7 +138,6 @@ BEGIN
         RETURNING release_id INTO STRICT result;
     PERFORM ndrs_optout.audit('release recorded', jsonb_build_object('release', result, 'recipient', recipient,
         'purpose', purpose, 'registers', codes, 'patients', ndrs_optout.cardinality(patients)));
-    PERFORM ndrs_optout.commit_durably();
     RETURN result;
 END
 $$;
@@ -244,7 +243,6 @@ BEGIN
     GET DIAGNOSTICS answered = ROW_COUNT;
     PERFORM ndrs_optout.audit('release destroyed',
         jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 

@@ -201,7 +201,6 @@ BEGIN
     IF EXISTS (SELECT FROM jsonb_each_text(counts) AS n WHERE n.value <> '0') THEN
         PERFORM ndrs_optout.audit('purged', jsonb_strip_nulls(counts || jsonb_build_object('audit_until', months)));
     END IF;
-    PERFORM ndrs_optout.commit_durably();
     RETURN QUERY SELECT n.key, n.value::bigint FROM jsonb_each_text(counts) AS n ORDER BY n.key;
 END
 $$;
@@ -245,7 +244,6 @@ BEGIN
     PERFORM ndrs_optout.require_read_committed();
     UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason) WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('hold placed', jsonb_build_object('case', this.case_id, 'reason', reason));
-    PERFORM ndrs_optout.commit_durably();
     RETURN (SELECT count(*) FROM ndrs_optout.case_correspondence k WHERE k.case_id = this.case_id)
         + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
 END

@@ -168,7 +168,6 @@ BEGIN
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(ndrs_optout.checked_patient(number));
     GET DIAGNOSTICS records = ROW_COUNT;
     PERFORM ndrs_optout.audit('subject access', jsonb_build_object('records', records));
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 
@@ -220,7 +219,6 @@ BEGIN
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
         WHERE q.request_id = this.request_id AND q.answered_at IS NULL;
     PERFORM ndrs_optout.audit('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
-    PERFORM ndrs_optout.commit_durably();
 END
 $$;
 

@@ -60,6 +60,19 @@ WHERE lanname IN ('sql', 'plpgsql')
     AND position('\' IN regexp_replace(prosrc, $re$E'(?:[^']|'')*'$re$, '', 'g')) > 0
 ORDER BY 1;
 
+-- It keeps others from changing rows, and commits durable.  31: BEFORE each row, for
+-- every change; 34: BEFORE TRUNCATE.
+\echo check: every table has the trigger owner_only for every change, enabled ALWAYS
+SELECT m.identity, w.type
+FROM member m
+    JOIN pg_class r ON m.classid = 'pg_class'::regclass AND m.objid = r.oid AND r.relkind IN ('r', 'p')
+    CROSS JOIN (VALUES (31), (34)) w (type)
+WHERE NOT EXISTS (
+        SELECT FROM pg_trigger t
+        WHERE t.tgrelid = r.oid AND t.tgfoid = 'ndrs_optout.owner_only'::regproc
+            AND t.tgtype = w.type AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr = '')
+ORDER BY 1, 2;
+
 -- A CHECK constraint runs its function with the rights of whoever inserts, and tables are
 -- searched with their owners'; test/sql/privileges.sql tries what others get of these.
 \echo check: PUBLIC may execute nothing but what guards need and what knows no list

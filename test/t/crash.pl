@@ -10,6 +10,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 
 use OptoutServer;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 # With asynchronous commits, what is committed may stay in memory for so long.
@@ -197,6 +198,60 @@ subtest 'killed after exclude(), with asynchronous commits' => sub {
 	$server->start;
 	is($server->safe_psql('postgres', "SELECT ndrs_optout.is_excluded('$number', 'cancer')"),
 		't', 'the patient is still on the list');
+};
+
+# Whatever else somebody is told is done: each of these commits as the first after a
+# crash, so that nothing later brings it to disk.
+subtest 'killed after anything that an officer or a DBA is told is done' => sub {
+	my $public_key = slurp_file("$FindBin::RealBin/../keys/guardian.public.asc");
+	my $case = $server->safe_psql('postgres', "SELECT ndrs_optout.open_case('$TEST_NUMBERS[7]', '{cancer}')");
+	my $other = $server->safe_psql('postgres', "SELECT ndrs_optout.open_case('$TEST_NUMBERS[8]', '{cancer}')");
+	my $third = $server->safe_psql('postgres', "SELECT ndrs_optout.open_case('$TEST_NUMBERS[9]', '{cancer}')");
+	$server->safe_psql('postgres', 'CREATE ROLE officer; CREATE TABLE late (nhs text)');
+
+	# Everything that the extension holds, in one hash
+	my $held = sub {
+		return $server->safe_psql('postgres', q{
+			SELECT md5(string_agg(query_to_xml(format('SELECT t::text FROM %s t ORDER BY 1', c.oid::regclass), true, true, '')::text,
+					'' ORDER BY c.oid))
+				FROM pg_class c WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'});
+	};
+	my @calls = (
+		"ndrs_optout.open_case('$TEST_NUMBERS[10]', '{cancer}')",
+		"ndrs_optout.record_identity($case, 'identity', 'passport')",
+		"ndrs_optout.record_guardian_call($case, 'offered')",
+		"ndrs_optout.set_confidential_key('$public_key')",
+		"ndrs_optout.record_correspondence($case, 'form', 'the form')",
+		"ndrs_optout.place_hold($case, 'complaint')",
+		"ndrs_optout.release_hold($case)",
+		"ndrs_optout.withdraw_case($other)",
+		"ndrs_optout.refuse_case($third, 'not for this register')",
+		"ndrs_optout.request_subject_access('$TEST_NUMBERS[7]')",
+		"ndrs_optout.subject_access(1, '$TEST_NUMBERS[7]')",
+		"ndrs_optout.subject_access('$TEST_NUMBERS[7]')",
+		"ndrs_optout.add_recipient('charity', 'Charity', 'nhs_number')",
+		"ndrs_optout.grant_exemption('charity', 'research', 'approval 26')",
+		'ndrs_optout.end_exemption(1)',
+		"ndrs_optout.grant_access('officer', 'officer')",
+		"ndrs_optout.revoke_access('officer', 'officer')",
+		"ndrs_optout.guard_table('late', 'nhs', '{cancer}')",
+		"ndrs_optout.unguard_table('late')",
+		"ndrs_optout.audit('an event')",
+		'ndrs_optout.purge()');
+	my @statements = ((map { "SELECT $_" } @calls),
+		'UPDATE ndrs_optout.policy SET deadline_days = deadline_days + 1',
+		"INSERT INTO ndrs_optout.bank_holiday (day, name) VALUES ('2036-12-25', 'Christmas Day')");
+	foreach my $statement (@statements)
+	{
+		my ($what) = $statement =~ /ndrs_optout\.(\w+)/;
+		my $before = $held->();
+		$server->safe_psql('postgres', "SET synchronous_commit = off; $statement");
+		my $done = $held->();
+		kill_server($server);
+		$server->start;
+		isnt($done, $before, "$what: done");
+		is($held->(), $done, "$what: and still done");
+	}
 };
 
 is(rows_of($server, $NEIGHBOUR), '1 2', 'the other patient lost nothing in all this');
