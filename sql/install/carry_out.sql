@@ -319,6 +319,7 @@ BEGIN
             PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
                 hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
         END IF;
+        PERFORM ndrs_optout.begin_reading('ndrs_optout.complete_case()');
         PERFORM ndrs_optout.end_case(this, 'completed', NULL);
         IF this.kind = 'opt_out' THEN
             PERFORM ndrs_optout.issue_certificate(case_id);

@@ -172,6 +172,7 @@ BEGIN
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
         PERFORM ndrs_optout.refuse('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
+    PERFORM ndrs_optout.begin_reading('ndrs_optout.recall_letter()');
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN concat_ws(E'\n\n',

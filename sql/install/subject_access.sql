@@ -43,7 +43,7 @@ BEGIN
         SELECT b.leaf, r.relowner::regrole AS owner,
                array_agg(DISTINCT i.row_id) AS row_ids,
                array_agg(i.row_id) FILTER (WHERE (b.way).action = 'redact') AS redacted,
-               ARRAY(SELECT g.nhs_number_column::text
+               ARRAY(SELECT DISTINCT format('to_json(t.%I)::text', g.nhs_number_column)
                          FROM ndrs_optout.erasure_lineage(b.leaf) l
                          JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded
             FROM unnest(batches) AS b
@@ -53,23 +53,38 @@ BEGIN
             ORDER BY b.leaf::text
     LOOP
         held := ndrs_optout.erasure_look(part.owner, format(
-            'SELECT array_agg(ARRAY[t.ctid::text, to_jsonb(t.*)::text] ORDER BY t.ctid) FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',
-            part.leaf), NULL, part.row_ids::text[]);
+            'SELECT array_agg(ARRAY[%s] ORDER BY t.ctid) FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',
+            array_to_string('{t.ctid::text,to_json(t.*)::text}'::text[] || part.guarded, ', '), part.leaf),
+            NULL, part.row_ids::text[]);
         IF ARRAY(SELECT held[i][1]::tid FROM generate_subscripts(held, 1) AS i ORDER BY i) <> part.row_ids THEN
             PERFORM ndrs_optout.refuse('40001',
                 format('rows of table %s changed while they were read', part.leaf),
-                hint => 'Try again, or at isolation level REPEATABLE READ.');
+                hint => 'Try again, or after SET default_transaction_isolation = ''repeatable read''.');
         END IF;
 
         source := part.leaf;
         FOR i IN 1 .. array_length(held, 1) LOOP
-            record := held[i][2]::jsonb;
+            record := ndrs_optout.subject_access_record(held[i][2]);
             shared := coalesce(held[i][1]::tid = ANY (part.redacted), false)
-                OR EXISTS (SELECT FROM unnest(part.guarded) AS g (name)
-                           WHERE ndrs_optout.subject_access_other(record -> g.name, number));
+                OR EXISTS (SELECT FROM generate_series(3, array_length(held, 2)) AS g (place)
+                           WHERE ndrs_optout.subject_access_other(held[i][g.place]::jsonb, number));
             RETURN NEXT;
         END LOOP;
     END LOOP;
+END
+$$;
+
+-- A row as its owner's rights have read it.  A column of type json can hold what jsonb
+-- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the
+-- whole row is text, just as it was read, and no error tells what is in it.
+CREATE FUNCTION subject_access_record(row_text text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN row_text::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN to_jsonb(row_text);
 END
 $$;
 
@@ -165,7 +180,9 @@ AS $$
 DECLARE
     records bigint;
 BEGIN
-    RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(ndrs_optout.checked_patient(number));
+    PERFORM ndrs_optout.checked_patient(number);
+    PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');
+    RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     PERFORM ndrs_optout.audit('subject access', jsonb_build_object('records', records));
 END
@@ -214,6 +231,7 @@ BEGIN
         PERFORM ndrs_optout.refuse('ND031',
             format('the NHS number is not that of subject access request %s', request_id));
     END IF;
+    PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
@@ -233,10 +251,11 @@ CREATE VIEW subject_access_progress AS
 COMMENT ON TABLE subject_access_request IS 'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
 COMMENT ON FUNCTION subject_access_due(date) IS 'the day by which a request that was received on the given day must be answered: the same date in the next month, or that month''s last day, or the next working day after it';
 COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS 'the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a guarded number, or by one that cannot be read; error 40001 when one changed meanwhile';
+COMMENT ON FUNCTION subject_access_record(text) IS 'a row in JSON as jsonb; as a string of this JSON when jsonb cannot hold it';
 COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS 'whether the value of a guarded column is another NHS number than this, or cannot be read';
 COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
 COMMENT ON FUNCTION subject_access(nhs_number) IS
-    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), releases that held the patient''s data, recall notices, requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. Errors ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
+    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), releases that held the patient''s data, recall notices, requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. A row with a column of type json that jsonb cannot hold is returned as one string, in JSON. Works as a statement of its own only, so that no rollback undoes the audit. Errors 25001, ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
 COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
     'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS

@@ -50,6 +50,55 @@ SELECT exclude('9990000042', '{rare_disease}');
 SELECT source, record - 'excluded_at' AS record, record ->> 'excluded_at' IS NOT NULL AS dated, shared
     FROM subject_access('9990000042');
 
+-- What type json holds and jsonb does not: the row comes as it was read, as one string.
+CREATE TABLE lab (nhs text, result json);
+INSERT INTO lab VALUES ('9990000115', '{"fine": "\u00e9"}'), ('9990000115', '{"seeded": "a\u0000b"}'),
+    ('9990000115', '{"seeded": "\ud800"}'), ('9990000115', '{"seeded": 1e400000}'), ('999 000 0123', '{"seeded": "\\\\u0000"}');
+SELECT guard_table('lab', 'nhs', '{cancer}');
+SELECT record, jsonb_typeof(record) AS type, shared FROM subject_access('9990000115') WHERE source LIKE '%.%' ORDER BY record::text;
+SELECT record, shared FROM subject_access('9990000123') WHERE source LIKE '%.%';
+SELECT unguard_table('lab');
+DROP TABLE lab;
+
+-- What was read is in the audit, whatever the reader does: nothing is told where the
+-- event could be rolled back.
+CREATE FUNCTION wrapped(undo boolean) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    records bigint;
+BEGIN
+    BEGIN
+        SELECT count(*) INTO records FROM ndrs_optout.subject_access('9990000018');
+        IF undo THEN
+            RAISE 'undo';
+        END IF;
+    EXCEPTION WHEN raise_exception THEN
+        NULL;
+    END;
+    RETURN records;
+END $$;
+CREATE FUNCTION wrapped_in_sql() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '4MB' AS 'SELECT count(*) FROM ndrs_optout.subject_access(''9990000018'')';
+SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
+BEGIN;
+SELECT count(*) FROM subject_access('9990000018');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT count(*) FROM subject_access('9990000018') \; SELECT 1 / 0;
+SELECT wrapped(true);
+SELECT wrapped(false);
+SELECT wrapped_in_sql();
+DO $$ DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM ndrs_optout.subject_access('9990000018'); RAISE '% records', n; END $$;
+SELECT request_subject_access('9990000018') AS request \gset
+BEGIN;
+SELECT count(*) FROM subject_access(:request, '9990000018');
+ROLLBACK;
+SELECT answered_at FROM subject_access_progress WHERE request_id = :request;
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
+SELECT count(*) > 0 AS records FROM subject_access('9990000018');
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
+DELETE FROM subject_access_request;
+ALTER TABLE subject_access_request ALTER request_id RESTART WITH 1;
+DROP FUNCTION wrapped, wrapped_in_sql;
+
 -- What is about somebody else too.
 CREATE TABLE mother (id int PRIMARY KEY, nhs bigint);
 CREATE TABLE baby (id int PRIMARY KEY, nhs text, mother_id int REFERENCES mother);
