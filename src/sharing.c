@@ -6,7 +6,7 @@
  * and kept for one generation (catalog.c), which a change of a purpose, an exemption,
  * a check or the exclusion list ends, and for the time in which no exemption begins
  * or ends.  "Now" is when the statement began, so that nothing expires in the middle
- * of one; but what is committed meanwhile counts from the next row on, as an exclusion
+ * of one; but what is committed meanwhile counts from the next call on, as an exclusion
  * does.  What makes all this trustworthy is said at the head of exclusion_list.c: it
  * is read, and looked at, as the list is.
  *

@@ -241,6 +241,10 @@ CREATE FUNCTION exclusion_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_support'
     LANGUAGE C STRICT;
 
+-- STABLE, although what is committed while a statement runs counts from the next call on:
+-- a plan may keep an answer for the statement (Memoize), which is then as old as the
+-- statement at most.  Who needs a newer one takes a lock and asks in a new statement.
+-- VOLATILE would keep EXISTS from becoming a join, and subqueries from being merged.
 CREATE FUNCTION is_excluded(number nhs_number, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
@@ -354,13 +358,13 @@ COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
 COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
-    'whether the patient is on the register''s exclusion list, as committed now; errors ND010, ND011, 42704';
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(text, text) IS
-    'whether the patient is on the register''s exclusion list, as committed now; NULL when the text is not an NHS number; errors ND010, ND011, 42704';
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL when the text is not an NHS number; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(bigint, text) IS
-    'whether the patient is on the register''s exclusion list, as committed now; NULL when the integer is not an NHS number; errors ND010, ND011, 42704';
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL when the integer is not an NHS number; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION is_excluded(encoded_nhs_number, text) IS
-    'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed now: needs no HMAC; errors ND010, ND011, 42704';
+    'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed when the statement began or later: needs no HMAC; errors ND010, ND011, 42704';
 COMMENT ON FUNCTION exclusion_list(text) IS
     'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once instead of for each row; errors 22023, 42704';
 COMMENT ON FUNCTION export_exclusion_lists() IS

@@ -82,6 +82,32 @@ DELETE FROM exclusion;
 SELECT is_excluded('9990000018', 'rare_disease') AS also_for_a_replica;
 ROLLBACK;
 
+-- In a statement that keeps answers, one is as old as the statement, and no older.
+CREATE TABLE asked AS SELECT i, '9990000026'::nhs_number AS number FROM generate_series(1, 3) AS i;
+CREATE TABLE once AS SELECT 1 AS x;
+ANALYZE asked, once;
+EXPLAIN (COSTS off) SELECT a.i, k.excluded FROM asked a
+    CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k;
+PREPARE ask AS SELECT a.i, k.excluded, CASE WHEN a.i = 1 THEN exclude(a.number, '{cancer}') END FROM asked a
+    CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+EXECUTE ask;
+EXECUTE ask;
+ROLLBACK;
+SET enable_memoize = off;
+DEALLOCATE ask;
+PREPARE ask AS SELECT a.i, k.excluded, CASE WHEN a.i = 1 THEN exclude(a.number, '{cancer}') END FROM asked a
+    CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k;
+BEGIN;
+EXECUTE ask;
+ROLLBACK;
+RESET enable_memoize;
+DEALLOCATE ask;
+-- An EXISTS that asks is still a join, and can be shared among workers.
+EXPLAIN (COSTS off) SELECT count(*) FROM asked a
+    WHERE EXISTS (SELECT FROM asked p WHERE p.i = a.i AND NOT is_excluded(p.number, 'cancer'));
+DROP TABLE asked, once;
+
 -- A site's own register.
 INSERT INTO register VALUES ('screening', 'Screening Register');
 SELECT exclude('9990000018', '{screening}');
