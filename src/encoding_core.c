@@ -10,8 +10,8 @@
  * memory, which is wiped and freed again, and that takes as long as a block.
  * A state of SHA256_Init's is a plain struct.  OpenSSL 3 calls these functions
  * deprecated, because they bypass its providers, and with them one that was
- * validated (FIPS 140).  So they are used where OpenSSL has them, unless it is
- * set to what is validated only.
+ * validated (FIPS 140).  So they are used where OpenSSL has them, unless it takes
+ * SHA-256 from another provider than its default one.
  */
 
 /* PostgreSQL asks for OpenSSL's older interfaces in the same way. */
@@ -26,6 +26,9 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#include <openssl/provider.h>
+#endif
 #include <openssl/sha.h>
 
 #ifdef OPENSSL_NO_DEPRECATED_3_0
@@ -52,12 +55,22 @@ static EVP_MD_CTX *work = NULL;
 static bool has_key = false;
 
 #if HAVE_PLAIN_STATE
-/* Is OpenSSL set to use validated providers only? */
+/*
+ * Does OpenSSL take SHA-256 from elsewhere than its own default implementation?  A
+ * validated one comes by whatever makes a fetch find it: properties, a provider that
+ * is loaded instead, or an order of providers.  So it is the fetch that is asked.
+ * When it finds none, EVP fails as it must.
+ */
 static bool
 must_be_validated(void)
 {
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-	return EVP_default_properties_is_fips_enabled(NULL);
+	EVP_MD	   *fetched = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+	bool		is_default = fetched != NULL &&
+		strcmp(OSSL_PROVIDER_get0_name(EVP_MD_get0_provider(fetched)), "default") == 0;
+
+	EVP_MD_free(fetched);
+	return !is_default;
 #else
 	return FIPS_mode();
 #endif
