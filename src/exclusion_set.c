@@ -51,6 +51,19 @@ PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_result);
 
 #define HEX_DIGITS (2 * ENCODED_NHS_NUMBER_SIZE)
 
+/* What the core does now and then: see exclusion_set.h */
+static void
+check_for_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+ndrs_exclusion_set_init(void)
+{
+	exclusion_set_pause = check_for_interrupts;
+}
+
 /* ---------------------------------------------------------------- building */
 
 static void
@@ -270,6 +283,7 @@ parse(const char *at, ExclusionSetBuilder *builder)
 		}
 		if (!ndrs_decode_hex(at, ENCODED_NHS_NUMBER_SIZE, member.bytes))
 			return false;
+		CHECK_FOR_INTERRUPTS();
 		ndrs_set_add(builder, &member, 1);
 		at += HEX_DIGITS;
 		first = false;
@@ -316,6 +330,7 @@ ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
 	*at++ = '{';
 	for (uint32 i = 0; i < set.count; i++)
 	{
+		exclusion_set_pause_at(i);
 		if (i > 0)
 			*at++ = ',';
 		at += hex_encode((const char *) set.members[i].bytes,

@@ -134,6 +134,22 @@ exclusion_set_size(size_t count)
 	return EXCLUSION_SET_SIZE(count, EXCLUSION_SET_WORDS(count));
 }
 
+/*
+ * Called now and then by whatever takes long; it may leave by longjmp, since what is
+ * made at that moment is of no use then.  NULL: nothing to do.
+ */
+#define EXCLUSION_SET_PAUSE_EVERY	65536
+
+extern void (*exclusion_set_pause) (void);
+
+static inline void
+exclusion_set_pause_at(size_t step)
+{
+	if (step % EXCLUSION_SET_PAUSE_EVERY == EXCLUSION_SET_PAUSE_EVERY - 1 &&
+		exclusion_set_pause != NULL)
+		exclusion_set_pause();
+}
+
 extern int	encoded_nhs_number_compare(const void *a, const void *b);
 
 extern size_t exclusion_set_sort(EncodedNhsNumber *members, size_t count);

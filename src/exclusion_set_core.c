@@ -17,6 +17,8 @@
 /* So many members are sorted by insertion. */
 #define FEW_MEMBERS 96
 
+void		(*exclusion_set_pause) (void) = NULL;
+
 /* Eight bytes as an integer, most significant first */
 static inline uint64_t
 load_bytes(const uint8_t *bytes)
@@ -84,7 +86,10 @@ sort_from_byte(EncodedNhsNumber *members, size_t count, int byte)
 	}
 
 	for (size_t i = 0; i < count; i++)
+	{
+		exclusion_set_pause_at(i);
 		next[members[i].bytes[byte]]++;
+	}
 	for (int value = 0; value < 256; value++)
 	{
 		size_t		start = total;
@@ -101,6 +106,7 @@ sort_from_byte(EncodedNhsNumber *members, size_t count, int byte)
 		{
 			EncodedNhsNumber member = members[next[value]];
 
+			exclusion_set_pause_at(next[value]);
 			while (member.bytes[byte] != value)
 			{
 				size_t		to = next[member.bytes[byte]]++;
@@ -129,6 +135,7 @@ strictly_ascending(const EncodedNhsNumber *members, size_t count)
 {
 	for (size_t i = 1; i < count; i++)
 	{
+		exclusion_set_pause_at(i);
 		if (compare(&members[i - 1], &members[i]) >= 0)
 			return false;
 	}
@@ -149,6 +156,7 @@ exclusion_set_sort(EncodedNhsNumber *members, size_t count)
 	sort_from_byte(members, count, 0);
 	for (size_t i = 1; i < count; i++)
 	{
+		exclusion_set_pause_at(i);
 		if (compare(&members[kept], &members[i]) != 0)
 			members[++kept] = members[i];
 	}
@@ -212,6 +220,7 @@ compute_checksum(const char *base, size_t size)
 		sum[3] = add_to_checksum(sum[3], word[3]);
 		if (at == size)
 			break;
+		exclusion_set_pause_at(at / sizeof(word));
 		memcpy(word, base + at, sizeof(word));
 	}
 	sum[0] = add_to_checksum(sum[0], sum[1]);
@@ -243,6 +252,7 @@ exclusion_set_seal(void *base, size_t count)
 	{
 		uint64_t	word = 0;
 
+		exclusion_set_pause_at(i);
 		if ((i & ((1 << EXCLUSION_SET_GROUP_BITS) - 1)) == 0)
 		{
 			memcpy(starts, &at, sizeof(at));
@@ -408,11 +418,13 @@ exclusion_set_merge(ExclusionSetOperation operation,
 	size_t		i = 0;
 	size_t		j = 0;
 	size_t		count = 0;
+	size_t		step = 0;
 
 	while (i < a->count || j < b->count)
 	{
 		int			order;
 
+		exclusion_set_pause_at(step++);
 		if (i == a->count)
 			order = 1;
 		else if (j == b->count)

@@ -193,7 +193,10 @@ fill_lines(Allowed *allowed, const ExclusionSet *set)
 	allowed->count = set->count;
 	allowed->nown = set->count / LINE_FILLING + 1;
 	for (uint32 i = 0; i < set->count; i++)
+	{
+		exclusion_set_pause_at(i);
 		end = Max(end, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
+	}
 	allowed->nlines = set->count == 0 ? 0 : Max(allowed->nown, (end - 1) / LINE_MEMBERS + 1);
 	allowed->lines = (Line *) TYPEALIGN(sizeof(Line),
 										ndrs_alloc_to_search(CurrentMemoryContext,
@@ -202,6 +205,7 @@ fill_lines(Allowed *allowed, const ExclusionSet *set)
 	slots = allowed->lines->members;
 	for (uint32 i = 0; i < set->count; i++)
 	{
+		exclusion_set_pause_at(i);
 		end = Max(at, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
 		while (at < end)
 			slots[at++] = set->members[i];
@@ -273,6 +277,7 @@ fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 	ndrs_set_begin(&builder, CurrentMemoryContext, expected);
 	for (uint32 i = 0; i < asked.count; i++)
 	{
+		exclusion_set_pause_at(i);
 		if (!is_allowed(allowed, &asked.members[i]))
 			ndrs_set_add(&builder, &asked.members[i], 1);
 	}
@@ -597,6 +602,7 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	ndrs_set_begin(&builder, CurrentMemoryContext, reply.allowed);
 	for (uint32 i = 0; i < reply.asked.count; i++)
 	{
+		exclusion_set_pause_at(i);
 		if (reply.is_allowed[i / 8] & 1 << i % 8)
 			ndrs_set_add(&builder, &reply.asked.members[i], 1);
 	}

@@ -97,6 +97,7 @@ typedef struct ExclusionSetBuilder
 	size_t		capacity;
 } ExclusionSetBuilder;
 
+extern void ndrs_exclusion_set_init(void);
 extern void *ndrs_alloc_to_search(MemoryContext context, Size size);
 extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
 						   size_t expected);

@@ -292,5 +292,24 @@ SELECT import_exclusion_list('congenital_anomaly', :'key', exclusion_set(ARRAY[e
 SELECT register, count(*) FROM exclusion GROUP BY register ORDER BY register;
 DELETE FROM exclusion;
 
+-- A cancel ends what takes long where it is: the sequence is not reached.
+CREATE SEQUENCE reached;
+CREATE FUNCTION cancelled(expression text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('SELECT CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN (%s) + nextval(''reached'') END
+        FROM (SELECT s.a, s.b, s.a::text AS written
+                  FROM (SELECT exclusion_set_agg(md5(i::text)::encoded_nhs_number) AS a,
+                               exclusion_set_agg(md5((i + 50000)::text)::encoded_nhs_number) AS b
+                            FROM generate_series(1, 100000) AS i OFFSET 0) AS s OFFSET 0) AS v', expression);
+    RETURN 'not cancelled';
+EXCEPTION WHEN query_canceled THEN
+    RETURN (SELECT CASE WHEN is_called THEN 'too late' ELSE 'at once' END FROM reached);
+END
+$$;
+SELECT expression, cancelled(expression)
+    FROM unnest('{cardinality(a | b),cardinality(a & b),length(a::text),cardinality(written::exclusion_set)}'::text[]) AS expression;
+DROP FUNCTION cancelled;
+DROP SEQUENCE reached;
+
 DROP TABLE stored, numbered, binary_form, binary_copy, pair;
 DROP FUNCTION element, outcome, outcomes, estimate;

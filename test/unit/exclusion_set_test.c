@@ -5,6 +5,7 @@
 #include "exclusion_set.h"
 #include "tap.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -437,6 +438,71 @@ every_bit_decides(void)
 	return good;
 }
 
+/* Whatever takes long can be left: sorting, sealing, looking through, merging. */
+static int	pauses;
+static jmp_buf left;
+
+static void
+count_pause(void)
+{
+	pauses++;
+}
+
+static void
+leave(void)
+{
+	longjmp(left, 1);
+}
+
+static void
+test_pauses(void)
+{
+	enum {COUNT = 1000000, FEW = 1000};
+	EncodedNhsNumber *members = malloc(COUNT * sizeof(EncodedNhsNumber));
+	Built		built;
+	Built		other;
+	int			while_built;
+
+	for (int i = 0; i < COUNT; i++)
+		members[i] = uniform_member();
+	exclusion_set_pause = count_pause;
+	pauses = 0;
+	build(&built, members, FEW);
+	ok(pauses == 0 && exclusion_set_intact(&built.set) && pauses == 0, "what is short does not pause");
+	free(built.memory);
+
+	pauses = 0;
+	exclusion_set_sort(members, COUNT);
+	ok(pauses >= 2 * COUNT / EXCLUSION_SET_PAUSE_EVERY, "sorting pauses");
+	pauses = 0;
+	exclusion_set_sort(members, COUNT);
+	ok(pauses == COUNT / EXCLUSION_SET_PAUSE_EVERY, "and finding out that nothing is to be sorted");
+	pauses = 0;
+	build(&built, members, COUNT);
+	while_built = pauses;
+	pauses = 0;
+	exclusion_set_intact(&built.set);
+	ok(pauses > 0, "looking through a set pauses");
+	ok(while_built > pauses + COUNT / EXCLUSION_SET_PAUSE_EVERY, "making one does as well");
+	build(&other, members, COUNT / 2);
+	pauses = 0;
+	exclusion_set_merge(EXCLUSION_SET_DIFFERENCE, &built.set, &other.set, NULL);
+	ok(pauses == COUNT / EXCLUSION_SET_PAUSE_EVERY, "and merging");
+
+	exclusion_set_pause = leave;
+	if (setjmp(left) == 0)
+	{
+		exclusion_set_merge(EXCLUSION_SET_UNION, &built.set, &other.set, NULL);
+		ok(false, "which can be left there");
+	}
+	else
+		ok(true, "which can be left there");
+	exclusion_set_pause = NULL;
+	free(built.memory);
+	free(other.memory);
+	free(members);
+}
+
 int
 main(void)
 {
@@ -485,6 +551,7 @@ main(void)
 	test_equality();
 	test_messages();
 	test_filter();
+	test_pauses();
 	test_version_1();
 	return done_testing();
 }
