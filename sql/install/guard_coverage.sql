@@ -250,6 +250,7 @@ $$;
 
 CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
 LANGUAGE sql
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH guard_walk AS MATERIALIZED (SELECT w.relation FROM ndrs_optout.guard_walk w),

@@ -97,6 +97,9 @@ SELECT * FROM open_gap($$ CREATE TABLE yearly (reference text, year int) PARTITI
 -- Columns that are added later with a default, or dropped, are read as they are.
 SELECT * FROM open_gap($$ CREATE TABLE grown (id int, old text); INSERT INTO grown SELECT 1 FROM generate_series(1, 20);
     ALTER TABLE grown DROP old, ADD reference text DEFAULT '9990000018', ADD nhs_id text $$);
+-- Names that hold quotes, commands and line breaks are quoted where they are part of a command.
+SELECT * FROM open_gap($$ CREATE TABLE "x'; DROP TABLE patient; --" ("nhs_number'""" text);
+    CREATE RULE "a; b" AS ON DELETE TO tumour DO INSTEAD NOTHING $$);
 -- Nobody's code is run to look at a table: not an index's, nor that of a domain or a policy.
 SET client_min_messages = error;
 CREATE FUNCTION seeded(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE WARNING 'seeded code was run'; RETURN true; END $$;
