@@ -17,7 +17,6 @@
 # When it is over, the extension's own tables are held against an HMAC of Perl's.
 #
 #   STORM_SECONDS  how long (by default 40)
-#   STORM_LOOKS_AT_REQUESTS  also at those of national checks
 #   STORM_SEED     repeats what every worker does; not how they meet in time
 use strict;
 use warnings;
@@ -178,7 +177,7 @@ sub recount
 
 	# Whom no register holds, no request that waits for its reply names.
 	push @sql, "SELECT '= request ' || check_id FROM ndrs_optout.national_check_part WHERE numbers @> '{$NUMBER[$patient]}'"
-	  if @tables == keys %TABLE && $ENV{STORM_LOOKS_AT_REQUESTS};
+	  if @tables == keys %TABLE;
 	push @sql, map { "SELECT '= lost $_' WHERE NOT EXISTS (SELECT FROM patient WHERE id = $_)" } @kept;
 	return unless @sql;
 	my (undef, @rows) = insist($session, join ' UNION ALL ', @sql);

@@ -153,6 +153,7 @@ sub create_stormy_registry
 		GRANT SELECT ON ndrs_optout.national_check_part TO officer;
 		GRANT EXECUTE ON ROUTINE ndrs_optout.exclude, ndrs_optout.readmit, ndrs_optout.erase TO officer;
 		ALTER ROLE officer SET log_min_error_statement = panic;
+		ALTER ROLE officer SET synchronous_commit = off;
 		SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number')},
 		(map { "CREATE INDEX ON $_ (nhs_number)" } qw(visit consult consult_archive pathology)),
 		(map { "CREATE INDEX ON $_ (ndrs_optout.nhs_number_or_null(nhs_number))" } qw(patient birth specimen)),
