@@ -218,9 +218,10 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('42703', missing);
     END IF;
-    -- An error when the types cannot be compared.
-    EXECUTE format('SELECT FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true'))
-        USING NULL::ndrs_optout.nhs_number, NULL::text[];
+    -- An error when the types cannot be compared.  With the rights that the walk will have.
+    PERFORM ndrs_optout.erasure_look(
+        (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
+        format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
     PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                        'parent', parent, 'parent_columns', parent_columns));
 END

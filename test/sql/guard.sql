@@ -422,6 +422,10 @@ CREATE TEMP TABLE temporary (nhs_number text);
 SELECT guard_table('temporary', 'nhs_number', '{cancer}');
 SELECT unguard_table(NULL);
 SELECT guard_table('visit_2024', 'nhs_number', '{cancer}');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT guard_table('unsuitable', 't', '{cancer}');
+\echo :SQLSTATE
+ROLLBACK;
 SELECT guard_row();
 CREATE TRIGGER bad AFTER INSERT ON unsuitable FOR EACH ROW EXECUTE FUNCTION guard_row('t', 'skip', 'allow', 'allow', 'cancer');
 INSERT INTO unsuitable (t) VALUES ('9990000018');

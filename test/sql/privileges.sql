@@ -175,6 +175,24 @@ CREATE FUNCTION mallory.to_text(mallory.pair) RETURNS text LANGUAGE plpgsql AS
 CREATE CAST (mallory.pair AS text) WITH FUNCTION mallory.to_text AS IMPLICIT;
 RESET ROLE;
 SELECT guard_table('mallory.domain_child', 'nhs', '{cancer}');
+-- Nor does the predicate of an index run with them when the owner of the extension guards
+-- the table, or declares a reference.
+SET ROLE regress_mallory;
+CREATE TABLE mallory.referral (nhs text, patient_id int);
+CREATE INDEX ON mallory.referral (nhs) WHERE mallory.lie(1);
+CREATE INDEX ON mallory.referral (patient_id) WHERE mallory.lie(2);
+DELETE FROM mallory.seen;
+RESET ROLE;
+SELECT guard_table('mallory.referral', 'nhs', '{cancer}');
+SELECT DISTINCT who FROM mallory.seen ORDER BY who;
+DELETE FROM mallory.seen;
+ALTER TABLE mallory.referral ADD note text;
+SELECT declare_reference('mallory.referral', '{patient_id}', 'patient_of_all', '{id}');
+SELECT DISTINCT who FROM mallory.seen ORDER BY who;
+DELETE FROM mallory.seen;
+DELETE FROM reference;
+SELECT unguard_table('mallory.referral');
+DROP TABLE mallory.referral;
 SET ROLE regress_mallory;
 CREATE TABLE mallory.cast_child (nhs mallory.pair);
 INSERT INTO mallory.cast_child VALUES (ROW('x'));
