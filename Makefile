@@ -74,7 +74,7 @@ DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)
 BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 
 REGRESS = extension nhs_number encoding exclusion_set exclusion_list own_tables pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access health version
+	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access text_parameters health version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	insert_open_while_opted_out opted_out_while_insert_opens old_snapshot \

@@ -54,6 +54,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
             ('analyst', '{encoded_nhs_number_ge,encoded_nhs_number_gt,encoded_nhs_number_cmp}'),
             ('analyst', '{encoded_nhs_number_hash,encoded_nhs_number_hash_extended}'),
+            ('analyst', '{encoded_nhs_number_in,encoded_nhs_number_out,exclusion_set_in,exclusion_set_out}'),
+            ('officer', '{exclusion_set_in,exclusion_set_out}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)

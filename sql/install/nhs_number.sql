@@ -75,8 +75,12 @@ CREATE OPERATOR CLASS nhs_number_hash_ops DEFAULT FOR TYPE nhs_number USING hash
     FUNCTION 1 nhs_number_hash(nhs_number),
     FUNCTION 2 nhs_number_hash_extended(nhs_number, bigint);
 
--- Casts from and to text, varchar and char are the server's own, through the
--- type's input and output functions.
+-- Casts to text, varchar and char are the server's own, through the type's output
+-- function.  Those from them are implicit, since many clients send every string with one
+-- of these types, and would find none of the functions that take a number.
+CREATE CAST (text AS nhs_number) WITH INOUT AS IMPLICIT;
+CREATE CAST (varchar AS nhs_number) WITH INOUT AS IMPLICIT;
+CREATE CAST (bpchar AS nhs_number) WITH INOUT AS IMPLICIT;
 
 CREATE FUNCTION nhs_number(bigint) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_nhs_number_from_bigint'
@@ -121,6 +125,9 @@ COMMENT ON OPERATOR FAMILY nhs_number_ops USING btree IS 'order of NHS numbers';
 COMMENT ON OPERATOR CLASS nhs_number_hash_ops USING hash IS 'hashing of NHS numbers';
 COMMENT ON OPERATOR FAMILY nhs_number_hash_ops USING hash IS 'hashing of NHS numbers';
 COMMENT ON FUNCTION nhs_number(bigint) IS 'an integer that may have lost its leading zeros, as an NHS number; error 22P02';
+COMMENT ON CAST (text AS nhs_number) IS 'what nhs_number_in() reads; error 22P02';
+COMMENT ON CAST (varchar AS nhs_number) IS 'what nhs_number_in() reads; error 22P02';
+COMMENT ON CAST (bpchar AS nhs_number) IS 'what nhs_number_in() reads; error 22P02';
 COMMENT ON CAST (bigint AS nhs_number) IS 'an integer that may have lost its leading zeros, as an NHS number';
 COMMENT ON CAST (nhs_number AS bigint) IS 'the ten digits as an integer';
 COMMENT ON FUNCTION nhs_number_or_null(text) IS

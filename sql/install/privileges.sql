@@ -24,8 +24,13 @@ GRANT EXECUTE ON FUNCTION
     TO PUBLIC;
 GRANT EXECUTE ON FUNCTION guard_number(anyelement), guard_unreadable(anyelement) TO PUBLIC;
 -- and what an index on a column, or a column of type nhs_number, calls.  These
--- know no key and no list.
+-- know no key and no list.  The planner asks for the right to call the input and output
+-- functions where it folds a cast of a parameter.
 GRANT EXECUTE ON FUNCTION
+    nhs_number_in(cstring),
+    nhs_number_out(nhs_number),
+    nhs_number_recv(internal),
+    nhs_number_send(nhs_number),
     nhs_number_or_null(text),
     nhs_number_format(nhs_number),
     nhs_number_is_placeholder(nhs_number),
