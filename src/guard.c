@@ -328,9 +328,13 @@ find_guarded(Relation table, const Trigger *trigger)
 				 ndrs_errtable(RelationGetRelid(table)));
 }
 
-/* Arguments of the trigger; behind them, registers and then columns to redact */
+/*
+ * Arguments of the trigger.  Behind them are the registers, the number of columns to
+ * redact, and these; a later version appends more.
+ */
 enum
 {
+	TRIGGER_VERSION,
 	TRIGGER_COLUMN,
 	TRIGGER_ENCODED_COLUMN,		/* or an empty string */
 	TRIGGER_ON_MATCH,
@@ -353,12 +357,23 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 	Trigger    *trigger = trigdata->tg_trigger;
 	Relation	rel = trigdata->tg_relation;
 	int			nlisted = trigger->tgnargs - TRIGGER_REGISTERS;
+	int			version = nlisted > 0 ? atoi(trigger->tgargs[TRIGGER_VERSION]) : 0;
 	int			nregisters = nlisted > 0 ? atoi(trigger->tgargs[TRIGGER_NREGISTERS]) : 0;
+	int			nredacted;
 	MemoryContext outer;
 	Guard	   *guard;
 	char	  **args = trigger->tgargs;
 
-	if (nregisters < 1 || nregisters > nlisted)
+	/* What it appends may forbid what the rest allows. */
+	if (version > GUARD_VERSION)
+		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the guard of table %s is of a later version of the extension than this session's library",
+							ndrs_table_name(RelationGetRelid(rel))),
+					 errhint("Connect again. If the server preloads the library, ask the database owner to restart it."),
+					 ndrs_errtable(RelationGetRelid(rel)));
+	nredacted = nregisters >= 1 && nregisters < nlisted ?
+		atoi(args[TRIGGER_REGISTERS + nregisters]) : -1;
+	if (version < 1 || nredacted < 0 || nredacted > nlisted - nregisters - 1)
 		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 					 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname));
 
@@ -391,11 +406,11 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 		guard->registers[i] = ndrs_exclusion_list(args[TRIGGER_REGISTERS + i]);
 
 	/* The number itself and the columns named for it, then the encoded one */
-	guard->nredacted = nlisted - nregisters + 1;
+	guard->nredacted = nredacted + 1;
 	guard->changed = palloc((guard->nredacted + 1) * sizeof(int));
 	guard->changed[0] = guard->attnum;
 	for (int i = 1; i < guard->nredacted; i++)
-		guard->changed[i] = guarded_column(rel, args[TRIGGER_REGISTERS + nregisters + i - 1]);
+		guard->changed[i] = guarded_column(rel, args[TRIGGER_REGISTERS + nregisters + i]);
 	guard->nchanged = guard->nredacted;
 	if (args[TRIGGER_ENCODED_COLUMN][0] != '\0')
 		guard->changed[guard->nchanged++] = guarded_column(rel, args[TRIGGER_ENCODED_COLUMN]);

@@ -43,6 +43,12 @@ typedef struct GuardPolicy
 
 /* guard_policy.c */
 extern List *ndrs_guard_policies(Oid relid);
+/*
+ * The version of a guard's trigger's arguments, which is their first word.  A later one
+ * appends to them; whoever reads them knows all up to this one.
+ */
+#define GUARD_VERSION 1
+
 extern bool ndrs_guard_has_trigger(const GuardPolicy *policy, int nargs, char **args);
 extern bool ndrs_guard_has_backstop(const GuardPolicy *policy, ArrayType *registers,
 									const char *on_missing, const char *on_unreadable,

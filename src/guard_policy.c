@@ -132,7 +132,8 @@ ndrs_guard_policies(Oid relid)
 }
 
 /*
- * Are these the arguments that guard_arguments() gives the guard's trigger?
+ * Are these the arguments that guard_arguments() gives the guard's trigger, or gave in
+ * an earlier version of the extension?
  */
 bool
 ndrs_guard_has_trigger(const GuardPolicy *policy, int nargs, char **args)
@@ -140,12 +141,14 @@ ndrs_guard_has_trigger(const GuardPolicy *policy, int nargs, char **args)
 	List	   *expected;
 	List	   *found = NIL;
 
-	if (!policy->has_trigger)
+	if (!policy->has_trigger || nargs < 1)
 		return false;
-	expected = list_make5(policy->column, policy->encoded_column, policy->on_match,
-						  policy->on_missing, policy->on_unreadable);
+	expected = list_make5(args[0], policy->column, policy->encoded_column, policy->on_match,
+						  policy->on_missing);
+	expected = lappend(expected, policy->on_unreadable);
 	expected = lappend(expected, psprintf("%d", list_length(policy->registers)));
 	expected = list_concat(expected, policy->registers);
+	expected = lappend(expected, psprintf("%d", list_length(policy->redact_columns)));
 	expected = list_concat(expected, policy->redact_columns);
 	for (int i = 0; i < nargs; i++)
 		found = lappend(found, args[i]);

@@ -86,13 +86,15 @@ CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
--- The arguments of a guard's trigger, in the order in which guard.c reads them.
+-- The arguments of a guard's trigger, in the order in which guard.c reads them.  The
+-- first is their version: who appends to them counts it up, there too (GUARD_VERSION).
 CREATE FUNCTION guard_arguments(guard) RETURNS text[]
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ARRAY[$1.nhs_number_column::text, coalesce($1.encoded_column::text, ''), $1.on_match, $1.on_missing,
-                 $1.on_unreadable, cardinality($1.registers)::text] || $1.registers || $1.redact_columns::text[]
+    SELECT ARRAY['1', $1.nhs_number_column::text, coalesce($1.encoded_column::text, ''), $1.on_match, $1.on_missing,
+                 $1.on_unreadable, cardinality($1.registers)::text]
+        || $1.registers || cardinality($1.redact_columns)::text || $1.redact_columns::text[]
 $$;
 
 -- A column that a guard names besides the number must be of one of these types,
@@ -115,6 +117,33 @@ BEGIN
 END
 $$;
 
+-- What enforces a guard.  A constraint needs no version: a later one would call another
+-- function, and this one stays.
+CREATE FUNCTION guard_add_parts(this guard) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- By number: a column's name may take all of a name's length.
+    guard_name name := 'ndrs_optout_guard_' || (
+        SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = this.target AND a.attname = this.nhs_number_column);
+BEGIN
+    -- A BEFORE ROW trigger makes COPY insert row by row; a CHECK does not.
+    IF this.mechanism = 'both' THEN
+        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%s)',
+            guard_name, this.target,
+            (SELECT string_agg(quote_literal(word), ', ' ORDER BY position)
+                 FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position)));
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', this.target, guard_name);
+    END IF;
+    -- NOT VALID: what is there already is counted, not refused, and a dump
+    -- restores the data before the constraint.
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L%s)) NOT VALID',
+        this.target, guard_name, this.target, this.nhs_number_column, this.registers, this.on_missing, this.on_unreadable,
+        ', ' || quote_ident(this.encoded_column));
+END
+$$;
+
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
 CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
@@ -129,7 +158,6 @@ AS $$
 DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     col pg_attribute;
-    guard_name name;
     this ndrs_optout.guard;
     other regclass;
     unfit name;
@@ -250,9 +278,6 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.guard_check_column(target, birth_date_column, 'birth_date_column', '{date,timestamp}', false);
 
-    -- By number: a column's name may take all of a name's length.
-    guard_name := 'ndrs_optout_guard_' || col.attnum;
-
     IF NOT ndrs_optout.guard_reads(col.atttypid) THEN
         PERFORM ndrs_optout.refuse('42804',
             format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
@@ -277,19 +302,7 @@ BEGIN
              encoded_column, birth_date_column)
         RETURNING * INTO this;
 
-    -- A BEFORE ROW trigger makes COPY insert row by row; a CHECK does not.
-    IF mechanism = 'both' THEN
-        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%s)',
-            guard_name, target,
-            (SELECT string_agg(quote_literal(word), ', ' ORDER BY position)
-                 FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position)));
-        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', target, guard_name);
-    END IF;
-    -- NOT VALID: what is there already is counted, not refused, and a dump
-    -- restores the data before the constraint.
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L%s)) NOT VALID',
-        target, guard_name, target, nhs_number_column, codes, on_missing, on_unreadable,
-        ', ' || quote_ident(encoded_column));
+    PERFORM ndrs_optout.guard_add_parts(this);
 
     PERFORM ndrs_optout.audit('table guarded', to_jsonb(this) - 'guarded_at');
     -- With the rights of the owner, who may have put an index with a predicate on the table.
@@ -353,6 +366,50 @@ BEGIN
 END
 $$;
 
+-- Guards are made anew without unguard_table(): the sentry would take the first half for
+-- a loss, so the guard is forgotten for a moment, in which the table is locked.
+CREATE FUNCTION refresh_guards(target regclass DEFAULT NULL) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    tables regclass[];
+    this regclass;
+    guards ndrs_optout.guard[];
+    commands text;
+BEGIN
+    PERFORM ndrs_optout.require_one_build();
+    LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
+    IF refresh_guards.target IS NOT NULL
+        AND NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = refresh_guards.target) THEN
+        PERFORM ndrs_optout.refuse('42704', format('table %s is not guarded', refresh_guards.target),
+            hint => 'Table ndrs_optout.guard lists the guarded tables.');
+    END IF;
+    tables := ARRAY(SELECT DISTINCT p.target FROM ndrs_optout.guard_part p
+                        WHERE p.part IN ('trigger', 'backstop')
+                            AND p.defect IN ('missing', 'disabled', 'not ALWAYS', 'not enforced')
+                            AND (refresh_guards.target IS NULL OR p.target = refresh_guards.target)
+                        ORDER BY p.target);
+    FOREACH this IN ARRAY tables LOOP
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', this);
+        WITH forgotten AS (DELETE FROM ndrs_optout.guard g WHERE g.target = this RETURNING g)
+            SELECT array_agg(f.g) INTO guards FROM forgotten f;
+        PERFORM ndrs_optout.guard_drop_parts(this);
+        INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(guards) AS g;
+        PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(guards) AS g;
+        PERFORM ndrs_optout.audit('guards refreshed', jsonb_build_object('target', this));
+    END LOOP;
+    IF refresh_guards.target IS NULL THEN
+        SELECT h.what_to_do INTO commands FROM ndrs_optout.health_triggers() AS h WHERE h.status <> 'ok';
+        IF FOUND THEN
+            EXECUTE commands;
+        END IF;
+    END IF;
+    RETURN cardinality(tables);
+END
+$$;
+
 COMMENT ON TRIGGER forget_copies ON guard IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
@@ -368,6 +425,9 @@ COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean)
 COMMENT ON FUNCTION guard_is_backstop(text, regclass, smallint, text[], text, text, boolean, smallint) IS
     'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing but that';
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
+COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
+COMMENT ON FUNCTION refresh_guards(regclass) IS
+    'puts triggers and constraints of guards back that are missing, disabled, not ALWAYS, not enforced, or of an earlier version of the extension: of one table, or of all, and then the triggers of the extension''s own tables as well. Returns how many tables; locks these until commit (ACCESS EXCLUSIVE). What came in meanwhile is for sweep(). Audited; errors 42704 (not guarded), 55000 (library and catalogue of different builds)';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';

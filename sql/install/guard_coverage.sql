@@ -266,6 +266,7 @@ AS $$
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
                 WHEN p.defect LIKE '%foreign table%' THEN 'Guard it on the server where it is.'
+                WHEN p.defect IN ('missing', 'not enforced') THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)
                 ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as before.', p.target) END
         FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL

@@ -330,12 +330,12 @@ SELECT target, nhs_number_column, registers, on_match, on_missing, on_unreadable
 CREATE TABLE own_trigger (nhs text);
 SELECT guard_table('own_trigger', 'nhs', '{cancer}');
 CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
-    EXECUTE FUNCTION guard_row('nhs', '', 'redact', 'allow', 'reject', '1', 'cancer');
+    EXECUTE FUNCTION guard_row('1', 'nhs', '', 'redact', 'allow', 'reject', '1', 'cancer', '0');
 INSERT INTO own_trigger VALUES ('9990000018');
 \echo :SQLSTATE
 DROP TRIGGER aaa ON own_trigger;
 CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
-    EXECUTE FUNCTION guard_row('nhs', '', 'reject', 'allow', 'reject', '1', 'rare_disease');
+    EXECUTE FUNCTION guard_row('1', 'nhs', '', 'reject', 'allow', 'reject', '1', 'rare_disease', '0');
 INSERT INTO own_trigger VALUES ('9990000026');
 \echo :SQLSTATE
 DROP TRIGGER aaa ON own_trigger;
@@ -343,7 +343,7 @@ INSERT INTO own_trigger VALUES ('9990000026');
 SELECT unguard_table('own_trigger');
 SELECT guard_table('own_trigger', 'nhs', '{cancer}', mechanism => 'constraint');
 CREATE TRIGGER aaa BEFORE INSERT ON own_trigger FOR EACH ROW
-    EXECUTE FUNCTION guard_row('nhs', '', 'reject', 'allow', 'reject', '1', 'cancer');
+    EXECUTE FUNCTION guard_row('1', 'nhs', '', 'reject', 'allow', 'reject', '1', 'cancer', '0');
 INSERT INTO own_trigger VALUES ('9990000026');
 \echo :SQLSTATE
 -- Nor a constraint that says something else than the guard.

@@ -35,9 +35,9 @@ ALTER TABLE patient_child NO INHERIT patient;
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT ON patient FOR EACH ROW EXECUTE FUNCTION nothing();
 CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT OR UPDATE ON patient FOR EACH ROW
-    EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'rare_disease');
+    EXECUTE FUNCTION guard_row('1', 'nhs', '', 'skip', 'allow', 'reject', '1', 'rare_disease', '0');
 CREATE OR REPLACE TRIGGER ndrs_optout_guard_2 BEFORE INSERT OR UPDATE ON patient FOR EACH ROW WHEN (NEW.id > 0)
-    EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'cancer');
+    EXECUTE FUNCTION guard_row('1', 'nhs', '', 'skip', 'allow', 'reject', '1', 'cancer', '0');
 DO $$ BEGIN EXECUTE 'ALTER TABLE patient DISABLE TRIGGER ALL'; END $$;
 CREATE DOMAIN number_domain AS text;
 CREATE TABLE by_domain (nhs number_domain);
@@ -223,7 +223,7 @@ INSERT INTO theirs VALUES ('9990000018', 1);
 RESET ROLE;
 -- The trigger's function works on guarded tables only.
 CREATE TABLE unguarded (nhs text);
-CREATE TRIGGER probe BEFORE INSERT ON unguarded FOR EACH ROW EXECUTE FUNCTION guard_row('nhs', '', 'skip', 'allow', 'reject', '1', 'cancer');
+CREATE TRIGGER probe BEFORE INSERT ON unguarded FOR EACH ROW EXECUTE FUNCTION guard_row('1', 'nhs', '', 'skip', 'allow', 'reject', '1', 'cancer', '0');
 INSERT INTO unguarded VALUES ('9990000018');
 \echo :SQLSTATE
 DROP TABLE theirs, unguarded;

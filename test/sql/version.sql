@@ -1,7 +1,7 @@
 \set SHOW_CONTEXT never
 -- A library with the catalogue of another version or build: an error, never a wrong
 -- answer, nor a crash.
-SET search_path = ndrs_optout, public;
+SET search_path = public, ndrs_optout;
 SELECT exclude('9990000018', '{cancer}');
 CREATE TABLE versioned (nhs text);
 SELECT guard_table('versioned', 'nhs', '{cancer}', 'skip');
@@ -78,6 +78,63 @@ SELECT case_exclude(:case_id, '9990000026');
 ROLLBACK;
 SELECT status, regexp_replace(detail, '[0-9.]+$', 'V') FROM health() WHERE check_name = 'version';
 
+-- Guards are put back as this version makes them, whatever they lost.
+\set VERBOSITY default
+\pset format aligned
+\pset tuples_only off
+CREATE TABLE parted (nhs text, year int, note text) PARTITION BY LIST (year);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
+SELECT guard_table('parted', 'nhs', '{cancer}', 'redact', redact_columns => '{note}');
+CREATE TEMPORARY TABLE made AS
+    SELECT tgrelid::regclass AS relation, tgname AS name, tgenabled::text AS enabled, pg_get_triggerdef(oid) AS definition FROM pg_trigger
+        WHERE tgfoid = 'guard_row'::regproc AND tgrelid IN ('versioned'::regclass, 'parted'::regclass, 'parted_1'::regclass, 'parted_2'::regclass)
+    UNION ALL
+    SELECT conrelid::regclass, conname, contype::text, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE contype = 'c' AND conrelid IN ('versioned'::regclass, 'parted'::regclass, 'parted_1'::regclass, 'parted_2'::regclass);
+SELECT count(*) FROM made;
+CREATE FUNCTION pg_temp.lost() RETURNS TABLE (relation regclass, name name) LANGUAGE sql AS $$
+    SELECT relation, name FROM (
+        TABLE made
+        EXCEPT
+        (SELECT tgrelid::regclass, tgname, tgenabled::text, pg_get_triggerdef(oid) FROM pg_trigger
+         UNION ALL SELECT conrelid::regclass, conname, contype::text, pg_get_constraintdef(oid) FROM pg_constraint)) AS m
+        ORDER BY relation::text, name
+$$;
+SELECT refresh_guards() AS nothing_to_do;
+SET client_min_messages = error;
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE versioned DISABLE TRIGGER ALL;
+ALTER TABLE parted_1 ENABLE TRIGGER ALL;
+ALTER TABLE parted DROP CONSTRAINT ndrs_optout_guard_1;
+ALTER TABLE ndrs_optout.exclusion DISABLE TRIGGER ALL, ENABLE TRIGGER ALL;
+RESET ndrs_optout.allow_unguarded;
+RESET client_min_messages;
+SELECT * FROM pg_temp.lost();
+SELECT relation, gap, what_to_do FROM guard_coverage() WHERE gap LIKE 'guard''s%' ORDER BY relation::text, gap;
+SELECT refresh_guards('versioned');
+SELECT * FROM pg_temp.lost();
+SELECT refresh_guards();
+SELECT * FROM pg_temp.lost();
+SELECT status FROM health_triggers();
+SELECT count(*) FROM guard_coverage() WHERE gap LIKE 'guard''s%';
+SELECT detail ->> 'target' AS refreshed FROM audit_event WHERE event = 'guards refreshed' ORDER BY event_id;
+INSERT INTO parted VALUES ('9990000018', 1, 'note'), ('9990000026', 2, 'note');
+SELECT * FROM parted ORDER BY year;
+SELECT refresh_guards('made');
+
+-- A trigger of a later version is not obeyed, nor passed by.
+BEGIN;
+SET LOCAL client_min_messages = error;
+SET LOCAL ndrs_optout.allow_unguarded = on;
+DROP TRIGGER ndrs_optout_guard_1 ON versioned;
+CREATE TRIGGER ndrs_optout_guard_1 BEFORE INSERT ON versioned FOR EACH ROW
+    EXECUTE FUNCTION guard_row('2', 'nhs', '', 'skip', 'allow', 'reject', '1', 'cancer', '0', 'what is new');
+INSERT INTO versioned VALUES ('9990000026');
+ROLLBACK;
+
+SELECT unguard_table('parted') \g /dev/null
+DROP TABLE parted;
 SELECT unguard_table('versioned') \g /dev/null
 DROP TABLE versioned;
 SELECT readmit('9990000018', '{cancer}') \g /dev/null

@@ -277,7 +277,7 @@ sub add_ways_for
 	my $admits = "ndrs_optout.guard_admits(%s, %s, nhs_number, '{$REGISTER}', 'allow', 'reject')";
 	my $insert = "INSERT INTO $t VALUES (1, '$PATIENT'); DROP TABLE $t";
 	my $table = "CREATE TABLE $t (id int, nhs_number text";
-	my $row = "EXECUTE FUNCTION ndrs_optout.guard_row('nhs_number', '', 'reject', 'allow', 'reject', '1', '$REGISTER')";
+	my $row = "EXECUTE FUNCTION ndrs_optout.guard_row('1', 'nhs_number', '', 'reject', 'allow', 'reject', '1', '$REGISTER', '0')";
 	my %ways;
 	foreach my $told (qw(public.patient public.other_register), "of_$role.patient", $t)
 	{
