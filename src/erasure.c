@@ -38,6 +38,7 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_begin);
 PG_FUNCTION_INFO_V1(ndrs_optout_sweep_lock);
 PG_FUNCTION_INFO_V1(ndrs_optout_sweep_unlock);
 PG_FUNCTION_INFO_V1(ndrs_optout_lock_patient);
@@ -45,6 +46,23 @@ PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
+
+/*
+ * Locks of ours that no table has.  Anybody may take any advisory lock; these are the
+ * locks of an object, such as commands on it take, with numbers that no command uses.
+ */
+typedef enum OwnLock
+{
+	LOCK_SWEEP = 1,
+	LOCK_PATIENT,
+	LOCK_ERASURE
+} OwnLock;
+
+static void
+set_own_lock(LOCKTAG *tag, OwnLock what, uint32 which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ndrs_relation("exclusion", false), which, what);
+}
 
 /*
  * Under which locks can rows have come into a table, or tables under it?
@@ -70,23 +88,30 @@ typedef struct Writer
 } Writer;
 
 /*
- * The locks that a transaction has on a table; and does it have ACCESS EXCLUSIVE on
- * another one?
+ * The locks that a transaction has on a table.  Does it have ACCESS EXCLUSIVE on
+ * another one, and is it an erasure?
  */
 static LOCKMASK
-locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_in)
+locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_in,
+		 bool *erases)
 {
 	LOCKMASK	result = 0;
+	LOCKTAG		erasure;
 
+	set_own_lock(&erasure, LOCK_ERASURE, 0);
 	*takes_in = false;
+	*erases = false;
 	for (int i = 0; i < all->nelements; i++)
 	{
 		const LockInstanceData *lock = &all->locks[i];
 		VirtualTransactionId holder = ndrs_lock_holder(lock);
 
+		if (!VirtualTransactionIdEquals(holder, vxid))
+			continue;
+		if (memcmp(&lock->locktag, &erasure, sizeof(LOCKTAG)) == 0)
+			*erases = lock->holdMask != 0;
 		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
-			lock->locktag.locktag_field1 != MyDatabaseId ||
-			!VirtualTransactionIdEquals(holder, vxid))
+			lock->locktag.locktag_field1 != MyDatabaseId)
 			continue;
 		if (lock->locktag.locktag_field2 == relid)
 			result |= lock->holdMask;
@@ -102,7 +127,7 @@ locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_
  * exclusion.
  */
 static List *
-add_writers(List *writers, Oid relid, LockData **all)
+add_writers(List *writers, Oid relid, bool erasing, LockData **all)
 {
 	VirtualTransactionId *vxid;
 	LOCKTAG		tag;
@@ -115,13 +140,16 @@ add_writers(List *writers, Oid relid, LockData **all)
 		Writer	   *writer;
 		LOCKMASK	locks;
 		bool		takes_in;
+		bool		erases;
 
 		if (proc != NULL && ((proc->statusFlags & PROC_IN_VACUUM) != 0 ||
 							 ndrs_is_repacking(proc, relid)))
 			continue;
 		if (*all == NULL)
 			*all = GetLockStatusData();
-		locks = locks_of(*all, *vxid, relid, &takes_in);
+		locks = locks_of(*all, *vxid, relid, &takes_in, &erases);
+		if (erasing && erases)
+			continue;
 		if ((locks & (LOCKBIT_ON(RowExclusiveLock) | STRONG_LOCKS)) == 0 &&
 			!((locks & LOCKBIT_ON(ShareUpdateExclusiveLock)) && takes_in))
 			continue;
@@ -165,7 +193,7 @@ describe_writers(List *writers, int first)
  * Wait for each of the writers to end.
  */
 static void
-wait_for(List *writers)
+wait_for(List *writers, bool erasing)
 {
 	MemoryContext outer = CurrentMemoryContext;
 
@@ -187,8 +215,11 @@ wait_for(List *writers)
 				PG_RE_THROW();
 			FlushErrorState();
 			ndrs_ereport(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						 errmsg("lock timeout while waiting for transactions that began to write before the patient was excluded"),
+						 errmsg("lock timeout while waiting for transactions that %s", erasing ?
+								"may refer to erased rows without an enforced foreign key" :
+								"began to write before the patient was excluded"),
 						 errdetail_internal("%s", describe_writers(writers, i)),
+						 erasing ? errhint("Nothing was erased. Erase again, or call ndrs_optout.carry_out() for the case again, when these transactions have ended.") :
 						 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended."));
 		}
 		PG_END_TRY();
@@ -203,18 +234,23 @@ wait_for(List *writers)
  * committed the exclusion announces it after the commit is visible and before
  * it gives up its locks.  When another backend carries the case on, a writer
  * could begin between the two and pass the guard with the old list.
+ *
+ * "erasing": for an erasure that has deleted rows and counts again.  Another erasure
+ * brings nothing in, and would wait for this one.
  */
 Datum
 ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 {
 	ArrayType  *relations = PG_GETARG_ARRAYTYPE_P(0);
+	bool		erasing = PG_GETARG_BOOL(1);
 	List	   *writers = NIL;
 	LockData   *all = NULL;
 	Datum	   *relids;
 	bool	   *nulls;
 	int			nrelids;
 
-	wait_for(add_writers(NIL, ndrs_relation("exclusion", false), &all));
+	if (!erasing)
+		wait_for(add_writers(NIL, ndrs_relation("exclusion", false), false, &all), false);
 	all = NULL;
 
 	deconstruct_array(relations, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
@@ -223,34 +259,20 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 	{
 		/* One that was dropped meanwhile has none. */
 		if (!nulls[i])
-			writers = add_writers(writers, DatumGetObjectId(relids[i]), &all);
+			writers = add_writers(writers, DatumGetObjectId(relids[i]), erasing, &all);
 	}
 
 	if (writers != NIL)
 		ereport(NOTICE,
-				(errmsg("waiting for transactions that began to write before the patient was excluded"),
+				(errmsg("waiting for transactions that %s", erasing ?
+						"may refer to erased rows without an enforced foreign key" :
+						"began to write before the patient was excluded"),
 				 errdetail_internal("%s", describe_writers(writers, 0)),
 				 errhidestmt(true),
 				 errhidecontext(true)));
-	wait_for(writers);
+	wait_for(writers, erasing);
 
 	PG_RETURN_VOID();
-}
-
-/*
- * Locks of ours that no table has.  Anybody may take any advisory lock; these are the
- * locks of an object, such as commands on it take, with numbers that no command uses.
- */
-typedef enum OwnLock
-{
-	LOCK_SWEEP = 1,
-	LOCK_PATIENT
-} OwnLock;
-
-static void
-set_own_lock(LOCKTAG *tag, OwnLock what, uint32 which)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ndrs_relation("exclusion", false), which, what);
 }
 
 /*
@@ -277,6 +299,21 @@ ndrs_optout_sweep_unlock(PG_FUNCTION_ARGS)
 	set_own_lock(&tag, LOCK_SWEEP, 0);
 	if (ndrs_lock_held(&tag, ExclusiveLock))
 		LockRelease(&tag, ExclusiveLock, true);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Until the end of the transaction, others can tell that it is an erasure, and nothing
+ * but that: it has written nothing before.
+ */
+Datum
+ndrs_optout_erasure_begin(PG_FUNCTION_ARGS)
+{
+	LOCKTAG		tag;
+
+	set_own_lock(&tag, LOCK_ERASURE, 0);
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		(void) LockAcquire(&tag, AccessShareLock, false, false);
 	PG_RETURN_VOID();
 }
 

@@ -28,7 +28,7 @@ DECLARE
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
-        (like_this.way).source, CASE WHEN locking AND this_action IN ('delete', 'redact') THEN 'FOR UPDATE OF t' END),
+        (like_this.way).source, CASE WHEN locking AND (this_action = 'delete' OR (like_this.way).changes IS NOT NULL) THEN 'FOR UPDATE OF t' END),
         like_this.patients, like_this.keys);
 BEGIN
     FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
@@ -262,7 +262,7 @@ BEGIN
 END
 $$;
 
--- Redact the rows of one batch.  Looked for anew: another batch may have changed
+-- Redact the rows of one batch, or unlink them where the server does not.  Looked for anew: another batch may have changed
 -- one of them, and so moved it.
 CREATE FUNCTION erasure_redact(batch erasure_batch) RETURNS void
 LANGUAGE plpgsql
@@ -282,15 +282,37 @@ BEGIN
         redacted := ndrs_optout.erasure_run(part.owner, format(
             'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
                  RETURNING 1) SELECT ARRAY[count(*)] FROM r',
-            part.leaf, (SELECT string_agg(format('%I = NULL', c), ', ') FROM unnest((batch.way).redacted) AS c)),
+            part.leaf, (batch.way).changes),
             part.batches, ARRAY[part.leaf]);
         IF redacted[1] <> part.row_count THEN
             PERFORM ndrs_optout.refuse('ND030',
-                format('rows of table %s were not redacted', part.leaf),
-                detail => format('%s of %s rows were.', redacted[1], part.row_count),
+                format('rows of table %s stayed as they were', part.leaf),
+                detail => format('%s of %s rows were redacted or unlinked.', redacted[1], part.row_count),
                 hint => 'Look for a BEFORE UPDATE trigger that returns NULL.');
         END IF;
     END LOOP;
+END
+$$;
+
+CREATE FUNCTION erasure_begin() RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_begin'
+    LANGUAGE C VOLATILE;
+
+-- Where no enforced foreign key stops it, a child can come in under a parent that is
+-- being deleted.  Whoever has brought one, and has not committed, is waited for before
+-- the rows are counted again.
+CREATE FUNCTION erasure_wait(batches erasure_batch[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unbound regclass[] := ARRAY(SELECT DISTINCT (b.way).relation FROM unnest(batches) AS b WHERE NOT (b.way).bound);
+BEGIN
+    IF unbound <> '{}' THEN
+        PERFORM ndrs_optout.wait_for_writers(ARRAY(
+            SELECT DISTINCT d.relation FROM unnest(unbound) AS u (relation)
+                CROSS JOIN LATERAL ndrs_optout.erasure_descendants(u.relation) AS d), true);
+    END IF;
 END
 $$;
 
@@ -311,7 +333,7 @@ BEGIN
                step.patients, step.keys) IS NOT NULL THEN
             PERFORM ndrs_optout.refuse('ND030',
                 format('rows remain in table %s after erasure', step.relation),
-                hint => 'Look for triggers that change or copy rows when they are deleted.');
+                hint => 'Look for triggers that change or copy rows when they are deleted. If rows came in during the erasure, past a foreign key that is not enforced or where there is none, erase again.');
         END IF;
     END LOOP;
 END
@@ -341,6 +363,7 @@ BEGIN
     PERFORM ndrs_optout.require_one_build();
     -- A count of 0 with an old snapshot would be no count of what is there.
     PERFORM ndrs_optout.require_read_committed();
+    PERFORM ndrs_optout.erasure_begin();
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
@@ -362,7 +385,8 @@ BEGIN
 
     PERFORM ndrs_optout.erasure_delete(batches);
     PERFORM ndrs_optout.erasure_redact(b) FROM unnest(batches) AS b
-        WHERE (b.way).action = 'redact' AND cardinality(b.row_ids) > 0;
+        WHERE (b.way).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
+    PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
 
@@ -406,7 +430,7 @@ AS $$
     SELECT coalesce(array_agg(relation ORDER BY relation::oid), '{}') FROM reached
 $$;
 
-CREATE FUNCTION wait_for_writers(relations regclass[]) RETURNS void
+CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_wait_for_writers'
     LANGUAGE C VOLATILE STRICT;
 
@@ -422,11 +446,13 @@ COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
 COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS 'the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
-COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk; error ND030 when one stays as it was';
+COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; error ND030 when one stays as it was';
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
     'erase() for many patients together: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 25000 (at another isolation level than READ COMMITTED), 42704';
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'every table that an erasure from these registers can come to';
-COMMENT ON FUNCTION wait_for_writers(regclass[]) IS 'waits for every transaction that is writing to the exclusion list or to one of these tables; error 55P03 after lock_timeout';
+COMMENT ON FUNCTION wait_for_writers(regclass[], boolean) IS 'waits for every transaction that is writing to one of these tables, or, before an erasure, to the exclusion list; error 55P03 after lock_timeout';
+COMMENT ON FUNCTION erasure_begin() IS 'lets others tell that this transaction is an erasure, and nothing else so far';
+COMMENT ON FUNCTION erasure_wait(erasure_batch[]) IS 'waits for whoever is writing to a table of a walk that refers to its rows without an enforced foreign key; error 55P03 after lock_timeout';

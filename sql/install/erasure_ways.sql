@@ -20,7 +20,9 @@
 -- parent from going).
 -- source: the rows t, for patients $1 and keys $2.
 -- role: with whose rights: those of the table's owner.
--- registers and redacted: of a guarded column; which columns become NULL.
+-- registers: of a guarded column.
+-- changes: what becomes of a row that stays, for UPDATE; NULL when the server does that.
+-- bound: whether a lock on the parent stops a new child.
 -- keys_source and keys_role: how the keys are read from the rows ($2) that the way
 -- comes down from, and with whose rights.
 CREATE TYPE erasure_way AS (
@@ -30,7 +32,8 @@ CREATE TYPE erasure_way AS (
     role          regrole,
     missing_index text,
     registers     text[],
-    redacted      name[],
+    changes       text,
+    bound         boolean,
     keys_source   text,
     keys_role     regrole
 );
@@ -90,7 +93,16 @@ CREATE VIEW erasure_edge AS
            ARRAY(SELECT a.attname FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k (attnum, position)
                      JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum
                      ORDER BY k.position) AS child_columns,
-           f.conpfeqop AS operators
+           f.conpfeqop AS operators,
+           -- Since version 18 a key may be NOT ENFORCED; its triggers may be disabled in any.
+           coalesce((pg_catalog.to_jsonb(f) ->> 'conenforced')::boolean, true) AND NOT EXISTS (
+               SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint
+                   WHERE (k.oid = f.oid OR k.conparentid = f.oid) AND t.tgenabled NOT IN ('O', 'A')) AS enforced,
+           CASE WHEN f.confdeltype IN ('n', 'd') THEN (
+               SELECT pg_catalog.string_agg(pg_catalog.format('%I = %s', a.attname,
+                          CASE f.confdeltype WHEN 'n' THEN 'NULL' ELSE 'DEFAULT' END), ', ')
+                   FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey))) END AS unlinking
         FROM pg_catalog.pg_constraint f
         WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
             SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
@@ -101,7 +113,8 @@ CREATE VIEW erasure_edge AS
                          AS k (parent_column, child_column, position)
                      JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attname = k.parent_column
                      JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attname = k.child_column
-                     ORDER BY k.position)
+                     ORDER BY k.position),
+           false, NULL
         FROM reference r;
 
 -- The name of the type in which a key travels: no array, never a domain, and no
@@ -407,8 +420,11 @@ BEGIN
                    (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = g.target),
                    ndrs_optout.erasure_missing_index(g.target, ARRAY[g.nhs_number_column],
                        ndrs_optout.erasure_holds_text(g.target, g.nhs_number_column)),
-                   g.registers, CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END,
-                   NULL, NULL)::ndrs_optout.erasure_way
+                   g.registers,
+                   CASE a.action WHEN 'redact' THEN (
+                       SELECT string_agg(format('%I = NULL', c), ', ')
+                           FROM unnest(g.nhs_number_column || g.redact_columns) AS c) END,
+                   true, NULL, NULL)::ndrs_optout.erasure_way
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL (
                 SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ out_of
@@ -430,7 +446,8 @@ AS $$
 BEGIN
     RETURN ARRAY(
         SELECT ROW(e.child, a.action, ndrs_optout.erasure_source(e, a.condition), c.relowner::regrole,
-                   ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL, NULL,
+                   ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL,
+                   CASE WHEN NOT e.enforced THEN e.unlinking END, e.enforced,
                    ndrs_optout.erasure_keys_source(leaf, e.parent_columns),
                    (SELECT p.relowner::regrole FROM pg_class p WHERE p.oid = leaf))::ndrs_optout.erasure_way
             FROM ndrs_optout.erasure_lineage(leaf) l
