@@ -104,6 +104,13 @@ BEGIN
         PERFORM ndrs_optout.refuse('22023', 'there is no NHS number to ask about',
             detail => format('Missing or unreadable numbers and placeholders: %s.', coalesce(cardinality(numbers), 0)));
     END IF;
+    -- Ids say which check is the latest.  A sequence is set back by more roles than change
+    -- tables (members of pg_write_all_data): then an old reply would outrank this one's.
+    IF EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id > started.check_id AND c.loaded_at < now()) THEN
+        PERFORM ndrs_optout.refuse('55000', 'the ids of national checks have been set back',
+            detail => 'An older check would decide instead of a new one.',
+            hint => 'Ask the database owner to set the sequence ndrs_optout.national_check_check_id_seq to the greatest id in table ndrs_optout.national_check.');
+    END IF;
     -- Sorted once, for the parts and within them.
     INSERT INTO ndrs_optout.national_check_part (check_id, part, numbers)
         SELECT started.check_id, u.part, array_agg(u.number)
@@ -307,7 +314,7 @@ COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read th
 COMMENT ON FUNCTION no_such_check() IS 'error P0002';
 COMMENT ON FUNCTION begin_national_check() IS 'lets an erasure and a check that is being started wait for each other; error 25000';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
-    'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), ND010, ND011';
+    'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS
     'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 COMMENT ON FUNCTION query_source(text) IS

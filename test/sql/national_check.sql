@@ -180,6 +180,20 @@ INSERT INTO reply VALUES (E'9990000077,\r'), ('9990000018,');
 SELECT load_national_check(2, 'TABLE public.reply');
 SELECT event, detail FROM audit_event WHERE event ~ '^national check' AND (detail ->> 'check')::int <= 2 ORDER BY entry_id DESC LIMIT 4;
 
+-- An older check must not outrank a newer one because the sequence was set back.
+BEGIN;
+SELECT setval('national_check_check_id_seq', 100);
+SELECT start_national_check('{9990000018}'::nhs_number[]) AS later \gset
+SELECT load_national_check(:later, ARRAY['9990000018,']);
+COMMIT;
+SELECT setval('national_check_check_id_seq', 50);
+SELECT start_national_check('{9990000018}'::nhs_number[]);
+\echo :SQLSTATE
+SELECT cancel_national_check(:later);
+SELECT start_national_check('{9990000018}'::nhs_number[]) AS check_id \gset
+SELECT cancel_national_check(:check_id);
+SELECT setval('national_check_check_id_seq', 2);
+
 -- Too late.
 SELECT start_national_check('{9990000018}'::nhs_number[]);
 UPDATE national_check SET expires_at = now() WHERE check_id = 3;

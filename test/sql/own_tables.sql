@@ -140,6 +140,25 @@ SELECT heard($$ DELETE FROM exclusion $$) AS as_a_replica;
 ROLLBACK;
 SELECT heard($$ TRUNCATE exclusion $$);
 SELECT heard($$ TRUNCATE exclusion $$) AS nothing_left;
+-- Whoever may write to all tables may set sequences, too, but not make the extension
+-- believe that a dump is being restored, which audits nothing.
+SELECT last_value + 1 AS next FROM audit_event_entry_id_seq \gset
+SET ROLE regress_writer;
+SELECT setval('audit_event_entry_id_seq', :next, false) = :next AS set;
+RESET ROLE;
+SELECT heard($$ SELECT exclude('9990000050', '{cancer}') $$);
+BEGIN;
+SELECT heard($$ UPDATE policy SET recall_days = recall_days + 1 $$);
+ROLLBACK;
+SET ROLE regress_writer;
+SELECT setval('audit_event_entry_id_seq', 1, false);
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION being_restored() TO regress_writer;
+SET SESSION AUTHORIZATION regress_writer;
+SELECT being_restored();
+RESET SESSION AUTHORIZATION;
+REVOKE EXECUTE ON FUNCTION being_restored() FROM regress_writer;
+SELECT setval('audit_event_entry_id_seq', max(entry_id)) > 1 AS set FROM audit_event;
 
 -- The key
 BEGIN;
