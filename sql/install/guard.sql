@@ -216,7 +216,7 @@ BEGIN
     SELECT g.target INTO other FROM ndrs_optout.guard g
         WHERE g.target <> guard_table.target
             AND (g.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(guard_table.target))
-                 OR guard_table.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(g.target)));
+                 OR g.target IN (SELECT ancestor FROM ndrs_optout.erasure_lineage(guard_table.target)));
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('42710',
             format('%s of table %s already has a guard',
@@ -295,14 +295,23 @@ BEGIN
         PERFORM ndrs_optout.guard_drop_parts(target);
     END IF;
 
-    INSERT INTO ndrs_optout.guard
-            (target, nhs_number_column, registers, on_match, on_missing, on_unreadable, redact_columns, mechanism,
-             encoded_column, birth_date_column)
-        VALUES (target, nhs_number_column, codes, on_match, on_missing, on_unreadable, redact_columns, mechanism,
-             encoded_column, birth_date_column)
-        RETURNING * INTO this;
+    this.target := target;
+    this.nhs_number_column := nhs_number_column;
+    this.registers := codes;
+    this.on_match := on_match;
+    this.on_missing := on_missing;
+    this.on_unreadable := on_unreadable;
+    this.redact_columns := redact_columns;
+    this.mechanism := mechanism;
+    this.encoded_column := encoded_column;
+    this.birth_date_column := birth_date_column;
+    this.guarded_at := now();
 
     PERFORM ndrs_optout.guard_add_parts(this);
+
+    -- Last, since from now on the sentry compares the table's parts before and after a
+    -- command, and there may be thousands.
+    INSERT INTO ndrs_optout.guard SELECT this.*;
 
     PERFORM ndrs_optout.audit('table guarded', to_jsonb(this) - 'guarded_at');
     -- With the rights of the owner, who may have put an index with a predicate on the table.

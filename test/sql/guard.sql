@@ -375,6 +375,36 @@ SELECT tableoid::regclass, * FROM moved;
 SELECT unguard_table('moved_2');
 DROP TABLE moved;
 
+-- Nobody can use the table while it is being guarded: with many partitions, that must not take
+-- as long as to compare all their parts before and after each command in it.
+CREATE TABLE wide (id int, nhs text) PARTITION BY LIST (id);
+DO $$
+BEGIN
+    FOR i IN 1 .. 300 LOOP
+        EXECUTE format('CREATE TABLE wide_%s PARTITION OF wide FOR VALUES IN (%1$s)', i);
+    END LOOP;
+END
+$$;
+DO $$
+DECLARE
+    begun timestamptz := clock_timestamp();
+    guarded interval;
+BEGIN
+    PERFORM guard_table('wide', 'nhs', '{cancer}');
+    guarded := clock_timestamp() - begun;
+    begun := clock_timestamp();
+    PERFORM count(*) FROM guard_part WHERE target = 'wide'::regclass AND defect IS NULL HAVING count(*) = 602;
+    IF NOT FOUND THEN
+        RAISE 'not guarded';
+    END IF;
+    IF guarded > 4 * (clock_timestamp() - begun) THEN
+        RAISE '% to guard the table', guarded;
+    END IF;
+    PERFORM unguard_table('wide');
+END
+$$;
+DROP TABLE wide;
+
 -- What a client learns besides the message: a class of bad rows, and the table.
 CREATE TABLE fields (id int, nhs text, encoded encoded_nhs_number);
 CREATE TABLE fields_by_constraint (nhs text);
