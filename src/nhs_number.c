@@ -7,8 +7,9 @@
  * counts as 0 and 10 is never issued.
  *
  * Real feeds write the same number as 9434765919, 943 476 5919, 943-476-5919,
- * with no-break spaces out of spreadsheets and with full-width digits out of
- * input methods.  A patient must not slip past the exclusion list by any of
+ * with no-break spaces out of spreadsheets, with full-width digits out of
+ * input methods, and with characters that nobody sees, out of web pages and NHS
+ * software.  A patient must not slip past the exclusion list by any of
  * these, so they are folded away.  Everything else is refused rather than
  * guessed: cutting thirteen digits to ten would make one patient of another.
  *
@@ -27,17 +28,24 @@ is_outer_blank(unsigned char c)
 
 /*
  * Bytes of the separator at the start of s, or 0.  Spaces: U+0020, and the
- * no-break ones U+00A0, U+2007, U+202F.  Hyphens: U+002D, U+2010, U+2011.
+ * no-break ones U+00A0, U+2007, U+202F.  Hyphens: U+002D, U+2010, U+2011.  What is
+ * not seen at all, as copied text has it: U+00AD, U+200B to U+200F, U+202A to
+ * U+202E, U+2060, U+FEFF.
  */
 static size_t
 separator_length(const unsigned char *s, const unsigned char *end)
 {
 	if (*s == ' ' || *s == '-')
 		return 1;
-	if (end - s >= 2 && s[0] == 0xC2 && s[1] == 0xA0)
+	if (end - s >= 2 && s[0] == 0xC2 && (s[1] == 0xA0 || s[1] == 0xAD))
 		return 2;
-	if (end - s >= 3 && s[0] == 0xE2 && s[1] == 0x80 &&
-		(s[2] == 0x87 || s[2] == 0xAF || s[2] == 0x90 || s[2] == 0x91))
+	if (end - s < 3)
+		return 0;
+	if (s[0] == 0xE2 && s[1] == 0x80 &&
+		(s[2] == 0x87 || (s[2] >= 0x8B && s[2] <= 0x91) || (s[2] >= 0xAA && s[2] <= 0xAF)))
+		return 3;
+	if ((s[0] == 0xE2 && s[1] == 0x81 && s[2] == 0xA0) ||
+		(s[0] == 0xEF && s[1] == 0xBB && s[2] == 0xBF))
 		return 3;
 	return 0;
 }

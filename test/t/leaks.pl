@@ -37,7 +37,7 @@ $server->safe_psql('postgres', qq{
 sub number_pattern
 {
 	my ($number) = @_;
-	my $between = '[\s\-\x{A0}\x{2007}\x{202F}\x{2010}\x{2011}]*';
+	my $between = '[\s\-\x{A0}\x{AD}\x{2007}\x{200B}-\x{2011}\x{202A}-\x{202F}\x{2060}\x{FEFF}]*';
 	return join $between, split //, $number;
 }
 
