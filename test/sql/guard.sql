@@ -405,6 +405,38 @@ END
 $$;
 DROP TABLE wide;
 
+-- Counts of subtransactions leave nothing behind.
+CREATE TABLE counted (nhs text);
+SELECT guard_table('counted', 'nhs', '{cancer}', 'skip');
+CREATE FUNCTION transaction_memory() RETURNS bigint LANGUAGE sql AS
+    $$ SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext' $$;
+DO $$
+DECLARE
+    before bigint;
+BEGIN
+    FOR i IN 1 .. 2020 LOOP
+        IF i = 20 THEN
+            before := transaction_memory();
+        END IF;
+        BEGIN
+            INSERT INTO counted VALUES ('9990000018');
+            IF i % 2 = 0 THEN
+                RAISE division_by_zero;
+            END IF;
+        EXCEPTION WHEN division_by_zero THEN
+            NULL;
+        END;
+    END LOOP;
+    IF transaction_memory() > before + 16384 THEN
+        RAISE 'subtransactions took % bytes', transaction_memory() - before;
+    END IF;
+END
+$$;
+SELECT sum(rows_skipped) FROM guard_count WHERE target = 'counted'::regclass;
+SELECT unguard_table('counted');
+DROP TABLE counted;
+DROP FUNCTION transaction_memory;
+
 -- What a client learns besides the message: a class of bad rows, and the table.
 CREATE TABLE fields (id int, nhs text, encoded encoded_nhs_number);
 CREATE TABLE fields_by_constraint (nhs text);
