@@ -125,6 +125,13 @@ subtest 'the list is replicated' => sub {
 	my $insert = "INSERT INTO strict VALUES (50, '$later')";
 	my $session = open_session($registry);
 	my $loader = open_session($registry);
+	my $seen = in_registry('SELECT max(entry_id) FROM ndrs_optout.audit_event');
+	my $audited = sub {
+		my $events = in_registry("SELECT string_agg(detail::text, ' ' ORDER BY entry_id) FROM ndrs_optout.audit_event
+			WHERE event = 'exclusion list changed' AND entry_id > $seen");
+		$seen = in_registry('SELECT max(entry_id) FROM ndrs_optout.audit_event');
+		return $events;
+	};
 
 	# From the first copy
 	$source->safe_psql('postgres', qq{
@@ -159,6 +166,25 @@ subtest 'the list is replicated' => sub {
 	$source->safe_psql('postgres', 'TRUNCATE ndrs_optout.exclusion');
 	$source->wait_for_catchup('list');
 	is(run_in($session, $look->($excluded)), 'f', 'and a TRUNCATE');
+
+	# A worker fires no statement triggers for rows.
+	is($audited->(),
+		join(' ', '{"added": {"cancer": 1}}', '{"added": {"cancer": 1}}', '{"removed": {"cancer": 1}}',
+			'{"removed": {"cancer": 1}}', '{"added": {"rare_disease": 1}}', '{"removed": {"cancer": 1, "rare_disease": 1}}'),
+		'each change is in the audit, the first copy as a whole');
+	is(in_registry('SELECT count(*) FROM ndrs_optout.verify_audit()'), 0, 'which verifies');
+
+	# With the audit subscribed to as well, the event comes with the change.
+	in_registry(q{
+		SET allow_system_table_mods = on;
+		INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)
+			SELECT oid, 'ndrs_optout.audit_event'::regclass, 'r' FROM pg_subscription WHERE subname = 'list'});
+	$source->safe_psql('postgres', "SELECT ndrs_optout.exclude('$latest', '{cancer}')");
+	$source->wait_for_catchup('list');
+	is(run_in($session, $look->($latest)), 't', 'where the audit is subscribed to as well, a change arrives');
+	is($audited->(), '', 'and is not audited twice');
+	$source->safe_psql('postgres', 'TRUNCATE ndrs_optout.exclusion');
+	$source->wait_for_catchup('list');
 	close_session($_) foreach $session, $loader;
 };
 
