@@ -406,8 +406,8 @@ $$;
 DROP TABLE wide;
 
 -- Counts of subtransactions leave nothing behind.
-CREATE TABLE counted (nhs text);
-SELECT guard_table('counted', 'nhs', '{cancer}', 'skip');
+CREATE TABLE skipping (nhs text);
+SELECT guard_table('skipping', 'nhs', '{cancer}', 'skip');
 CREATE FUNCTION transaction_memory() RETURNS bigint LANGUAGE sql AS
     $$ SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext' $$;
 DO $$
@@ -419,7 +419,7 @@ BEGIN
             before := transaction_memory();
         END IF;
         BEGIN
-            INSERT INTO counted VALUES ('9990000018');
+            INSERT INTO skipping VALUES ('9990000018');
             IF i % 2 = 0 THEN
                 RAISE division_by_zero;
             END IF;
@@ -432,9 +432,9 @@ BEGIN
     END IF;
 END
 $$;
-SELECT sum(rows_skipped) FROM guard_count WHERE target = 'counted'::regclass;
-SELECT unguard_table('counted');
-DROP TABLE counted;
+SELECT sum(rows_skipped) FROM guard_count WHERE target = 'skipping'::regclass;
+SELECT unguard_table('skipping');
+DROP TABLE skipping;
 DROP FUNCTION transaction_memory;
 
 -- What a client learns besides the message: a class of bad rows, and the table.
