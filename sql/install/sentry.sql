@@ -127,7 +127,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN (after).defect = 'without its column' OR (before).attnum <> (after).attnum THEN
-            format('cannot drop, rename or replace column "%s" of table %s: it is guarded', column_name, relation)
+            format('cannot drop, rename or change column "%s" of table %s: it is guarded', column_name, relation)
         WHEN (after).defect = 'on a column that it cannot read' THEN
             format('cannot change column "%s" of table %s to type %s: it is guarded, and no guard reads that type',
                    column_name, relation, format_type((after).atttypid, NULL))
@@ -140,12 +140,12 @@ AS $$
         WHEN (after).part = 'backstop' AND (after).defect = 'not enforced' THEN
             format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"', object, relation, column_name)
         WHEN (after).part = 'backstop' THEN
-            format('cannot drop or replace constraint "%s" of table %s: it guards column "%s"', object, relation, column_name)
+            format('cannot drop or change constraint "%s" of table %s: it guards column "%s"', object, relation, column_name)
         WHEN (after).defect = 'disabled' THEN
             format('cannot disable trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
         WHEN (after).defect = 'not ALWAYS' THEN
             format('trigger "%s" of table %s must stay ENABLE ALWAYS: it guards column "%s"', object, relation, column_name)
-        ELSE format('cannot drop or replace trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
+        ELSE format('cannot drop or change trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
         END
         FROM (SELECT coalesce((after).object, (before).object, 'ndrs_optout_guard_' || (after).attnum) AS object,
                      (after).relation, (after).nhs_number_column AS column_name) AS named
