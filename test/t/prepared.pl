@@ -245,5 +245,21 @@ subtest 'health() tells of old ones that would be waited for' => sub {
 	is($told->('0'), "ok|$begins 0, older than 00:00:00: 0", 'of none when they are gone');
 };
 
+subtest 'a partition with rows does not leave its guard in a prepared transaction' => sub {
+	$server->safe_psql('postgres', q{
+		CREATE TABLE visit (nhs_number text, year int) PARTITION BY LIST (year);
+		CREATE TABLE visit_1 PARTITION OF visit FOR VALUES IN (1);
+		CREATE TABLE visit_2 PARTITION OF visit FOR VALUES IN (2);
+		INSERT INTO visit VALUES (NULL, 1);
+		SELECT ndrs_optout.guard_table('visit', 'nhs_number', '{cancer}')});
+	refused_with($server, 'ND050', q{
+		BEGIN; ALTER TABLE visit DETACH PARTITION visit_1; PREPARE TRANSACTION 'detach'}, 'one with a row is refused');
+	$server->safe_psql('postgres', q{
+		BEGIN; ALTER TABLE visit DETACH PARTITION visit_2; PREPARE TRANSACTION 'detach'});
+	$server->safe_psql('postgres', "COMMIT PREPARED 'detach'");
+	is($server->safe_psql('postgres', 'SELECT count(*) FROM pg_inherits WHERE inhparent = $$visit$$::regclass'), '1',
+		'an empty one may go');
+};
+
 $server->stop;
 done_testing();
