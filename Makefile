@@ -8,6 +8,7 @@ MODULE_big = ndrs_optout
 
 OBJS = \
 	src/ndrs_optout.o \
+	src/audit.o \
 	src/catalog.o \
 	src/own_tables.o \
 	src/privacy.o \

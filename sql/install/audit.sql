@@ -54,6 +54,20 @@ AS $$
         VALUES (event, detail, coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
 $$;
 
+CREATE FUNCTION audit_apart(event text, detail text, session_role name, acting_role name) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_audit_apart'
+    LANGUAGE C VOLATILE STRICT;
+
+-- Before a function returns what it tells of a patient: the event is committed, whatever
+-- becomes of the statement.
+CREATE FUNCTION audit_at_once(event text, detail jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.audit_apart(event, detail::text, session_user,
+                                   coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+$$;
+
 CREATE FUNCTION audit_link(previous bytea, this audit_event) RETURNS bytea
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -209,6 +223,9 @@ COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and en
 COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
 COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS 'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when there is none';
 COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
+COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
+    'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
+COMMENT ON FUNCTION audit_at_once(text, jsonb) IS 'writes an event, and returns when it is committed; errors as audit_apart()';
 COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
 COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';
 COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';

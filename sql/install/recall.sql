@@ -162,6 +162,7 @@ DECLARE
     its_case ndrs_optout.optout_case;
     its_release record;
     its_recipient ndrs_optout.recipient;
+    letter text;
 BEGIN
     SELECT * INTO STRICT its_case FROM ndrs_optout.optout_case c WHERE c.case_id = this.case_id;
     -- Without the set, which may be large.
@@ -174,8 +175,7 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.begin_reading('ndrs_optout.recall_letter()');
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
-    RETURN concat_ws(E'\n\n',
+    letter := concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
         format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
@@ -192,6 +192,8 @@ BEGIN
                    WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
                    ELSE 'pseudo-id in your data' END,
                ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields)));
+    PERFORM ndrs_optout.audit_at_once('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    RETURN letter;
 END
 $$;
 

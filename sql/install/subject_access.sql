@@ -184,7 +184,7 @@ BEGIN
     PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
-    PERFORM ndrs_optout.audit('subject access', jsonb_build_object('records', records));
+    PERFORM ndrs_optout.audit_at_once('subject access', jsonb_build_object('records', records));
 END
 $$;
 
@@ -236,7 +236,7 @@ BEGIN
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
         WHERE q.request_id = this.request_id AND q.answered_at IS NULL;
-    PERFORM ndrs_optout.audit('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
+    PERFORM ndrs_optout.audit_at_once('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
 END
 $$;
 

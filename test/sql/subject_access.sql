@@ -95,6 +95,20 @@ SELECT answered_at FROM subject_access_progress WHERE request_id = :request;
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
 SELECT count(*) > 0 AS records FROM subject_access('9990000018');
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
+-- The rows are out before the statement fails: the event is there all the same.
+SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
+SELECT source FROM subject_access('9990000018') UNION ALL SELECT (1 / count(*) FILTER (WHERE false))::text;
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
+-- Whatever the database's transactions are by default; and where the audit cannot be written, nothing is told.
+SET default_transaction_isolation = serializable;
+SELECT count(*) > 0 AS told FROM subject_access('9990000018');
+SET default_transaction_read_only = on;
+SELECT count(*) > 0 AS told FROM subject_access('9990000018');
+\echo :SQLSTATE
+RESET default_transaction_read_only;
+RESET default_transaction_isolation;
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
+SELECT count(*) AS damaged FROM verify_audit();
 DELETE FROM subject_access_request;
 ALTER TABLE subject_access_request ALTER request_id RESTART WITH 1;
 DROP FUNCTION wrapped, wrapped_in_sql;

@@ -1,0 +1,165 @@
+/*
+ * audit.c
+ *		An event of the audit in a transaction of its own.
+ *
+ * What a function tells of a patient is out when its rows are sent, and they are sent
+ * before the transaction commits: an error in the same statement, a cancel or a broken
+ * connection would undo the event, and the answer would stay.  So a background worker
+ * writes the event and commits it before the answer is returned.  What is told has an
+ * event, whatever becomes of the statement; where no event can be written, nothing is
+ * told.
+ */
+#include "ndrs_optout.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+PG_FUNCTION_INFO_V1(ndrs_optout_audit_apart);
+
+PGDLLEXPORT void ndrs_optout_audit_worker(Datum main_arg);
+
+/* How long a free place for a worker is waited for, in tenths of a second */
+#define MAX_TRIES	100
+
+typedef struct AuditRequest
+{
+	Oid			database;
+	NameData	session_role;
+	NameData	acting_role;
+	bool		committed;
+	Size		event_size;		/* with its zero, as the next */
+	Size		detail_size;
+	char		texts[FLEXIBLE_ARRAY_MEMBER];	/* event, detail */
+} AuditRequest;
+
+static void
+write_event(AuditRequest *request)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, NAMEOID, NAMEOID};
+	Datum		values[] = {CStringGetTextDatum(request->texts),
+		CStringGetTextDatum(request->texts + request->event_size),
+		NameGetDatum(&request->session_role), NameGetDatum(&request->acting_role)};
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_execute_with_args("INSERT INTO ndrs_optout.audit_event (event, detail, session_role, acting_role)"
+							  " VALUES ($1, $2::pg_catalog.jsonb, $3, $4)",
+							  4, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		ndrs_elog("could not write an event of the audit");
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+/*
+ * The worker: as the superuser that the cluster was made with, since the extension's
+ * owner need not be able to log in.
+ */
+void
+ndrs_optout_audit_worker(Datum main_arg)
+{
+	dsm_segment *segment;
+	AuditRequest *request;
+
+	BackgroundWorkerUnblockSignals();
+	CurrentResourceOwner = ResourceOwnerCreate(NULL, "ndrs_optout audit");
+	segment = dsm_attach(DatumGetUInt32(main_arg));
+	if (segment == NULL)
+		proc_exit(0);			/* who asked for it was cancelled */
+	dsm_pin_mapping(segment);
+	request = dsm_segment_address(segment);
+	BackgroundWorkerInitializeConnectionByOid(request->database, InvalidOid, 0);
+
+	StartTransactionCommand();
+	/* Whatever the database's defaults are */
+	XactReadOnly = false;
+	XactIsoLevel = XACT_READ_COMMITTED;
+	pgstat_report_activity(STATE_RUNNING, "writing an event of the audit");
+	write_event(request);
+	ForceSyncCommit();
+	CommitTransactionCommand();
+	request->committed = true;
+	dsm_detach(segment);
+	proc_exit(0);
+}
+
+static BackgroundWorkerHandle *
+start_worker(dsm_segment *segment)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment));
+	worker.bgw_notify_pid = MyProcPid;
+	strlcpy(worker.bgw_library_name, "ndrs_optout", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "ndrs_optout_audit_worker", sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "ndrs_optout audit", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "ndrs_optout audit", BGW_MAXLEN);
+
+	for (int i = 0; i < MAX_TRIES; i++)
+	{
+		if (RegisterDynamicBackgroundWorker(&worker, &handle))
+			return handle;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker is free to write the audit"),
+				 errdetail("What is not in the audit is not told."),
+				 errhint("Try again, or ask the database owner to set max_worker_processes higher."));
+}
+
+/*
+ * Write an event, and return when it is committed.
+ */
+Datum
+ndrs_optout_audit_apart(PG_FUNCTION_ARGS)
+{
+	char	   *event = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *detail = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Size		event_size = strlen(event) + 1;
+	Size		detail_size = strlen(detail) + 1;
+	dsm_segment *segment;
+	AuditRequest *request;
+	bool		committed;
+
+	PreventCommandIfReadOnly("an event of the audit");
+	segment = dsm_create(offsetof(AuditRequest, texts) + event_size + detail_size, 0);
+	request = dsm_segment_address(segment);
+	request->database = MyDatabaseId;
+	request->session_role = *PG_GETARG_NAME(2);
+	request->acting_role = *PG_GETARG_NAME(3);
+	request->committed = false;
+	request->event_size = event_size;
+	request->detail_size = detail_size;
+	memcpy(request->texts, event, event_size);
+	memcpy(request->texts + event_size, detail, detail_size);
+
+	if (WaitForBackgroundWorkerShutdown(start_worker(segment)) == BGWH_POSTMASTER_DIED)
+		proc_exit(1);
+	committed = request->committed;
+	dsm_detach(segment);
+	if (!committed)
+		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the event could not be written to the audit"),
+					 errdetail("What is not in the audit is not told."),
+					 errhint("The server log says why."));
+	PG_RETURN_VOID();
+}
