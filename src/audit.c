@@ -49,10 +49,12 @@ static void
 write_event(AuditRequest *request)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, NAMEOID, NAMEOID};
-	Datum		values[] = {CStringGetTextDatum(request->texts),
-		CStringGetTextDatum(request->texts + request->event_size),
-		NameGetDatum(&request->session_role), NameGetDatum(&request->acting_role)};
+	Datum		values[4];
 
+	values[0] = CStringGetTextDatum(request->texts);
+	values[1] = CStringGetTextDatum(request->texts + request->event_size);
+	values[2] = NameGetDatum(&request->session_role);
+	values[3] = NameGetDatum(&request->acting_role);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (SPI_execute_with_args("INSERT INTO ndrs_optout.audit_event (event, detail, session_role, acting_role)"
