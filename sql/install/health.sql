@@ -42,6 +42,9 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
+        WHEN b.tables > 0 AND NOT EXISTS (SELECT FROM ndrs_optout.guard)
+            THEN ROW('failed', format('tables with the constraint of a guard, although none is guarded: %s. Their rows are refused, except for who restores', b.tables),
+                     'restore the data of the extension''s tables, too, or SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
         WHEN NOT EXISTS (SELECT FROM ndrs_optout.guard)
             THEN ROW('warning', 'no table is guarded', 'SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
         ELSE ROW(CASE WHEN g.high > 0 THEN 'failed' WHEN g.medium > 0 THEN 'warning' ELSE 'ok' END,
@@ -53,6 +56,10 @@ AS $$
                      count(*) FILTER (WHERE c.severity = 'medium') AS medium,
                      count(*) FILTER (WHERE c.severity = 'low') AS low
                   FROM ndrs_optout.guard_coverage() AS c) AS g
+        CROSS JOIN (SELECT count(DISTINCT k.conrelid) AS tables
+                        FROM pg_depend d JOIN pg_constraint k ON k.oid = d.objid
+                        WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
+                            AND d.refobjid = ANY (ndrs_optout.guard_backstops())) AS b
 $$;
 
 CREATE FUNCTION health_sentry() RETURNS health_finding
