@@ -66,9 +66,10 @@ must_be_validated(void)
 {
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 	EVP_MD	   *fetched = EVP_MD_fetch(NULL, "SHA2-256", NULL);
-	bool		is_default = fetched != NULL &&
-		strcmp(OSSL_PROVIDER_get0_name(EVP_MD_get0_provider(fetched)), "default") == 0;
+	bool		is_default = false;
 
+	if (fetched != NULL)
+		is_default = strcmp(OSSL_PROVIDER_get0_name(EVP_MD_get0_provider(fetched)), "default") == 0;
 	EVP_MD_free(fetched);
 	return !is_default;
 #else

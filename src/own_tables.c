@@ -52,8 +52,8 @@ ndrs_optout_owner_only(PG_FUNCTION_ARGS)
 	if (!ndrs_owns_relation(RelationGetRelid(rel)))
 		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("table \"%s.%s\" is changed by the extension's functions only",
-					 get_namespace_name(RelationGetNamespace(rel)),
-					 RelationGetRelationName(rel)),
+							get_namespace_name(RelationGetNamespace(rel)),
+							RelationGetRelationName(rel)),
 					 errdetail("Besides them, only the table's owner can change it, whatever was granted."),
 					 errhint("Call the function for it, or ask the database owner to do so."));
 	ForceSyncCommit();
@@ -69,6 +69,7 @@ ndrs_optout_owner_only(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_exclusion_replicated(PG_FUNCTION_ARGS)
 {
+	static Oid	types[] = {TEXTOID, TEXTOID};
 	TriggerData *data = trigger_data(fcinfo, "exclusion_replicated");
 	int			result;
 
@@ -79,17 +80,18 @@ ndrs_optout_exclusion_replicated(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 2; i++)
 	{
 		bool		added = i == 1;
-		HeapTuple	tuple = added && TRIGGER_FIRED_BY_UPDATE(data->tg_event) ?
-			data->tg_newtuple : data->tg_trigtuple;
+		HeapTuple	tuple = data->tg_trigtuple;
 		Datum		values[2];
 		bool		isnull;
 
 		if (added ? TRIGGER_FIRED_BY_DELETE(data->tg_event) : TRIGGER_FIRED_BY_INSERT(data->tg_event))
 			continue;
+		if (added && TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			tuple = data->tg_newtuple;
 		values[0] = CStringGetTextDatum(added ? "added" : "removed");
 		values[1] = SPI_getbinval(tuple, RelationGetDescr(data->tg_relation), 1, &isnull);
 		result = SPI_execute_with_args("SELECT ndrs_optout.audit_exclusions($1, pg_catalog.jsonb_build_object($2, 1))",
-									   2, (Oid[]) {TEXTOID, TEXTOID}, values, NULL, false, 0);
+									   2, types, values, NULL, false, 0);
 		if (result != SPI_OK_SELECT)
 			ndrs_ereport(errcode(ERRCODE_INTERNAL_ERROR),
 						 errmsg("could not audit a change of the exclusion list"));

@@ -181,13 +181,13 @@ AS $$
                     ON h.role = r.rolname AND d.object_id = g.object_id AND d.privilege = g.privilege_type)
         UNION ALL
         SELECT r.oid, r.rolname, r.rolname, p.reads, p.changes
-            FROM (VALUES ('pg_read_all_data', true, false), ('pg_write_all_data', false, true), ('pg_maintain', false, false),
-                         ('pg_read_server_files', true, false), ('pg_write_server_files', false, true),
+            FROM (VALUES ('pg_read_all_data', true, false), ('pg_write_all_data', false, true),
+                         ('pg_maintain', false, false), ('pg_read_server_files', true, false), ('pg_write_server_files', false, true),
                          ('pg_execute_server_program', true, true)) AS p (predefined, reads, changes)
             JOIN pg_roles r ON r.rolname = p.predefined
         UNION ALL
         SELECT r.oid, r.rolname,
-               CASE WHEN r.rolsuper THEN 'superuser ' || quote_ident(r.rolname) ELSE 'owner ' || quote_ident(r.rolname) END, true, true
+               CASE WHEN r.rolsuper THEN 'superuser ' ELSE 'owner ' END || quote_ident(r.rolname), true, true
             FROM pg_roles r
             WHERE r.rolsuper OR EXISTS (SELECT FROM pg_class c
                                         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
@@ -213,7 +213,8 @@ AS $$
         FROM holder h LEFT JOIN pg_roles r ON r.oid = h.role_id
         -- Predefined roles are nobody by themselves, and superusers and owners can do anything.
         WHERE (h.role_id = 0 OR r.oid >= 16384) AND r.rolsuper IS NOT TRUE
-            AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
+            AND NOT EXISTS (SELECT FROM pg_class c
+                            WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)
         GROUP BY 1, 2
         ORDER BY 1, 2
 $$;

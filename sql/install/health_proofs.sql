@@ -54,11 +54,13 @@ AS $$
     SELECT CASE
         WHEN u.unlisted > 0
             THEN ROW('failed', format('opt-outs that took effect and are not on the exclusion list: %s', u.unlisted),
-                     'ndrs_optout.unlisted_opt_outs() names the cases. Import the latest exported list, CALL ndrs_optout.sweep(), and find out who removed them: SELECT * FROM ndrs_optout.audit_event WHERE event = ''exclusion list changed''')::ndrs_optout.health_finding
+                     'ndrs_optout.unlisted_opt_outs() names the cases. Import the latest exported list, CALL ndrs_optout.sweep(), '
+                     'and find out who removed them: event "exclusion list changed" in ndrs_optout.audit_event')::ndrs_optout.health_finding
         WHEN cardinality(u.differing) > 0
             THEN ROW('failed', format('guards do not read what table ndrs_optout.exclusion shows, for registers: %s',
                                       array_to_string(u.differing, ', ')),
-                     'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance child of it, and undo that')::ndrs_optout.health_finding
+                     'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance child of it, '
+                     'and undo that')::ndrs_optout.health_finding
         ELSE ROW('ok', format('entries: %s, as cases and library say', u.listed),
                  NULL)::ndrs_optout.health_finding
         END
@@ -107,8 +109,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN r.releases > 0
-            THEN ROW('failed', format('releases that hold excluded patients and have no recall notice for them: %s', r.releases),
-                     'SELECT * FROM ndrs_optout.releases_without_notice(). Opening the patient''s case again and carrying it out raises the notice')::ndrs_optout.health_finding
+            THEN ROW('failed',
+                     format('releases that hold excluded patients and have no recall notice for them: %s', r.releases),
+                     'ndrs_optout.releases_without_notice() names the releases. Opening the patient''s case again, '
+                     'and carrying it out, raises the notice')::ndrs_optout.health_finding
         ELSE ROW('ok', 'each release that holds an excluded patient has a recall notice', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(DISTINCT w.release_id) AS releases FROM ndrs_optout.releases_without_notice() w) AS r
@@ -122,7 +126,8 @@ AS $$
     SELECT CASE
         WHEN c.changed > 0
             THEN ROW('failed', format('stored certificates that are not what was issued: %s', c.changed),
-                     'SELECT case_id FROM ndrs_optout.case_certificate WHERE NOT ndrs_optout.verify_certificate(certificate). Look for damaged storage, and for who changed them')::ndrs_optout.health_finding
+                     'SELECT case_id FROM ndrs_optout.case_certificate WHERE NOT ndrs_optout.verify_certificate(certificate) '
+                     'names the cases. Look for damaged storage, and for who changed them')::ndrs_optout.health_finding
         WHEN c.missing > 0
             THEN ROW('failed', format('completed cases whose certificate is gone: %s', c.missing),
                      'Restore table ndrs_optout.case_certificate from a backup')::ndrs_optout.health_finding
@@ -132,8 +137,8 @@ AS $$
                      count(k.case_id) FILTER (WHERE NOT EXISTS (
                          SELECT FROM ndrs_optout.audit_event e
                              WHERE e.event = 'certificate issued'
-                                 AND e.detail = jsonb_build_object('case', k.case_id,
-                                                                   'sha256', ndrs_optout.certificate_hash(k.certificate)))
+                                 AND e.detail = jsonb_build_object(
+                                     'case', k.case_id, 'sha256', ndrs_optout.certificate_hash(k.certificate)))
                          AND (to_char(k.issued_at AT TIME ZONE 'UTC', 'YYYY-MM') COLLATE "C"
                               <= (SELECT to_char(max(s.segment), 'YYYY-MM') FROM ndrs_optout.audit_segment s
                                       WHERE s.purged_at IS NOT NULL)) IS NOT TRUE) AS changed,
@@ -163,7 +168,8 @@ AS $$
         WHEN h.last > current_date + 365
             THEN ROW('ok', format('bank holidays are known until %s', to_char(h.last, 'YYYY-MM-DD')),
                      NULL)::ndrs_optout.health_finding
-        ELSE ROW('warning', format('no bank holiday is known after %s', coalesce(to_char(h.last, 'YYYY-MM-DD'), 'any day')),
+        ELSE ROW('warning',
+                 format('no bank holiday is known after %s', coalesce(to_char(h.last, 'YYYY-MM-DD'), 'any day')),
                  'INSERT INTO ndrs_optout.bank_holiday (day, name) VALUES (...)')::ndrs_optout.health_finding
         END
         FROM (SELECT max(b.day) FILTER (WHERE b.observed) AS last FROM ndrs_optout.bank_holiday b) AS h

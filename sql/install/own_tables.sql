@@ -27,7 +27,8 @@ BEGIN
                             FOR EACH STATEMENT EXECUTE FUNCTION ndrs_optout.owner_only()', own_table);
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER owner_only, ENABLE ALWAYS TRIGGER owner_only_truncate',
                        own_table);
-        EXECUTE format('COMMENT ON TRIGGER owner_only ON %s IS ''a privilege is not enough to change a row, and changes are durable''', own_table);
+        EXECUTE format('COMMENT ON TRIGGER owner_only ON %s IS
+                            ''a privilege is not enough to change a row, and changes are durable''', own_table);
         EXECUTE format('COMMENT ON TRIGGER owner_only_truncate ON %s IS ''a privilege is not enough to empty the table''',
                        own_table);
     END LOOP;
@@ -80,7 +81,8 @@ BEGIN
             hint => 'Delete the rows that nothing uses.');
     ELSIF TG_OP = 'INSERT' THEN
         IF NEW.changed_at IS NOT NULL AND ndrs_optout.being_restored() THEN
-            EXECUTE format('DELETE FROM %s t WHERE t.%I = ($1).%2$I AND t.changed_at IS NULL', TG_RELID::regclass, key_column)
+            EXECUTE format('DELETE FROM %s t WHERE t.%I = ($1).%2$I AND t.changed_at IS NULL',
+                           TG_RELID::regclass, key_column)
                 USING NEW;
             RETURN NEW;
         END IF;

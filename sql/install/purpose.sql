@@ -51,10 +51,16 @@ CREATE FUNCTION purpose_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    subject text := 'all purposes';
 BEGIN
     IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
-        PERFORM ndrs_optout.refuse('23503', 'a purpose stays, for what was shared names it',
-            hint => 'UPDATE ndrs_optout.purpose SET permitted = false ...');
+        IF TG_OP = 'DELETE' THEN
+            subject := format('purpose "%s"', OLD.code);
+        END IF;
+        PERFORM ndrs_optout.refuse('23503', format('cannot delete %s', subject),
+            detail => 'Past releases may refer to it.',
+            hint => 'To share nothing for it, UPDATE ndrs_optout.purpose SET permitted = false WHERE code = ...');
     END IF;
     IF TG_OP = 'INSERT' THEN
         IF NEW.changed_at IS NULL OR NOT ndrs_optout.being_restored() THEN
@@ -70,7 +76,8 @@ BEGIN
         RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
     END IF;
     IF NEW.code <> OLD.code THEN
-        PERFORM ndrs_optout.refuse('23503', 'the code of a purpose stays, for what was shared names it');
+        PERFORM ndrs_optout.refuse('23503', format('cannot change the code of purpose "%s"', OLD.code),
+            detail => 'Past releases may refer to it.');
     END IF;
     IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL
         OR NOT ndrs_optout.being_restored() THEN

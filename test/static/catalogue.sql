@@ -151,13 +151,3 @@ FROM member m
 WHERE r.relkind IN ('r', 'p')
     AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary)
 ORDER BY 1;
-
-\echo check: every table is changed by its owner only, row by row and by TRUNCATE
-SELECT m.identity
-FROM member m
-    JOIN pg_class r ON m.classid = 'pg_class'::regclass AND m.objid = r.oid
-WHERE r.relkind IN ('r', 'p')
-    AND (SELECT count(*) FROM pg_trigger t
-         WHERE t.tgrelid = r.oid AND t.tgfoid = 'ndrs_optout.owner_only'::regproc AND t.tgenabled = 'A'
-             AND t.tgtype IN (1 | 2 | 4 | 8 | 16, 2 | 32)) <> 2
-ORDER BY 1;
