@@ -98,7 +98,7 @@ test_packages() {
 		echo "postgresql-$version-cron" "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
 		# Not packaged for the version that is to come.
 		if [ "$version" -le 18 ]; then
-			echo "postgresql-$version-partman" "postgresql-$version-repack"
+			echo "postgresql-$version-partman" "postgresql-$version-repack" "postgresql-$version-pgaudit"
 		fi
 	fi
 }

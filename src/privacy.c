@@ -21,6 +21,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
@@ -162,6 +163,52 @@ holds_number(const char *said)
 	return said != NULL && nhs_number_in_text(said, strlen(said), false);
 }
 
+/* Is the statement a call of one of our procedures? */
+static bool
+in_procedure(void)
+{
+	return procedure_began != 0 && procedure_began == GetCurrentStatementStartTimestamp();
+}
+
+static char *
+without_digits(const char *said)
+{
+	char	   *result = pstrdup(said);
+
+	for (char *c = result; *c != '\0'; c++)
+	{
+		if (IS_HIGHBIT_SET(*c) || (*c >= '0' && *c <= '9'))
+			*c = '#';
+	}
+	return result;
+}
+
+/*
+ * A library that writes every statement down, such as pgaudit or auto_explain, does so for
+ * the statements inside our functions, too, with parameters, which are numbers and
+ * keys of patients.  What it writes while a procedure of ours runs, or a function that
+ * takes numbers (and has a setting of its own for that), loses its digits, as does
+ * a notice with an NHS number.  Not what the lock manager says: it tells processes.
+ */
+static void
+hide_digits(ErrorData *edata)
+{
+	bool		ours = in_procedure();
+
+	if (edata->elevel >= ERROR || (!ours && log_min_error_statement < PANIC))
+		return;
+	/* The setting may also be the role's, for all that it does. */
+	if (!ours)
+		ours = strcmp(GetConfigOptionResetString("log_min_error_statement"), "panic") != 0;
+	ours = ours && edata->elevel == LOG &&
+		(edata->filename == NULL || strcmp(edata->filename, "proc.c") != 0);
+
+	if (edata->message != NULL && (ours || holds_number(edata->message)))
+		edata->message = without_digits(edata->message);
+	if (edata->detail != NULL && (ours || holds_number(edata->detail)))
+		edata->detail = without_digits(edata->detail);
+}
+
 /*
  * The server's own errors come at any moment of a statement, also before and after
  * our functions and their settings have any say: at its parsing, at its COMMIT, in a
@@ -177,9 +224,9 @@ emit_log(ErrorData *edata)
 	if (edata->output_to_server)
 	{
 		if (!edata->hide_stmt &&
-			((procedure_began != 0 && procedure_began == GetCurrentStatementStartTimestamp()) ||
-			 holds_number(debug_query_string)))
+			(in_procedure() || holds_number(debug_query_string)))
 			edata->hide_stmt = true;
+		hide_digits(edata);
 		if (!edata->hide_ctx && holds_number(edata->context))
 			edata->hide_ctx = true;
 		if (holds_number(edata->internalquery))
@@ -272,17 +319,12 @@ ndrs_optout_lock_quietly(PG_FUNCTION_ARGS)
 static void
 report_without_digits(void)
 {
-	char	   *activity = pstrdup(debug_query_string ? debug_query_string : "");
+	char	   *activity = without_digits(debug_query_string ? debug_query_string : "");
 	uint64		query_id = pgstat_get_my_query_id();
 #if PG_VERSION_NUM >= 180000
 	uint64		plan_id = pgstat_get_my_plan_id();
 #endif
 
-	for (char *c = activity; *c != '\0'; c++)
-	{
-		if (IS_HIGHBIT_SET(*c) || (*c >= '0' && *c <= '9'))
-			*c = '#';
-	}
 	pgstat_report_activity(STATE_RUNNING, activity);
 	pgstat_report_query_id(query_id, true);
 #if PG_VERSION_NUM >= 180000

@@ -183,6 +183,7 @@ $$;
 CREATE FUNCTION sweep_step(now sweep_state) RETURNS sweep_state
 LANGUAGE plpgsql SECURITY DEFINER
 SET row_security = off
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
