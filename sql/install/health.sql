@@ -158,6 +158,72 @@ AS $$
         FROM (SELECT count(DISTINCT a.role) AS roles FROM ndrs_optout.access_differences() AS a) AS d
 $$;
 
+-- A setting as it will be in the sessions of a role here: as PostgreSQL ranks ALTER
+-- ROLE and ALTER DATABASE, or as the server has it.
+CREATE FUNCTION role_setting(role oid, name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(
+        (SELECT o.option_value
+             FROM pg_db_role_setting s
+             CROSS JOIN LATERAL pg_options_to_table(s.setconfig) AS o
+             WHERE s.setrole IN (role_setting.role, 0) AND o.option_name = role_setting.name
+                 AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)
+             ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+        -- This session's own may be another one.
+        (SELECT CASE WHEN c.source IN ('default', 'environment variable', 'configuration file', 'command line', 'override')
+                    THEN c.setting ELSE coalesce(f.setting, c.boot_val) END
+             FROM pg_settings c
+             LEFT JOIN pg_file_settings f ON f.name = c.name AND f.applied
+             WHERE c.name = role_setting.name
+             ORDER BY f.seqno DESC LIMIT 1))
+$$;
+
+-- A number goes to the log as a parameter, or as a part of a statement.  The extension hides
+-- the statements of its errors and what is inside its functions; what is left are the calls.
+CREATE FUNCTION health_logging() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH handler AS (
+        SELECT r.oid, r.rolname FROM pg_roles r
+            WHERE NOT r.rolsuper AND EXISTS (
+                SELECT FROM ndrs_optout.granted_access g JOIN pg_roles d ON d.rolname = g.role
+                    WHERE g.duty IN ('officer', 'analyst') AND pg_has_role(r.oid, d.oid, 'MEMBER'))),
+    written AS (
+        SELECT h.oid, h.rolname,
+               ndrs_optout.role_setting(h.oid, 'log_statement') = 'all'
+                   OR EXISTS (SELECT FROM unnest('{log_min_duration_statement,log_min_duration_sample}'::text[]) AS d
+                              WHERE ndrs_optout.role_setting(h.oid, d) NOT LIKE '-%')
+                   OR ndrs_optout.role_setting(h.oid, 'log_transaction_sample_rate')::float8 > 0 AS statements
+            FROM handler h),
+    wrong AS (
+        SELECT w.rolname, s.name, s.value
+            FROM written w
+            CROSS JOIN LATERAL (VALUES
+                ('log_parameter_max_length', '0',
+                 w.statements AND ndrs_optout.role_setting(w.oid, 'log_parameter_max_length') !~ '^0'),
+                ('log_parameter_max_length_on_error', '0',
+                 ndrs_optout.role_setting(w.oid, 'log_parameter_max_length_on_error') !~ '^0'),
+                ('auto_explain.log_min_duration', '-1',
+                 ndrs_optout.role_setting(w.oid, 'auto_explain.log_min_duration') NOT LIKE '-%'),
+                ('pgaudit.log_parameter', 'off',
+                 ndrs_optout.role_setting(w.oid, 'pgaudit.log_parameter') IN ('on', 'true', 'yes', '1')))
+                AS s (name, value, applies)
+            WHERE s.applies)
+    SELECT CASE
+        WHEN count(*) > 0
+            THEN ROW('warning',
+                     format('settings of roles that handle NHS numbers that write these down: %s', count(*)),
+                     string_agg(format('ALTER ROLE %I SET %s = %s', x.rolname, x.name, x.value), '; '
+                                ORDER BY x.rolname, x.name)
+                         FILTER (WHERE x.n <= 8))::ndrs_optout.health_finding
+        ELSE ROW('ok', 'no setting writes down the NHS numbers that roles handle', NULL)::ndrs_optout.health_finding
+        END
+        FROM (SELECT w.*, row_number() OVER (ORDER BY w.rolname, w.name) AS n FROM wrong w) AS x
+$$;
+
 -- Somebody who reads the list knows who opted out, in codes; somebody who may change a
 -- table is held off by a trigger only.
 CREATE FUNCTION health_privileges() RETURNS health_finding
@@ -363,6 +429,8 @@ COMMENT ON FUNCTION health_recalls() IS 'check: no recipient is late with deleti
 COMMENT ON FUNCTION health_subject_access() IS 'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
 COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
+COMMENT ON FUNCTION role_setting(oid, text) IS 'a setting as it is in new sessions of a role in this database; NULL when no library has one of that name';
+COMMENT ON FUNCTION health_logging() IS 'check: no role that works with NHS numbers (duties officer and analyst, and their members) has settings that write parameters into the log; statements with literals are written down whatever they say';
 COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
 COMMENT ON FUNCTION health_privileges() IS 'check: no role reads or changes tables of the extension otherwise than by its duties; names each that can';
 COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';

@@ -297,6 +297,25 @@ SELECT role, replace(way, :'owner', 'OWNER') AS way, reads, changes FROM ways;
 ROLLBACK;
 DROP ROLE regress_etl, regress_clerk, regress_deputy;
 
+-- Settings that write parameters down, of roles that handle NHS numbers; by whatever way they are set
+BEGIN;
+SELECT status, detail FROM asked WHERE check_name = 'logging';
+SELECT grant_access('regress_officer', 'officer') \g /dev/null
+CREATE ROLE regress_member LOGIN IN ROLE regress_officer;
+ALTER ROLE regress_officer SET log_statement = 'mod';
+ALTER ROLE regress_member SET log_statement = 'all';
+ALTER ROLE regress_member SET auto_explain.log_min_duration = '250ms';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'logging';
+ALTER DATABASE regress_health SET log_min_duration_statement = 0;
+ALTER ROLE regress_member SET log_parameter_max_length = 0;
+ALTER ROLE regress_member SET auto_explain.log_min_duration = -1;
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'logging';
+ALTER ROLE regress_officer IN DATABASE regress_health SET log_min_duration_statement = -1;
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'logging';
+ALTER ROLE ALL SET pgaudit.log_parameter = on;
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'logging';
+ROLLBACK;
+
 -- Bank holidays, and the cluster's checksums
 SELECT status, detail FROM asked WHERE check_name = 'bank holidays';
 BEGIN;
