@@ -83,7 +83,7 @@ ISOLATION = setup \
 	two_opt_outs opt_out_against_unguard readmit_against_insert \
 	insert_open_while_guarded rebuild_while_invalidated \
 	attach_while_opted_out audit_in_two_sessions \
-	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked coverage_while_locked \
+	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked coverage_while_locked told_while_audit_locked \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
 	check_started_while_opted_out release_while_opted_out \
 	ways_known_while_changing detach_while_erased detach_while_writing names_exchanged erased_together_twice \

@@ -21,8 +21,11 @@
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
@@ -39,6 +42,7 @@ typedef struct AuditRequest
 	Oid			database;
 	NameData	session_role;
 	NameData	acting_role;
+	int			lock_timeout;	/* milliseconds, of who waits */
 	bool		committed;
 	Size		event_size;		/* with its zero, as the next */
 	Size		detail_size;
@@ -75,6 +79,7 @@ ndrs_optout_audit_worker(Datum main_arg)
 	dsm_segment *segment;
 	AuditRequest *request;
 
+	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "ndrs_optout audit");
 	segment = dsm_attach(DatumGetUInt32(main_arg));
@@ -84,6 +89,7 @@ ndrs_optout_audit_worker(Datum main_arg)
 	request = dsm_segment_address(segment);
 	BackgroundWorkerInitializeConnectionByOid(request->database, InvalidOid, 0);
 
+	SetConfigOption("lock_timeout", psprintf("%d", request->lock_timeout), PGC_SUSET, PGC_S_OVERRIDE);
 	StartTransactionCommand();
 	/* Whatever the database's defaults are */
 	XactReadOnly = false;
@@ -140,6 +146,7 @@ ndrs_optout_audit_apart(PG_FUNCTION_ARGS)
 	Size		detail_size = strlen(detail) + 1;
 	dsm_segment *segment;
 	AuditRequest *request;
+	BackgroundWorkerHandle *handle;
 	bool		committed;
 
 	PreventCommandIfReadOnly("an event of the audit");
@@ -148,14 +155,26 @@ ndrs_optout_audit_apart(PG_FUNCTION_ARGS)
 	request->database = MyDatabaseId;
 	request->session_role = *PG_GETARG_NAME(2);
 	request->acting_role = *PG_GETARG_NAME(3);
+	request->lock_timeout = LockTimeout;
 	request->committed = false;
 	request->event_size = event_size;
 	request->detail_size = detail_size;
 	memcpy(request->texts, event, event_size);
 	memcpy(request->texts + event_size, detail, detail_size);
 
-	if (WaitForBackgroundWorkerShutdown(start_worker(segment)) == BGWH_POSTMASTER_DIED)
-		proc_exit(1);
+	handle = start_worker(segment);
+	PG_TRY();
+	{
+		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+			proc_exit(1);
+	}
+	PG_CATCH();
+	{
+		/* Cancelled: nothing is told, so nothing has to be written. */
+		TerminateBackgroundWorker(handle);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	committed = request->committed;
 	dsm_detach(segment);
 	if (!committed)

@@ -392,7 +392,10 @@ AS $$
     -- Copies
     UNION ALL
     SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'NHS numbers without a guard', u.relation, u.column_name::text,
-           format('%s If it holds patients'' numbers: SELECT ndrs_optout.guard_table(%L, %L, ...)',
+           format(CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = u.relation
+                                        AND a.attname = u.column_name AND a.attgenerated <> '')
+                           THEN '%s It is generated: guard the column that it is computed from.'
+                       ELSE '%s If it holds patients'' numbers: SELECT ndrs_optout.guard_table(%L, %L, ...)' END,
                   CASE WHEN coalesce(u.sampled, 0) = 0 THEN 'Its name says so; no value was seen.'
                        ELSE format('Of %s values looked at, %s are NHS numbers.', u.sampled, u.numbers) END,
                   u.relation, u.column_name)
