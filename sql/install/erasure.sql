@@ -389,6 +389,12 @@ BEGIN
     PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
+    IF cardinality(numbers) > 0 THEN
+        PERFORM ndrs_optout.audit('patients erased', jsonb_build_object(
+            'patients', (SELECT count(DISTINCT n.number) FROM unnest(numbers) AS n (number)), 'registers', codes,
+            'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
+                         WHERE (b.way).action <> 'keep')));
+    END IF;
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,
@@ -449,7 +455,7 @@ COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a wa
 COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; error ND030 when one stays as it was';
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS 'looks again for everything that a walk looked for; error ND030 when something is there';
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
-    'erase() for many patients together: all of them or none; no rows for no patients; errors 22004 (a number is NULL) and those of erase()';
+    'erase() for many patients together: all of them or none; no rows for no patients. Audited, with counts; errors 22004 (a number is NULL) and those of erase()';
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, ND011, ND030 (rows remain), 25000 (at another isolation level than READ COMMITTED), 42704';
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'every table that an erasure from these registers can come to';

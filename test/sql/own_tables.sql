@@ -160,6 +160,18 @@ RESET SESSION AUTHORIZATION;
 REVOKE EXECUTE ON FUNCTION being_restored() FROM regress_writer;
 SELECT setval('audit_event_entry_id_seq', max(entry_id)) > 1 AS set FROM audit_event;
 
+-- An erasure, with or without a case
+CREATE TABLE held (nhs_number nhs_number);
+SELECT guard_table('held', 'nhs_number', '{cancer}');
+INSERT INTO held VALUES ('9990000018'), ('9990000018'), ('9990000026');
+SELECT exclude('9990000018', '{cancer}'), exclude('9990000026', '{cancer}');
+SELECT heard($$ SELECT * FROM erase('9990000018', '{cancer}') $$);
+SELECT heard($$ SELECT * FROM erase_patients('{9990000018,9990000026}', '{cancer}') $$);
+SELECT heard($$ SELECT * FROM erase_patients('{}', '{cancer}') $$) AS nobody;
+SELECT unguard_table('held');
+DROP TABLE held;
+DELETE FROM exclusion;
+
 -- The key
 BEGIN;
 SELECT heard($$ UPDATE encoding_key SET key_id = '00000000' $$);
