@@ -43,6 +43,7 @@ typedef struct GuardPolicy
 
 /* guard_policy.c */
 extern List *ndrs_guard_policies(Oid relid);
+
 /*
  * The version of a guard's trigger's arguments, which is their first word.  A later one
  * appends to them; whoever reads them knows all up to this one.

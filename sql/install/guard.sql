@@ -395,6 +395,14 @@ BEGIN
         PERFORM ndrs_optout.refuse('42704', format('table %s is not guarded', refresh_guards.target),
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
+    -- Before the first event of the audit, which is one of these tables
+    IF refresh_guards.target IS NULL THEN
+        SELECT h.what_to_do INTO commands FROM ndrs_optout.health_triggers() AS h WHERE h.status <> 'ok';
+        IF FOUND THEN
+            EXECUTE commands;
+            PERFORM ndrs_optout.audit('triggers refreshed');
+        END IF;
+    END IF;
     tables := ARRAY(SELECT DISTINCT p.target FROM ndrs_optout.guard_part p
                         WHERE p.part IN ('trigger', 'backstop')
                             AND p.defect IN ('missing', 'disabled', 'not ALWAYS', 'not enforced')
@@ -409,12 +417,6 @@ BEGIN
         PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(guards) AS g;
         PERFORM ndrs_optout.audit('guards refreshed', jsonb_build_object('target', this));
     END LOOP;
-    IF refresh_guards.target IS NULL THEN
-        SELECT h.what_to_do INTO commands FROM ndrs_optout.health_triggers() AS h WHERE h.status <> 'ok';
-        IF FOUND THEN
-            EXECUTE commands;
-        END IF;
-    END IF;
     RETURN cardinality(tables);
 END
 $$;

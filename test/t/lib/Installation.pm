@@ -64,20 +64,20 @@ sub build_extension
 	return;
 }
 
-# Copy the installation of a pg_config below a directory.  The server finds its
-# files by the way from its own program to them, which stays the same; what is not
-# changed are symbolic links.  Returns what Cluster->new wants as install_path.
+# Copy the installation of a pg_config below a directory, without what only builds
+# need.  The server finds its files by the way from its own program to them, which
+# stays the same.  Returns what Cluster->new wants as install_path.
 sub copy_installation
 {
 	my ($pg_config, $directory) = @_;
 	my ($bin, $lib, $share) = map { configured($pg_config, $_) } qw(bindir pkglibdir sharedir);
 
 	make_path(map { "$directory$_" } $bin, $lib, $share);
-	run_or_die('cp', '-L', (grep { -f && -x } glob "$bin/*"), "$directory$bin/");
-	foreach my $part ($lib, $share)
+	foreach my $part ($bin, $lib, $share)
 	{
-		run_or_die('cp', '-rs', '--no-preserve=mode', (grep { !m{/(?:bitcode|pgxs|man)$} } glob "$part/*"), "$directory$part/");
+		run_or_die('cp', '-rL', '--no-preserve=mode,ownership', (grep { !m{/(?:bitcode|pgxs|man|man1)$} } glob "$part/*"), "$directory$part/");
 	}
+	chmod 0755, glob "$directory$bin/*";
 	return $directory . dirname($bin);
 }
 
