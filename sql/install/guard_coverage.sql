@@ -8,9 +8,12 @@
 -- snapshot of before its command.
 CREATE FUNCTION guard_parts(this guard, relation regclass)
 RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oid)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH number AS MATERIALIZED (
         SELECT c.relkind, c.relispartition, a.attnum, a.atttypid, e.attnum AS encoded
             FROM pg_class c
@@ -55,7 +58,7 @@ AS $$
                             (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
                 ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
     UNION ALL
-    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL, NULL
+    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL::smallint, NULL::oid
         FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
         WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
             SELECT FROM pg_attribute o
@@ -65,7 +68,8 @@ AS $$
                                                   THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
                              AND (named.n IS DISTINCT FROM (this).birth_date_column
                                   OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
-        HAVING count(*) > 0
+        HAVING count(*) > 0;
+END
 $$;
 
 -- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
