@@ -618,20 +618,57 @@ is_part_of(Oid relid, Oid target)
 		list_member_oid(find_all_inheritors(target, NoLock, NULL), relid);
 }
 
-/* May the role bring rows into the table, or change some, by a right of its own? */
+/*
+ * May the role bring numbers into this column of the table, by a right of its own; or,
+ * without a column, bring rows into the table or change some?
+ */
 static bool
-may_write(Oid relid)
+may_write(Oid relid, const char *column)
 {
-	return pg_class_aclmask(relid, GetUserId(), ACL_INSERT | ACL_UPDATE, ACLMASK_ANY) != 0 ||
-		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT | ACL_UPDATE,
-								  ACLMASK_ANY) == ACLCHECK_OK;
+	AttrNumber	attnum;
+
+	if (pg_class_aclmask(relid, GetUserId(), ACL_INSERT | ACL_UPDATE, ACLMASK_ANY) != 0)
+		return true;
+	if (column == NULL)
+		return pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT | ACL_UPDATE,
+										 ACLMASK_ANY) == ACLCHECK_OK;
+	attnum = get_attnum(relid, column);
+	return attnum > 0 &&
+		pg_attribute_aclcheck(relid, attnum, GetUserId(), ACL_INSERT | ACL_UPDATE) == ACLCHECK_OK;
+}
+
+/* The column that an argument of a constraint's function is, or NULL */
+static Var *
+argument_column(FmgrInfo *flinfo, int i)
+{
+	Node	   *node = NULL;
+
+	if (flinfo->fn_expr != NULL && IsA(flinfo->fn_expr, FuncExpr))
+		node = strip_implicit_coercions(list_nth(((FuncExpr *) flinfo->fn_expr)->args, i));
+	return node != NULL && IsA(node, Var) ? (Var *) node : NULL;
+}
+
+/*
+ * Are table and number those of one row, as in the constraint?  Nobody who chooses the
+ * number takes both from one scan of the table.
+ */
+static bool
+asks_of_row(FmgrInfo *flinfo, Oid relid, const char *column)
+{
+	Var		   *table = argument_column(flinfo, 0);
+	Var		   *number = argument_column(flinfo, 2);
+
+	return table != NULL && number != NULL && table->varno == number->varno &&
+		table->varattno == TableOidAttributeNumber &&
+		number->varattno == get_attnum(relid, column);
 }
 
 /*
  * May the backstop answer for this table?  Everybody may execute it, and whoever has
  * a duty can name it and choose the arguments.  So they must be those of a guard of the
- * table that is named, and the role must be one that may write to it, or to the
- * partition or a parent: it gets the same answer there.
+ * table that is named, and the role must be one that may write to the guarded column
+ * of it, or of the partition or a parent: it gets the same answer there.  A right to
+ * other columns is enough for a row's own number.
  *
  * Through a view or a rule others write to it as well, with the rights of its owner.  A
  * role that cannot name the function has not called it, so the row is where it says
@@ -644,19 +681,24 @@ static pg_noinline bool
 may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 {
 	bool		is_part;
-	bool		agrees = false;
+	List	   *columns = NIL;
 	List	   *relids;
 	ListCell   *lc;
+	ListCell   *lcolumn;
 
 	if (ndrs_owns_schema(get_namespace_oid(NDRS_SCHEMA, false)))
 		return true;
 
 	foreach(lc, ndrs_guard_policies(target))
-		agrees = agrees ||
-		ndrs_guard_has_backstop(lfirst(lc), PG_GETARG_ARRAYTYPE_P(3),
-								text_to_cstring(PG_GETARG_TEXT_PP(4)),
-								text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_NARGS() > 6);
-	if (!agrees)
+	{
+		GuardPolicy *policy = lfirst(lc);
+
+		if (ndrs_guard_has_backstop(policy, PG_GETARG_ARRAYTYPE_P(3),
+									text_to_cstring(PG_GETARG_TEXT_PP(4)),
+									text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_NARGS() > 6))
+			columns = lappend(columns, policy->column);
+	}
+	if (columns == NIL)
 		return false;
 
 	is_part = is_part_of(relid, target);
@@ -665,10 +707,17 @@ may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 		relids = lappend_oid(relids, relid);
 	if (get_rel_relispartition(llast_oid(relids)))
 		relids = list_concat(relids, get_partition_ancestors(llast_oid(relids)));
-	foreach(lc, relids)
+	foreach(lcolumn, columns)
 	{
-		if (may_write(lfirst_oid(lc)))
-			return true;
+		const char *column = lfirst(lcolumn);
+
+		if (is_part && asks_of_row(fcinfo->flinfo, relid, column))
+			column = NULL;
+		foreach(lc, relids)
+		{
+			if (may_write(lfirst_oid(lc), column))
+				return true;
+		}
 	}
 	return is_part && !ndrs_may_use_schema(get_namespace_oid(NDRS_SCHEMA, false));
 }
@@ -685,17 +734,12 @@ agrees(const NhsNumber *number, const EncodedNhsNumber *encoded)
 	return encoded_nhs_number_compare(&expected, encoded) == 0;
 }
 
-/* The name of the column that an argument of a constraint's function is */
 static const char *
-argument_column(FmgrInfo *flinfo, int i, Oid relid)
+argument_column_name(FmgrInfo *flinfo, int i, Oid relid)
 {
-	Node	   *node = NULL;
+	Var		   *column = argument_column(flinfo, i);
 
-	if (flinfo->fn_expr != NULL && IsA(flinfo->fn_expr, FuncExpr))
-		node = strip_implicit_coercions(list_nth(((FuncExpr *) flinfo->fn_expr)->args, i));
-	if (node == NULL || !IsA(node, Var))
-		return "?";
-	return get_attname(relid, ((Var *) node)->varattno, false);
+	return column == NULL ? "?" : get_attname(relid, column->varattno, false);
 }
 
 /*
@@ -705,11 +749,11 @@ argument_column(FmgrInfo *flinfo, int i, Oid relid)
 static void
 misencoded(FmgrInfo *flinfo, Oid relid)
 {
-	const char *encoded_column = argument_column(flinfo, 6, relid);
+	const char *encoded_column = argument_column_name(flinfo, 6, relid);
 
 	ndrs_ereport(errcode(ERRCODE_CHECK_VIOLATION),
 				 errmsg("column \"%s\" of table %s does not match the NHS number in column \"%s\"",
-						encoded_column, ndrs_table_name(relid), argument_column(flinfo, 2, relid)),
+						encoded_column, ndrs_table_name(relid), argument_column_name(flinfo, 2, relid)),
 				 errhint("Leave \"%s\" out of the row: the guard's trigger fills it, as long as it is enabled.",
 						 encoded_column),
 				 ndrs_errtable(relid));

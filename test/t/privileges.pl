@@ -20,14 +20,15 @@ my %PUBLIC = map { $_ => 1 } qw(
   begin_procedure guard_admits guard_finds guard_misencoded guard_number guard_row guard_unreadable
   nhs_number nhs_number_cmp nhs_number_eq nhs_number_format nhs_number_ge nhs_number_gt
   nhs_number_hash nhs_number_hash_extended nhs_number_is_placeholder nhs_number_le
-  nhs_number_lt nhs_number_ne nhs_number_or_null);
+  nhs_number_lt nhs_number_ne nhs_number_or_null
+  nhs_number_in nhs_number_out nhs_number_recv nhs_number_send);
 my %ANSWERS_NOBODY = map { $_ => 1 } qw(guard_finds guard_misencoded);
 
 # Roles by what they have: a duty; USAGE on the schema, which a grant to a role that
 # has a duty as well, or an administrator's mistake, gives; rights on guarded tables.
 my @DUTIES = qw(officer loader analyst auditor dba);
 my @WITHOUT = qw(nobody owner);    # cannot name anything
-my @GUESTS = qw(guest guest_owner guest_loader guest_deleter);
+my @GUESTS = qw(guest guest_owner guest_loader guest_deleter guest_updater);
 my $REGISTER = 'rare_disease';    # of which $PATIENT opts out
 my $MOST_CALLS = 400;    # of one routine, with one role's arguments
 
@@ -44,12 +45,13 @@ $server->safe_psql('postgres', join ";\n",
 		@DUTIES, @WITHOUT, @GUESTS),
 	(map { "SELECT ndrs_optout.guard_table('$_', 'nhs_number', '{cancer}')" }
 		qw(patient of_owner.patient of_guest_owner.patient)),
-	'CREATE TABLE other_register (nhs_number text)',
+	'CREATE TABLE other_register (nhs_number text, note text)',
 	"SELECT ndrs_optout.guard_table('other_register', 'nhs_number', '{$REGISTER}')",
 	"INSERT INTO patient VALUES (1, '$TEST_NUMBERS[4]')",
 	'GRANT SELECT ON patient, other_register TO PUBLIC',
 	'GRANT INSERT ON patient TO guest_loader, loader',
 	'GRANT DELETE ON patient, other_register TO guest_deleter',
+	'GRANT INSERT (note), UPDATE (note) ON other_register TO guest_updater',
 	q{
 		CREATE SCHEMA attempt;
 		CREATE TABLE attempt.statement (id int PRIMARY KEY, role name, object text, privilege text, allowed boolean,
@@ -437,6 +439,10 @@ is($server->safe_psql('postgres', q{
 $server->safe_psql('postgres', 'GRANT INSERT ON other_register TO guest_loader');
 refused_with($server, '23N01', "INSERT INTO other_register VALUES ('$PATIENT')",
 	'a loader of the register is told', extra_params => [ '-U', 'guest_loader' ]);
+
+# And a right to other columns is enough for rows that keep their number, or have none.
+is((try_sql($server, "INSERT INTO other_register (note) VALUES ('a'); UPDATE other_register SET note = 'b'",
+		extra_params => [ '-U', 'guest_updater' ]))[2], '', 'who may write to other columns does so');
 
 $server->stop;
 done_testing();
