@@ -7,6 +7,9 @@ CREATE TABLE case_erasure (
     erased_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     registers text[] NOT NULL,
     relation  text NOT NULL,
+    -- The table itself, and those that could hold its rows, since names go to other tables.
+    table_oid oid,
+    part_oids oid[],
     path      text NOT NULL,
     action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
     row_count bigint NOT NULL
@@ -117,8 +120,11 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM ndrs_optout.case_erasure ce WHERE ce.case_id = record_erasure.case_id AND ce.action = 'kept';
-    INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, path, action, row_count)
-        SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.path, e.action, e.row_count
+    INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, table_oid, part_oids, path, action, row_count)
+        SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.relation::oid,
+               ARRAY(SELECT d.relation::oid FROM ndrs_optout.erasure_descendants(e.relation) AS d
+                         JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'),
+               e.path, e.action, e.row_count
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
 $$;
 
@@ -188,7 +194,10 @@ BEGIN
         ON CONFLICT DO NOTHING;
     UPDATE ndrs_optout.optout_case c
         SET state = 'excluded', carried_out_at = NULL,
-            excluded_at = coalesce(CASE WHEN stayed THEN c.excluded_at END, clock_timestamp())
+            excluded_at = coalesce(CASE WHEN stayed THEN c.excluded_at END, clock_timestamp()),
+            listed_since = (SELECT max(e.excluded_at) FROM ndrs_optout.exclusion e
+                            WHERE e.register = ANY (c.registers)
+                                AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) c.encoded_nhs_number)
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
@@ -279,7 +288,7 @@ BEGIN
     PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp(), identity_confirmed = false,
-            erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn(),
+            erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn(), erased_by = pg_current_xact_id(),
             recalls = ndrs_optout.raise_recalls(this)
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;

@@ -17,6 +17,18 @@ AS $$
     SELECT encode(sha256(convert_to(certificate::text, 'UTF8')), 'hex')
 $$;
 
+-- A name that anybody may have chosen for a table, as the certificate has it: it may say
+-- something, so one that is not made of letters, digits, _ and $ alone is not repeated.
+CREATE FUNCTION certificate_name(name text, instead text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN name IS NULL THEN NULL
+                WHEN name ~ '^"?[A-Za-z_][A-Za-z0-9_$]*"?([.]"?[A-Za-z_][A-Za-z0-9_$]*"?)?$'
+                    AND NOT ndrs_optout.holds_nhs_number(name)
+                THEN name ELSE instead END
+$$;
+
 -- What the erasures of a case did: one entry for each table that was searched,
 -- also where nothing was found.
 CREATE FUNCTION certificate_tables(case_id bigint) RETURNS jsonb
@@ -24,26 +36,41 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e."table", e.action, e.registers), '[]')
-        FROM (SELECT relation AS "table", registers, action, sum(row_count) AS rows
+        FROM (SELECT ndrs_optout.certificate_name(relation, 'OID ' || table_oid) AS "table", registers, action,
+                     sum(row_count) AS rows
                   FROM ndrs_optout.case_erasure ce WHERE ce.case_id = certificate_tables.case_id
-                  GROUP BY relation, registers, action) AS e
+                  GROUP BY relation, table_oid, registers, action) AS e
 $$;
 
--- When VACUUM has been over each table that lost rows, all its partitions and
--- children included, since the erasure; NULL: not yet, or not known.
+-- Whether some transaction, prepared transaction, slot or standby may still read what
+-- the erasure of a case deleted, so that no VACUUM can have removed it.
+CREATE FUNCTION certificate_readable(this optout_case) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM (SELECT a.backend_xmin FROM pg_stat_get_activity(NULL) AS a
+                     UNION ALL SELECT a.backend_xid FROM pg_stat_get_activity(NULL) AS a
+                     UNION ALL SELECT s.xmin FROM pg_get_replication_slots() AS s
+                     UNION ALL SELECT p.transaction FROM pg_prepared_xact() AS p) AS h (oldest)
+            WHERE age(h.oldest) >= age(this.erased_by::xid))
+$$;
+
+-- When a VACUUM ended on each table that lost rows, and on all that could hold its
+-- rows then, since the erasure; NULL: not yet, or not known.
 CREATE FUNCTION certificate_vacuumed(this optout_case) RETURNS TABLE ("table" text, vacuumed_at timestamptz)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT e.relation, (
+    SELECT ndrs_optout.certificate_name(e.relation, 'OID ' || e.table_oid),
+           CASE WHEN NOT ndrs_optout.certificate_readable(this) THEN (
                SELECT CASE WHEN bool_and(v.at > this.carried_out_at IS TRUE) THEN min(v.at) END
-                   FROM ndrs_optout.erasure_descendants(to_regclass(e.relation)) AS d
-                   JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'
+                   FROM unnest(e.part_oids) AS d (relation)
                    LEFT JOIN pg_stat_all_tables s ON s.relid = d.relation
-                   CROSS JOIN LATERAL (SELECT greatest(s.last_vacuum, s.last_autovacuum)) AS v (at))
+                   CROSS JOIN LATERAL (SELECT greatest(s.last_vacuum, s.last_autovacuum)) AS v (at)) END
         FROM ndrs_optout.case_erasure e
         WHERE e.case_id = this.case_id AND e.action <> 'kept'
-        GROUP BY e.relation
+        GROUP BY e.relation, e.table_oid, e.part_oids
         HAVING sum(e.row_count) > 0
 $$;
 
@@ -55,14 +82,15 @@ AS $$
     SELECT jsonb_build_object(
         'invisible', jsonb_build_object('status', 'done', 'at', this.carried_out_at),
         'out_of_indexes', v.vacuum || jsonb_build_object(
-            'note', 'VACUUM takes entries of deleted rows out of indexes, unless it finds few and leaves them for the next time. What it did is not verified.'),
+            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves their entries in the indexes, and one that finds few leaves them for the next time. What it did is not verified.'),
         'out_of_data_files', v.vacuum || jsonb_build_object(
-            'note', 'VACUUM frees the space of deleted rows. Their bytes stay in the files until they are overwritten, which is not verified.'),
+            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves them. Another frees their space: their bytes stay in the files until they are overwritten. What it did is not verified.'),
         'out_of_wal_and_backups', jsonb_build_object('status', 'not reached',
             'note', 'WAL and backups keep deleted rows until they expire.'))
         FROM (SELECT jsonb_build_object(
                          'status', CASE WHEN count(*) = 0 THEN 'nothing was held'
-                                        WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'vacuumed, not verified'
+                                        WHEN ndrs_optout.certificate_readable(this) THEN 'older transactions can read the rows'
+                                        WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'VACUUM has run, not verified'
                                         ELSE 'waiting for VACUUM' END,
                          'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'))
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
@@ -85,7 +113,8 @@ $$;
 
 -- Gaps that were accepted are out of reach all the same.  No table is looked at: a case is
 -- completed whatever others lock and however many tables there are.  Gaps that an earlier
--- look found and that were accepted are remembered.
+-- look found and that were accepted are remembered.  There can be any number, since others'
+-- tables count: of many, the first two hundred are listed, the most severe first.
 CREATE FUNCTION certificate_out_of_scope() RETURNS jsonb
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -96,19 +125,25 @@ AS $$
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
         'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and still had it, is to delete it: see recalls, which say who was asked and has answered. What was given to others is not known.',
         'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also looks at a sample of what they hold.',
-        'gaps', coalesce(jsonb_agg(jsonb_build_object('severity', g.severity, 'gap', g.gap, 'table', g.relation::text,
-                                                      'object', g.object, 'accepted', a.gap IS NOT NULL)
-                                   ORDER BY g.relation::text, g.gap, g.object), '[]'))
-        FROM (SELECT k.severity, k.gap, k.relation, k.object FROM known k
+        'gaps', coalesce(jsonb_agg(jsonb_build_object(
+                'severity', g.severity, 'gap', g.gap,
+                'table', ndrs_optout.certificate_name(g.relation::text, 'OID ' || g.relation::oid),
+                'object', ndrs_optout.certificate_name(g.object, 'its name is not repeated here'),
+                'accepted', a.gap IS NOT NULL)
+            ORDER BY g.relation::text, g.gap, g.object) FILTER (WHERE g.place <= 200), '[]'),
+        'gaps_not_listed', greatest(count(*) - 200, 0))
+        FROM (SELECT o.*, row_number() OVER (ORDER BY array_position('{high,medium,low}', o.severity),
+                                                      o.relation::text, o.gap, o.object) AS place
+              FROM (SELECT k.severity, k.gap, k.relation, k.object FROM known k
+                    WHERE k.gap <> 'missing index'
               UNION ALL
               SELECT r.severity, r.gap, r.relation, r.object FROM ndrs_optout.accepted_gap r
                   WHERE r.gap IN ('NHS numbers without a guard', 'not looked at')
                       AND NOT EXISTS (SELECT FROM known k
                                           WHERE k.gap = r.gap AND k.relation IS NOT DISTINCT FROM r.relation
-                                              AND k.object IS NOT DISTINCT FROM r.object)) AS g
+                                              AND k.object IS NOT DISTINCT FROM r.object)) AS o) AS g
         LEFT JOIN ndrs_optout.accepted_gap a
             ON a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation AND a.object IS NOT DISTINCT FROM g.object
-        WHERE g.gap <> 'missing index'
 $$;
 
 -- Only a recount that found nothing makes a case carried_out, so the case says
@@ -139,7 +174,7 @@ BEGIN
         'registers', this.registers,
         'form_received_on', this.form_received_on,
         'proofs_complete_on', this.clock_started_on,
-        'excluded_at', this.excluded_at,
+        'excluded_at', this.listed_since,
         'carried_out_at', this.carried_out_at,
         'ended_at', this.ended_at,
         'proofs_destroyed', this.proofs_destroyed,
@@ -209,8 +244,10 @@ $$;
 
 COMMENT ON TABLE case_certificate IS 'the certificates of completed cases, as they were issued';
 COMMENT ON FUNCTION certificate_hash(jsonb) IS 'SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
+COMMENT ON FUNCTION certificate_name(text, text) IS 'the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there instead';
+COMMENT ON FUNCTION certificate_readable(optout_case) IS 'whether something that began before the end of the erasure of a case may still read what it deleted';
 COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
-COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when VACUUM had been over all of each since';
+COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; NULL: not yet, not known, or what was deleted can still be read';
 COMMENT ON FUNCTION certificate_levels(optout_case) IS 'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
 COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
 COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look into tables, accepted or not';

@@ -127,10 +127,12 @@ AS $$
         WHEN v.problems > 0
             THEN ROW('failed', format('places where the audit is not what was written: %s', v.problems),
                      'SELECT * FROM ndrs_optout.verify_audit()')::ndrs_optout.health_finding
-        ELSE ROW('ok', format('events that verify: %s', (SELECT count(*) FROM ndrs_optout.audit_event)),
-                 NULL)::ndrs_optout.health_finding
+        WHEN e.events = 0
+            THEN ROW('warning', 'the audit has no event', 'SELECT ndrs_optout.adopt_key() is the first')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('events that verify: %s', e.events), NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(*) AS problems FROM ndrs_optout.verify_audit()) AS v
+        CROSS JOIN (SELECT count(*) AS events FROM ndrs_optout.audit_event) AS e
 $$;
 
 CREATE FUNCTION health_confidential_key() RETURNS health_finding

@@ -1,5 +1,6 @@
 -- letter: what the applicant is told.  Every statement comes from what is stored
--- of the case; the registry adds name and address, which are not held here.
+-- of the case; the registry adds name and address, which are not held here.  Days are
+-- those of UTC, as in the certificate, whatever the session's time zone.
 
 CREATE FUNCTION english_list(items text[]) RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -37,6 +38,7 @@ $$;
 -- What every letter ends with.
 CREATE FUNCTION letter_rights(this optout_case, letter_kept boolean) RETURNS text
 LANGUAGE sql STABLE
+SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(E'\n\n',
@@ -55,6 +57,7 @@ $$;
 -- after some years; the case still knows how many notices there were.
 CREATE FUNCTION letter_recalls(this optout_case, whose text) RETURNS text
 LANGUAGE sql STABLE
+SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN this.recalls > 0 THEN
@@ -82,6 +85,7 @@ $$;
 -- letter_kept: this letter will be kept with the copy.
 CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
 LANGUAGE plpgsql STABLE
+SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -132,7 +136,7 @@ BEGIN
                ndrs_optout.english_date(this.form_received_on),
                ndrs_optout.english_date(this.clock_started_on)),
         format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s that reach us for %s are stopped before they are registered.',
-               ndrs_optout.english_date(this.excluded_at::date), whose,
+               ndrs_optout.english_date(this.listed_since::date), whose,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
         format(E'We deleted the records that were held about %s:\n%s', whose, coalesce(deleted, '  - none')),
         CASE WHEN kept_for IS NOT NULL THEN

@@ -15,10 +15,12 @@ CREATE TABLE optout_case (
     date_of_birth      date,  -- until the case ends
     identity_confirmed boolean NOT NULL DEFAULT false,
     guardian_call      text CHECK (guardian_call IN ('offered', 'declined', 'held')),
-    excluded_at        timestamptz,
+    excluded_at        timestamptz,  -- by this case
+    listed_since       timestamptz,  -- on the list of each of its registers, by whatever case
     carried_out_at     timestamptz,
     erased_from        pg_lsn,
     erased_to          pg_lsn,
+    erased_by          xid8,
     ended_at           timestamptz,
     refusal_reason     text,
     proofs_destroyed   integer,

@@ -154,6 +154,7 @@ CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEF
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
+SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable

@@ -30,7 +30,7 @@ SELECT record_correspondence(:case_id, 'form', 'the form') > 0 AS form, record_c
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
 CALL carry_out(:case_id, '9990000018');
 SELECT complete_case(:case_id) AS letter \gset
-SELECT :'letter' LIKE '%until ' || english_date(due_at::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
+SELECT :'letter' LIKE '%until ' || english_date((due_at AT TIME ZONE 'UTC')::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
     FROM retained WHERE what = 'correspondence';
 BEGIN;
 SELECT place_hold(:case_id, 'complaint') AS documents;
@@ -223,7 +223,7 @@ SELECT count(*) FROM sweep_leaf;
 BEGIN;
 ALTER TABLE audit_event DISABLE TRIGGER append_only;
 DELETE FROM audit_event;
-DELETE FROM audit_segment;
+DELETE FROM audit_segment; DELETE FROM case_certificate;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 COMMIT;
 CREATE FUNCTION happened(event text, ago interval) RETURNS void LANGUAGE sql AS
