@@ -18,7 +18,9 @@
 #include "nodes/params.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -299,11 +301,21 @@ ndrs_optout_tell(PG_FUNCTION_ARGS)
 /*
  * LOCK TABLE for whoever may be waiting, and give up, at the COMMIT of a procedure:
  * that undoes the settings of functions before it reports the error.
+ *
+ * Everybody else's COMMIT waits for this lock, so it is not to be had before one's own:
+ * SET CONSTRAINTS ... IMMEDIATE in a transaction block would keep it for as long as the
+ * block is open.  A deferred trigger runs when the portal of COMMIT has gone, and a
+ * procedure cannot commit in a block.  A superuser can lock anything at any time.
  */
 Datum
 ndrs_optout_lock_quietly(PG_FUNCTION_ARGS)
 {
 	ErrorContextCallback hider;
+
+	if (ActivePortal != NULL && IsTransactionBlock() && !superuser_arg(GetSessionUserId()))
+		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("events of the audit are linked when the transaction commits, and not before"),
+					 errhint("Leave out SET CONSTRAINTS ALL IMMEDIATE, or name the constraints of your own tables."));
 
 	ndrs_begin_hiding(&hider);
 	LockRelationOid(PG_GETARG_OID(0), ShareRowExclusiveLock);

@@ -34,4 +34,4 @@ COMMENT ON FUNCTION begin_procedure(text) IS
 COMMENT ON FUNCTION begin_reading(text) IS
     'for PL/pgSQL functions that a statement calls directly: error 25001 in a transaction block, another function or a subtransaction, where the answer could be kept and the audit of it rolled back';
 COMMENT ON FUNCTION lock_quietly(regclass) IS
-    'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; error 55P03 after lock_timeout';
+    'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; errors 55P03 after lock_timeout, 55000 before the COMMIT of a transaction block, unless the session is a superuser''s';

@@ -51,6 +51,15 @@ ALTER TABLE audit_event DISABLE TRIGGER USER;
 UPDATE audit_event SET acting_role = 'somebody', event = 'TWO' WHERE event = 'two';
 SELECT * FROM pg_temp.found_out();
 ROLLBACK;
+-- All is removed, and so is the event of a certificate.
+BEGIN;
+ALTER TABLE audit_event DISABLE TRIGGER USER;
+DELETE FROM audit_event; DELETE FROM audit_segment;
+SELECT * FROM verify_audit();
+SELECT status, detail FROM health() WHERE check_name = 'audit';
+INSERT INTO case_certificate (case_id, certificate, issued_at) VALUES (7, '{"case": 7, "issued_at": "2099-01-01T00:00:00+00:00"}', now());
+SELECT problem FROM verify_audit() ORDER BY problem;
+ROLLBACK;
 -- One is removed, the last one is, all are.
 BEGIN;
 ALTER TABLE audit_event DISABLE TRIGGER USER;
@@ -135,6 +144,30 @@ SELECT audit('back again');
 SELECT count(DISTINCT segment) FROM audit_event WHERE event IN ('later', 'back again');
 SELECT * FROM verify_audit();
 ROLLBACK;
+-- Nobody holds the end of the chain longer than a COMMIT takes.
+SET SESSION AUTHORIZATION regress_officer;
+BEGIN;
+SELECT ndrs_optout.audit('early');
+SET CONSTRAINTS ALL IMMEDIATE;
+\echo :SQLSTATE
+ROLLBACK;
+BEGIN;
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT ndrs_optout.audit('early');
+ROLLBACK;
+BEGIN;
+SELECT ndrs_optout.audit('early');
+DO $$ BEGIN SET CONSTRAINTS ALL IMMEDIATE; END $$;
+ROLLBACK;
+SELECT ndrs_optout.audit('early') \; SET CONSTRAINTS ALL IMMEDIATE \; SELECT 1;
+BEGIN;
+SELECT ndrs_optout.audit('in time');
+COMMIT;
+DO $$ BEGIN PERFORM ndrs_optout.audit('in time'); COMMIT; PERFORM ndrs_optout.audit('in time'); END $$;
+RESET SESSION AUTHORIZATION;
+SELECT event, count(*), count(link) AS linked FROM audit_event WHERE event IN ('early', 'in time') GROUP BY event;
+
+SELECT * FROM verify_audit();
 REVOKE ALL ON FUNCTION audit FROM regress_officer;
 REVOKE ALL ON SCHEMA ndrs_optout FROM regress_officer;
 DROP ROLE regress_officer;
