@@ -261,7 +261,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    states text[] := '{awaiting_identity,ready,excluded,carried_out,completed,withdrawn,refused}';
+    states CONSTANT text[] := ARRAY['awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused'];
     missing text[] := ARRAY(
         SELECT w.proof FROM unnest('{identity,address}'::text[]) WITH ORDINALITY AS w (proof, position)
             WHERE NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence e
