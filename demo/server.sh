@@ -87,7 +87,7 @@ build_packages() {
 
 # What the tests need besides.
 test_packages() {
-	local version
+	local version name
 	version=$(packaged_version)
 	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pgloader
 	# From 16 on it is part of the server's package.
@@ -95,12 +95,18 @@ test_packages() {
 		echo pg-bsd-indent
 	fi
 	if [ -n "$version" ]; then
-		echo "postgresql-$version-cron" "postgresql-$version-pgtap" "postgresql-$version-plpgsql-check"
-		# Not packaged for the version that is to come.
-		if [ "$version" -le 18 ]; then
-			echo "postgresql-$version-partman" "postgresql-$version-repack" "postgresql-$version-pgaudit"
-		fi
+		for name in cron pgtap plpgsql-check partman repack pgaudit; do
+			# Of the version that is to come, what is packaged already
+			if [ "$version" -le 18 ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
+				echo "postgresql-$version-$name"
+			fi
+		done
 	fi
+}
+
+# has_extension NAME: does the server have its files?
+has_extension() {
+	[ -e "$("$PG_CONFIG" --sharedir)/extension/$1.control" ]
 }
 
 package_is_installed() {
