@@ -279,18 +279,22 @@ is_empty(const char *table)
  * Nobody can be excluded then, for there is no list and no key, and no table is
  * guarded, although something with a guard's constraint is being written to.
  */
-bool
-ndrs_before_restore(void)
+static pg_noinline bool
+is_all_empty(void)
 {
 	ErrorContextCallback hider;
 	bool		all_empty;
 
-	if (agreed_generation == ndrs_generation())
-		return false;
 	ndrs_begin_hiding(&hider);
 	all_empty = is_empty("encoding_key") && is_empty("exclusion") && is_empty("guard");
 	ndrs_end_hiding(&hider);
 	return all_empty;
+}
+
+bool
+ndrs_before_restore(void)
+{
+	return agreed_generation != ndrs_generation() && is_all_empty();
 }
 
 /*

@@ -363,6 +363,9 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 	MemoryContext outer;
 	Guard	   *guard;
 	char	  **args = trigger->tgargs;
+	ErrorContextCallback hider;
+
+	ndrs_begin_hiding(&hider);
 
 	/* What it appends may forbid what the rest allows. */
 	if (version > GUARD_VERSION)
@@ -416,6 +419,8 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 		guard->changed[guard->nchanged++] = guarded_column(rel, args[TRIGGER_ENCODED_COLUMN]);
 	MemoryContextSwitchTo(outer);
 
+	ndrs_end_hiding(&hider);
+
 	/* Only now: an error above must not leave half a policy behind. */
 	fcinfo->flinfo->fn_extra = guard;
 	return guard;
@@ -434,11 +439,9 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 	int			count = guard->nchanged - first;
 	Datum	   *values;
 	bool	   *nulls;
-	ErrorContextCallback hider;
 
 	if (count == 0)
 		return tuple;
-	ndrs_begin_hiding(&hider);
 	values = palloc0(count * sizeof(Datum));
 	nulls = palloc(count * sizeof(bool));
 	memset(nulls, true, count * sizeof(bool));
@@ -448,10 +451,8 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 		values[count - 1] = PointerGetDatum(&encoded);
 		nulls[count - 1] = false;
 	}
-	tuple = heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
-									  values, nulls);
-	ndrs_end_hiding(&hider);
-	return tuple;
+	return heap_modify_tuple_by_cols(tuple, desc, count, guard->changed + first,
+									 values, nulls);
 }
 
 Datum
@@ -480,13 +481,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 
 	guard = fcinfo->flinfo->fn_extra;
 	if (guard == NULL)
-	{
-		ErrorContextCallback hider;
-
-		ndrs_begin_hiding(&hider);
 		guard = trigger_guard(fcinfo, trigdata);
-		ndrs_end_hiding(&hider);
-	}
 
 	updating = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event);
 	tuple = updating ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
@@ -562,20 +557,16 @@ is_constant(FmgrInfo *flinfo, int i)
  * registers and actions in those behind it.  Made once, unless one of these is
  * not a constant of the expression.
  */
-static Guard *
-expression_guard(FunctionCallInfo fcinfo, int value, bool acts)
+static pg_noinline Guard *
+make_expression_guard(FunctionCallInfo fcinfo, int value, bool acts)
 {
-	Guard	   *guard = fcinfo->flinfo->fn_extra;
+	Guard	   *guard;
 	MemoryContext outer;
 	int			end = value + (acts ? 4 : 2);
 	bool		stable = true;
 	ErrorContextCallback hider;
 
-	if (guard != NULL)
-		return guard;
-
 	ndrs_begin_hiding(&hider);
-
 	for (int i = value + 1; i < end; i++)
 	{
 		if (PG_ARGISNULL(i))
@@ -604,6 +595,14 @@ expression_guard(FunctionCallInfo fcinfo, int value, bool acts)
 	if (stable)
 		fcinfo->flinfo->fn_extra = guard;
 	return guard;
+}
+
+static inline Guard *
+expression_guard(FunctionCallInfo fcinfo, int value, bool acts)
+{
+	Guard	   *guard = fcinfo->flinfo->fn_extra;
+
+	return guard != NULL ? guard : make_expression_guard(fcinfo, value, acts);
 }
 
 /* Is the table the guarded one, a partition of it, or an inheritance child? */
@@ -677,7 +676,7 @@ asks_of_row(FmgrInfo *flinfo, Oid relid, const char *column)
  * For the owner of the extension the guard need not be there: a restore may bring
  * partitions' rows before ours.
  */
-static pg_noinline bool
+static bool
 may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 {
 	bool		is_part;
@@ -720,6 +719,22 @@ may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 		}
 	}
 	return is_part && !ndrs_may_use_schema(get_namespace_oid(NDRS_SCHEMA, false));
+}
+
+static pg_noinline void
+trust(FunctionCallInfo fcinfo, Guard *guard, Oid relid, Oid target)
+{
+	ErrorContextCallback hider;
+
+	ndrs_begin_hiding(&hider);
+	if (!may_answer(fcinfo, relid, target))
+		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to ask the guard of table %s", ndrs_table_name(target)),
+					 errdetail("The table has no such guard, or role \"%s\" may neither insert into the table nor update it.",
+							   GetUserNameFromId(GetUserId(), false)),
+					 errhint("Drop the constraint if CREATE TABLE ... LIKE has copied it."));
+	ndrs_end_hiding(&hider);
+	guard->trusted_table = relid;
 }
 
 /* Is an encoded column what it must be for this number, or for none? */
@@ -789,21 +804,7 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 
 	guard = expression_guard(fcinfo, 2, true);
 	if (relid != guard->trusted_table || !OidIsValid(relid))
-	{
-		ErrorContextCallback hider;
-		bool		trusted;
-
-		ndrs_begin_hiding(&hider);
-		trusted = may_answer(fcinfo, relid, target);
-		ndrs_end_hiding(&hider);
-		if (!trusted)
-			ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("permission denied to ask the guard of table %s", ndrs_table_name(target)),
-						 errdetail("The table has no such guard, or role \"%s\" may neither insert into the table nor update it.",
-								   GetUserNameFromId(GetUserId(), false)),
-						 errhint("Drop the constraint if CREATE TABLE ... LIKE has copied it."));
-		guard->trusted_table = relid;
-	}
+		trust(fcinfo, guard, relid, target);
 
 	finding = examine(guard, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &number, &form);
 	if (guard->action[finding] != GUARD_ALLOW && !was_spared(fcinfo, relid))
