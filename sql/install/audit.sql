@@ -209,9 +209,6 @@ BEGIN
     IF expected_id = 1 AND EXISTS (SELECT FROM ndrs_optout.encoding_key) THEN
         RETURN QUERY SELECT 1::bigint, 'is missing, and so are all events';
     END IF;
-    RETURN QUERY SELECT e.last_event, format('the certificate of case %s is not in the audit', c.case_id)
-        FROM ndrs_optout.case_certificate c, (SELECT expected_id - 1) AS e (last_event)
-        WHERE NOT ndrs_optout.verify_certificate(c.certificate);
     RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
         WHERE e.link IS NULL OR NOT EXISTS (SELECT FROM ndrs_optout.audit_segment s WHERE s.segment = e.segment);
     IF (known_event IS NOT NULL OR known_link IS NOT NULL)

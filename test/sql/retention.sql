@@ -223,7 +223,7 @@ SELECT count(*) FROM sweep_leaf;
 BEGIN;
 ALTER TABLE audit_event DISABLE TRIGGER append_only;
 DELETE FROM audit_event;
-DELETE FROM audit_segment; DELETE FROM case_certificate;
+DELETE FROM audit_segment;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 COMMIT;
 CREATE FUNCTION happened(event text, ago interval) RETURNS void LANGUAGE sql AS
