@@ -28,7 +28,9 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -81,6 +83,8 @@ static bool told_all = false;
 /* What was detached, as arrays of sentry_part, to be looked at when the transaction ends */
 static MemoryContext detached_context = NULL;
 static List *detached = NIL;
+
+static object_access_hook_type previous_object_access = NULL;
 
 static void before_commit(void);
 
@@ -165,9 +169,29 @@ subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
 	}
 }
 
+/*
+ * The extension goes with what it depends on, such as pgcrypto, its schema or a language,
+ * which may belong to the owner of the database; and no event trigger of ours sees
+ * that, since they are gone by then.
+ */
+static void
+object_access(ObjectAccessType access, Oid classid, Oid objid, int subid, void *arg)
+{
+	if (access == OAT_DROP && classid == ExtensionRelationId && !superuser() &&
+		objid == get_extension_oid(NDRS_SCHEMA, true))
+		ndrs_ereport(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("only a superuser can drop extension \"%s\"", NDRS_SCHEMA),
+					 errdetail("The exclusion list, the cases, the audit and all guards would be lost."),
+					 errhint("Leave what the extension depends on, and the schema that holds it."));
+	if (previous_object_access)
+		previous_object_access(access, classid, objid, subid, arg);
+}
+
 void
 ndrs_sentry_init(void)
 {
+	previous_object_access = object_access_hook;
+	object_access_hook = object_access;
 	RegisterXactCallback(transaction_callback, NULL);
 	RegisterSubXactCallback(subtransaction_callback, NULL);
 }

@@ -280,8 +280,13 @@ AS $$
     UNION ALL
     SELECT 'high', 'sentry off', NULL, e.name,
            format('ALTER EVENT TRIGGER %s ENABLE ALWAYS', e.name)
-        FROM unnest('{ndrs_optout_sentry_start,ndrs_optout_sentry_end,ndrs_optout_sentry_drop}'::text[]) AS e (name)
+        FROM unnest('{ndrs_optout_sentry_start,ndrs_optout_sentry_end,ndrs_optout_sentry_drop,ndrs_optout_sentry_extension}'::text[]) AS e (name)
         WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = e.name AND t.evtenabled = 'A')
+    UNION ALL
+    -- A setting of version 17 and later
+    SELECT 'high', 'sentry off', NULL, 'event_triggers',
+           'Take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE.'
+        WHERE current_setting('event_triggers', true) = 'off'
     UNION ALL
     SELECT DISTINCT 'medium', 'guard''s constraint on a table that is not searched', k.conrelid::regclass, k.conname::text,
            format('SELECT ndrs_optout.guard_table(%L, ...). If it holds no patients'' data: ALTER TABLE %s DROP CONSTRAINT %I',

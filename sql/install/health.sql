@@ -67,9 +67,12 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
-        WHEN s.working < 3
-            THEN ROW('failed', format('%s of 3 event triggers of the sentry are not ENABLE ALWAYS', 3 - s.working),
+        WHEN s.working < 4
+            THEN ROW('failed', format('%s of 4 event triggers of the sentry are not ENABLE ALWAYS', 4 - s.working),
                      'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry off''')::ndrs_optout.health_finding
+        WHEN current_setting('event_triggers', true) = 'off'
+            THEN ROW('failed', 'event triggers are off, for this session at least',
+                     'take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE')::ndrs_optout.health_finding
         WHEN current_setting('ndrs_optout.allow_unguarded')::boolean
             THEN ROW('warning', 'ndrs_optout.allow_unguarded is on, for this session at least',
                      'take it out of postgresql.conf, ALTER ROLE and ALTER DATABASE')::ndrs_optout.health_finding

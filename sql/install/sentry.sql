@@ -398,12 +398,29 @@ BEGIN
 END
 $$;
 
+-- DROP EXTENSION of what this extension depends on would take it along.  The library
+-- refuses that to others than superusers, once it is loaded.  A superuser can do
+-- without it.
+CREATE FUNCTION sentry_extension() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.library_build();
+EXCEPTION WHEN OTHERS THEN
+    IF NOT (SELECT r.rolsuper FROM pg_roles r
+                WHERE r.rolname = coalesce(nullif(current_setting('role'), 'none'), session_user)) THEN
+        RAISE;
+    END IF;
+END
+$$;
+
 -- Event triggers are in no schema, hence the long names.
 --
 -- The first two are in C, and these are the commands that can change a table that is
 -- there, drop a part of it by their cascade, or bring one under a guard; test/static/tags
 -- knows of every command on which side it is.  Without the library none of these works,
--- and DROP EXTENSION does: it is left to the third.
+-- and DROP EXTENSION does, for a superuser: it is left to the last two.
 CREATE EVENT TRIGGER ndrs_optout_sentry_start ON ddl_command_start
     WHEN TAG IN (
         'ALTER DOMAIN', 'ALTER FOREIGN TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER SEQUENCE',
@@ -429,9 +446,12 @@ CREATE EVENT TRIGGER ndrs_optout_sentry_end ON ddl_command_end
         'SELECT INTO')
     EXECUTE FUNCTION sentry_end();
 CREATE EVENT TRIGGER ndrs_optout_sentry_drop ON sql_drop EXECUTE FUNCTION sentry_drop();
+CREATE EVENT TRIGGER ndrs_optout_sentry_extension ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION') EXECUTE FUNCTION sentry_extension();
 ALTER EVENT TRIGGER ndrs_optout_sentry_start ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_end ENABLE ALWAYS;
 ALTER EVENT TRIGGER ndrs_optout_sentry_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER ndrs_optout_sentry_extension ENABLE ALWAYS;
 
 COMMENT ON TYPE sentry_part IS 'a part of a guard on one table, as the sentry compares it before and after a command';
 COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'whether one of the tables is covered by a guard';
@@ -464,4 +484,7 @@ COMMENT ON FUNCTION sentry_drop() IS
     'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; refuses a DROP EXTENSION that takes a column of a guard';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_start IS 'remembers where a command begins';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_end IS 'refuses what weakens a guard';
+COMMENT ON FUNCTION sentry_extension() IS
+    'event trigger function: loads the library, which lets only a superuser drop this extension, also by a cascade; error 42501';
+COMMENT ON EVENT TRIGGER ndrs_optout_sentry_extension IS 'lets only a superuser drop the extension with what it depends on';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_drop IS 'forgets the guards of tables that are dropped';
