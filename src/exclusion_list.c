@@ -242,8 +242,10 @@ find_list(const char *code, bool is_register)
 
 	if (lists == NULL)
 	{
-		HASHCTL		control = {.keysize = NAMEDATALEN,.entrysize = sizeof(ExclusionList)};
+		HASHCTL		control = {0};
 
+		control.keysize = NAMEDATALEN;
+		control.entrysize = sizeof(ExclusionList);
 		lists = hash_create("ndrs_optout exclusion lists", 8, &control,
 							HASH_ELEM | HASH_STRINGS);
 	}

@@ -52,7 +52,7 @@ typedef struct EncodedNhsNumber
 
 typedef struct ExclusionSetHeader
 {
-	uint32_t	varlena;		/* the server's length word: not looked at */
+	uint32_t	length_word;	/* the server's length word: not looked at */
 	uint8_t		version;
 	uint8_t		flags;			/* none yet: zero */
 	uint16_t	unused;			/* zero */

@@ -208,7 +208,7 @@ compute_checksum(const char *base, size_t size)
 	uint64_t	word[4];
 
 	memcpy(&header, base, sizeof(header));
-	header.varlena = 0;
+	header.length_word = 0;
 	header.checksum = 0;
 	memcpy(word, &header, sizeof(word));
 
