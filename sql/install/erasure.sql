@@ -13,38 +13,42 @@ CREATE TYPE erasure_batch AS (
     keys      text[]
 );
 
--- Run one step of the walk: look for rows of table t where the given batch says,
--- lock them if asked, and add those that are not yet to be deleted, nor found for the
--- same, as batches like it (a row can be redacted for two of its columns).  Nothing
--- found is a batch too: it says that the table was searched.
-CREATE FUNCTION erasure_step(INOUT batches erasure_batch[], like_this erasure_batch, locking boolean)
+-- The rows of one table that the walk has found so far, for one action.
+CREATE TYPE erasure_seen AS (
+    leaf    regclass,
+    action  text,
+    row_ids tid[]
+);
+
+-- Run one step of the walk: look for rows of table t where the given batch says, and
+-- lock them if asked.  Batches like it, one for each partition; nothing found is
+-- a batch too: it says that the table was searched.
+CREATE FUNCTION erasure_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
-    this_action text := (like_this.way).action;
+    batches ndrs_optout.erasure_batch[];
     found text[] := ndrs_optout.erasure_look((like_this.way).role, format(
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
-        (like_this.way).source, CASE WHEN locking AND (this_action = 'delete' OR (like_this.way).changes IS NOT NULL) THEN 'FOR UPDATE OF t' END),
+        (like_this.way).source,
+        CASE WHEN locking AND ((like_this.way).action = 'delete' OR (like_this.way).changes IS NOT NULL) THEN 'FOR UPDATE OF t' END),
         like_this.patients, like_this.keys);
 BEGIN
     FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
         batch.leaf := found[i][1]::oid::regclass;
-        batch.row_ids := ARRAY(
-            SELECT unnest(found[i][2]::tid[])
-            EXCEPT
-            SELECT unnest(b.row_ids) FROM unnest(batches) AS b
-                WHERE b.leaf = batch.leaf AND (b.way).action IN ('delete', nullif(this_action, 'redact')));
+        batch.row_ids := found[i][2]::tid[];
         batches := batches || batch;
     END LOOP;
-    IF batch.leaf IS NULL THEN
+    IF batches IS NULL THEN
         batch.leaf := (like_this.way).relation;
         batch.row_ids := ARRAY[]::tid[];
         batches := batches || batch;
     END IF;
+    RETURN batches;
 END
 $$;
 
@@ -105,38 +109,64 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
+    seen ndrs_optout.erasure_seen[] := ARRAY[]::ndrs_optout.erasure_seen[];
     batch ndrs_optout.erasure_batch;
-    found ndrs_optout.erasure_batch;
+    parent ndrs_optout.erasure_batch;
     way ndrs_optout.erasure_way;
+    question text := format('SELECT ndrs_optout.erasure_roots(%L, %L)', registers, out_of);
+    this_action text;
+    same integer;
     i integer := 0;
 BEGIN
-    FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_way[],
-        format('SELECT ndrs_optout.erasure_roots(%L, %L)', registers, out_of))
+    -- From the guarded columns, and then from each batch in the order in which they were
+    -- found; ends because no row is added twice.
     LOOP
-        batch := ROW(way, patients, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
-        batches := ndrs_optout.erasure_step(batches, batch, locking);
-    END LOOP;
-
-    -- Breadth first; ends because no row is added to a batch twice.
-    WHILE i < cardinality(batches) LOOP
-        i := i + 1;
-        found := batches[i];
-        CONTINUE WHEN (found.way).action <> 'delete' OR cardinality(found.row_ids) = 0;
-        batch := NULL;
-        FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_way[],
-            format('SELECT ndrs_optout.erasure_ways(%s, %L)', found.leaf::oid, out_of))
-        LOOP
-            -- The keys are read once, not for each action.
-            IF way.keys_source IS DISTINCT FROM (batch.way).keys_source THEN
-                batch.keys := ndrs_optout.erasure_look(way.keys_role, way.keys_source, NULL, found.row_ids::text[]);
+        FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_way[], question) LOOP
+            IF i = 0 THEN
+                batch := ROW(way, patients, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
+            ELSE
+                -- The keys are read once, not for each action.
+                IF way.keys_source IS DISTINCT FROM (batch.way).keys_source THEN
+                    batch.keys := ndrs_optout.erasure_look(way.keys_role, way.keys_source, NULL, parent.row_ids::text[]);
+                END IF;
+                -- A cycle does not lengthen the path.
+                batch := ROW(way, patients, parent.registers, NULL,
+                    parent.path[:coalesce(array_position(parent.path, way.relation::text) - 1,
+                                          cardinality(parent.path))] || way.relation::text,
+                    NULL, batch.keys);
             END IF;
-            -- A cycle does not lengthen the path.
-            batch := ROW(way, patients, found.registers, NULL,
-                found.path[:coalesce(array_position(found.path, way.relation::text) - 1,
-                                     cardinality(found.path))] || way.relation::text,
-                NULL, batch.keys);
-            batches := ndrs_optout.erasure_step(batches, batch, locking);
+            this_action := way.action;
+            FOREACH batch IN ARRAY ndrs_optout.erasure_step(batch, locking) LOOP
+                -- Without the rows that are to be deleted already, and those that were found for
+                -- the same (but a row can be redacted for two of its columns).
+                IF cardinality(batch.row_ids) > 0 THEN
+                    same := NULL;
+                    FOR k IN 1 .. cardinality(seen) LOOP
+                        CONTINUE WHEN seen[k].leaf <> batch.leaf OR seen[k].action NOT IN ('delete', this_action);
+                        batch.row_ids := ARRAY(SELECT unnest(batch.row_ids) EXCEPT SELECT unnest(seen[k].row_ids));
+                        IF seen[k].action = this_action THEN
+                            same := k;
+                        END IF;
+                    END LOOP;
+                    IF same IS NOT NULL THEN
+                        seen[same].row_ids := seen[same].row_ids || batch.row_ids;
+                    ELSIF this_action <> 'redact' THEN
+                        seen := seen || ROW(batch.leaf, this_action, batch.row_ids)::ndrs_optout.erasure_seen;
+                    END IF;
+                END IF;
+                batches := batches || batch;
+            END LOOP;
         END LOOP;
+
+        -- The next one that has rows to be deleted
+        LOOP
+            i := i + 1;
+            parent := batches[i];
+            EXIT WHEN i > cardinality(batches) OR (parent.way).action = 'delete' AND cardinality(parent.row_ids) > 0;
+        END LOOP;
+        EXIT WHEN i > cardinality(batches);
+        batch := NULL;
+        question := format('SELECT ndrs_optout.erasure_ways(%s, %L)', parent.leaf::oid, out_of);
     END LOOP;
 
     RETURN batches;
@@ -144,7 +174,7 @@ END
 $$;
 
 -- What another path deletes is neither redacted nor unlinked nor in the way, and what
--- several walks delete is deleted once.
+-- several walks delete is deleted once, by the first.
 CREATE FUNCTION erasure_resolve(batches erasure_batch[]) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -152,16 +182,23 @@ AS $$
 DECLARE
     one_walk boolean := (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
 BEGIN
+    IF one_walk AND NOT EXISTS (
+        SELECT FROM unnest(batches) AS b WHERE (b.way).action <> 'delete' AND cardinality(b.row_ids) > 0) THEN
+        RETURN batches;
+    END IF;
     RETURN ARRAY(
-        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path,
-                   CASE WHEN one_walk AND (b.way).action = 'delete' THEN b.row_ids ELSE ARRAY(
-                       SELECT unnest(b.row_ids)
-                       EXCEPT
-                       SELECT unnest(d.row_ids) FROM unnest(batches) WITH ORDINALITY AS d
-                           WHERE d.leaf = b.leaf AND (d.way).action = 'delete'
-                               AND ((b.way).action <> 'delete' OR d.ordinality < b.ordinality)) END,
-                   b.keys)::ndrs_optout.erasure_batch
-            FROM unnest(batches) WITH ORDINALITY AS b
+        WITH found AS MATERIALIZED (
+            SELECT b.ordinality AS n, b.leaf, (b.way).action, i.row_id
+                FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)),
+        deleted AS MATERIALIZED (
+            SELECT f.leaf, f.row_id, min(f.n) AS n FROM found f WHERE f.action = 'delete' GROUP BY f.leaf, f.row_id),
+        kept AS (
+            SELECT f.n, array_agg(f.row_id) AS row_ids
+                FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
+                WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
+                GROUP BY f.n)
+        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys)::ndrs_optout.erasure_batch
+            FROM unnest(batches) WITH ORDINALITY AS b LEFT JOIN kept k ON k.n = b.ordinality
             ORDER BY b.ordinality);
 END
 $$;
@@ -275,7 +312,7 @@ BEGIN
     FOR part IN
         SELECT b.leaf, cardinality(b.row_ids) AS row_count, r.relowner::regrole AS owner,
                ARRAY[b]::ndrs_optout.erasure_batch[] AS batches
-            FROM unnest(ndrs_optout.erasure_step(ARRAY[]::ndrs_optout.erasure_batch[], batch, true)) AS b
+            FROM unnest(ndrs_optout.erasure_step(batch, true)) AS b
             JOIN pg_class r ON r.oid = b.leaf
             WHERE cardinality(b.row_ids) > 0
     LOOP
@@ -441,7 +478,8 @@ CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT f
     LANGUAGE C VOLATILE STRICT;
 
 COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
-COMMENT ON FUNCTION erasure_step(erasure_batch[], erasure_batch, boolean) IS 'one step of the erasure''s walk';
+COMMENT ON TYPE erasure_seen IS 'rows of one table that the erasure''s walk has found so far, for one action';
+COMMENT ON FUNCTION erasure_step(erasure_batch, boolean) IS 'one step of the erasure''s walk: what it finds';
 COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS 'the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
 COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS 'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS 'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
