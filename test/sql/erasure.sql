@@ -321,7 +321,7 @@ SELECT id FROM chain;
 -- Its time grows with the length and not with the square of it: this took a minute.
 INSERT INTO chain SELECT i, nullif(i - 1, 2000), CASE i WHEN 2001 THEN 9990000069 END FROM generate_series(2001, 4000) AS i;
 ANALYZE chain;
-SET statement_timeout = '30s';
+SET statement_timeout = '50s';
 SELECT relation, path, count(*), sum(row_count) FROM erase('9990000069', '{congenital_anomaly}') WHERE row_count > 0 GROUP BY 1, 2;
 RESET statement_timeout;
 
@@ -464,7 +464,11 @@ ALTER TABLE owned_child OWNER TO regress_owner;
 INSERT INTO owned VALUES (1, '9990000018'), (2, '9990000026'), (3, '9990000034');
 INSERT INTO owned_child VALUES (1), (2), (3);
 SELECT guard_table('owned', 'nhs', '{congenital_anomaly}');
+-- A server that can forget what it knows at every opportunity does so for this one.
+SELECT set_config('debug_discard_caches', least(max_val::integer, 1)::text, false) FROM pg_settings
+    WHERE name = 'debug_discard_caches' \g /dev/null
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}');
+RESET debug_discard_caches;
 ALTER TABLE owned ADD COLUMN extra integer;
 ALTER TABLE owned_child RENAME COLUMN owned TO parent;
 SELECT relation, row_count FROM erase('9990000026', '{congenital_anomaly}');
