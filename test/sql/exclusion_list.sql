@@ -86,8 +86,19 @@ ROLLBACK;
 CREATE TABLE asked AS SELECT i, '9990000026'::nhs_number AS number FROM generate_series(1, 3) AS i;
 CREATE TABLE once AS SELECT 1 AS x;
 ANALYZE asked, once;
-EXPLAIN (COSTS off) SELECT a.i, k.excluded FROM asked a
-    CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k;
+CREATE FUNCTION plan_has(query text, node text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+    found boolean := false;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (COSTS off) ' || query LOOP
+        found := found OR line LIKE '%' || node || '%';
+    END LOOP;
+    RETURN found;
+END
+$$;
+SELECT plan_has($$ SELECT a.i, k.excluded FROM asked a
+    CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k $$, 'Memoize');
 PREPARE ask AS SELECT a.i, k.excluded, CASE WHEN a.i = 1 THEN exclude(a.number, '{cancer}') END FROM asked a
     CROSS JOIN LATERAL (SELECT is_excluded(a.number, 'cancer') AS excluded FROM once OFFSET 0) AS k;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -104,8 +115,16 @@ ROLLBACK;
 RESET enable_memoize;
 DEALLOCATE ask;
 -- An EXISTS that asks is still a join, and can be shared among workers.
-EXPLAIN (COSTS off) SELECT count(*) FROM asked a
-    WHERE EXISTS (SELECT FROM asked p WHERE p.i = a.i AND NOT is_excluded(p.number, 'cancer'));
+SELECT node, plan_has($$ SELECT count(*) FROM asked a
+    WHERE EXISTS (SELECT FROM asked p WHERE p.i = a.i AND NOT is_excluded(p.number, 'cancer')) $$, node)
+    FROM unnest('{Semi Join,SubPlan}'::text[]) AS node;
+BEGIN;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SELECT plan_has('SELECT count(*) FROM asked WHERE NOT is_excluded(number, ''cancer'')', 'Gather');
+ROLLBACK;
+DROP FUNCTION plan_has;
 DROP TABLE asked, once;
 
 -- A site's own register.
