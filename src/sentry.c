@@ -71,14 +71,13 @@ static Command *innermost = NULL;
 
 /*
  * Relations that messages have named since the outermost command's start.  A message can
- * come at any moment, also while a transaction is aborted, so nothing is allocated for
- * it; when there are more, or when a message says "all", every guarded table is looked
- * at.
+ * come at any moment, so an error must not be thrown for want of memory; it waits
+ * for the judgement.
  */
-#define MAX_TOLD	16384
-static Oid	told[MAX_TOLD];
+static Oid *told = NULL;
 static int	ntold = 0;
-static bool told_all = false;
+static int	max_told = 0;
+static bool told_lost = false;
 
 /* What was detached, as arrays of sentry_part, to be looked at when the transaction ends */
 static MemoryContext detached_context = NULL;
@@ -88,16 +87,47 @@ static object_access_hook_type previous_object_access = NULL;
 
 static void before_commit(void);
 
-/* To be called for each message on a relation; InvalidOid stands for every one. */
+/*
+ * To be called for each message on a relation.  The backend is told of its own changes one
+ * by one; a message on all of them, InvalidOid, stands for those of other sessions.  Nor
+ * does what is told when a transaction ends, or is rolled back, belong to a command.
+ */
 void
 ndrs_sentry_tell(Oid relid)
 {
-	if (innermost == NULL || (ntold > 0 && told[ntold - 1] == relid))
+	if (innermost == NULL || !OidIsValid(relid) || !IsTransactionState() ||
+		(ntold > 0 && told[ntold - 1] == relid))
 		return;
-	if (ntold == MAX_TOLD || !OidIsValid(relid))
-		told_all = true;
-	else
-		told[ntold++] = relid;
+	if (ntold == max_told)
+	{
+		int			larger = Max(256, 2 * max_told);
+		Oid		   *copy = MemoryContextAllocExtended(TopMemoryContext, larger * sizeof(Oid),
+													  MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+
+		if (copy == NULL)
+		{
+			told_lost = true;
+			return;
+		}
+		if (told != NULL)
+		{
+			memcpy(copy, told, ntold * sizeof(Oid));
+			pfree(told);
+		}
+		told = copy;
+		max_told = larger;
+	}
+	told[ntold++] = relid;
+}
+
+static void
+forget_told(void)
+{
+	if (told != NULL)
+		pfree(told);
+	told = NULL;
+	ntold = max_told = 0;
+	told_lost = false;
 }
 
 static void
@@ -106,8 +136,8 @@ forget_innermost(void)
 	Command    *command = innermost;
 
 	innermost = command->outer;
-	ntold = innermost == NULL ? 0 : ntold;
-	told_all = innermost != NULL && told_all;
+	if (innermost == NULL)
+		forget_told();
 	if (command->retyped != NULL)
 		pfree(command->retyped);
 	pfree(command);
@@ -139,8 +169,7 @@ transaction_callback(XactEvent event, void *arg)
 				c->first_told = 0;
 				c->committed = true;
 			}
-			ntold = 0;
-			told_all = false;
+			forget_told();
 			if (innermost == NULL)
 				forget_detached();
 			break;
@@ -344,21 +373,6 @@ judge_by(const char *query, int nargs, Oid *types, Datum *values)
 		ndrs_elog("could not judge the command");
 }
 
-static List *
-add_guarded(List *tables, const Command *before)
-{
-	ArrayType  *guarded = DatumGetArrayTypeP(ask_strictly("SELECT ndrs_optout.sentry_guarded()",
-														  before, 0, NULL, NULL));
-	Datum	   *relids;
-	int			nrelids;
-
-	deconstruct_array(guarded, OIDOID, sizeof(Oid), true, TYPALIGN_INT,
-					  &relids, NULL, &nrelids);
-	for (int i = 0; i < nrelids; i++)
-		tables = lappend_oid(tables, DatumGetObjectId(relids[i]));
-	return tables;
-}
-
 /*
  * The tables that a command has changed, as an array of oid, or NULL.
  */
@@ -369,11 +383,8 @@ changed_tables(const Command *command)
 	ArrayBuildState *changed = NULL;
 	ListCell   *lc;
 
-	if (told_all)
-	{
-		tables = add_guarded(tables, command);
-		tables = add_guarded(tables, NULL);
-	}
+	if (told_lost)
+		ndrs_ereport(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
 	for (int i = command->first_told; i < ntold; i++)
 		tables = lappend_oid(tables, told[i]);
 	list_sort(tables, list_oid_cmp);

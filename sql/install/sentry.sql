@@ -61,18 +61,6 @@ AS $$
             WHERE n IS NULL OR m IS NULL)
 $$;
 
--- Every table that a guard covers.
-CREATE FUNCTION sentry_guarded() RETURNS oid[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH RECURSIVE below (relation) AS (
-        SELECT g.target::oid FROM ndrs_optout.guard g
-        UNION
-        SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
-    SELECT ARRAY(SELECT b.relation FROM below b)
-$$;
-
 -- The parts of guards on tables that have changed, and on those that have moved, with
 -- what hangs below them.
 CREATE FUNCTION sentry_parts(changed oid[], moved oid[]) RETURNS sentry_part[]
@@ -457,7 +445,6 @@ COMMENT ON TYPE sentry_part IS 'a part of a guard on one table, as the sentry co
 COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'whether one of the tables is covered by a guard';
 COMMENT ON FUNCTION sentry_links(oid[]) IS 'the links of inheritance that end at one of the tables, as text: parent and child';
 COMMENT ON FUNCTION sentry_moved(text[], text[]) IS 'the children of the links that are not in both arrays of sentry_links()';
-COMMENT ON FUNCTION sentry_guarded() IS 'every table that a guard covers';
 COMMENT ON FUNCTION sentry_parts(oid[], oid[]) IS
     'the parts of guards on tables that a command has changed, and on those that it has moved by inheritance and what is below them';
 COMMENT ON FUNCTION sentry_weakness(text) IS 'how weak a part of a guard with this defect is; 0: in force';

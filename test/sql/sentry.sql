@@ -306,6 +306,24 @@ DROP TABLE taker, taker_of_number, typed;
 RESET client_min_messages;
 DROP TYPE row_of_two;
 
+-- One command that changes hundreds of tables
+SET client_min_messages = warning;
+CREATE SCHEMA many;
+CREATE DOMAIN many.number AS text;
+DO $$ BEGIN
+    FOR i IN 1 .. 300 LOOP
+        EXECUTE format('CREATE TABLE many.t_%s (nhs many.number)', i);
+        IF i IN (1, 299) THEN PERFORM ndrs_optout.guard_table(format('many.t_%s', i)::regclass, 'nhs', '{cancer}'); END IF;
+    END LOOP;
+END $$;
+DROP DOMAIN many.number CASCADE;
+SELECT unguard_table('many.t_1');
+DROP DOMAIN many.number CASCADE;
+SELECT unguard_table('many.t_299');
+DROP DOMAIN many.number CASCADE;
+DROP SCHEMA many CASCADE;
+RESET client_min_messages;
+
 -- What comes under a guard with its first row elsewhere
 CREATE FOREIGN DATA WRAPPER elsewhere;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere;
