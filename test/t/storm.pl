@@ -344,6 +344,18 @@ sub exclude_under_a_copy
 	return;
 }
 
+# Whose rows are there still, a sweep is about to erase: it must not take those that come
+# after the patient has opted in again.
+sub exclude_and_opt_in
+{
+	my ($session, $loader, $patient) = @_;
+	exclude_under_a_copy($session, $patient);
+	my @registers = sort keys %{ $held{$patient}{registers} };
+	return if chance(0.4);
+	sleep rand 0.4;
+	return opt_in($session, $loader, $patient, @registers);
+}
+
 # ND030: a row came in between the deletion and the recount; 25000: above READ COMMITTED
 sub erase_by_itself
 {
@@ -368,8 +380,8 @@ sub officer_step
 	recount($session, $patient, 'later');
 	if (!%{ $held{$patient}{registers} // {} })
 	{
-		return exclude_under_a_copy($session, $patient) if $what < 0.2;
-		return erase_by_itself($session, $patient, @registers) if $what < 0.3;
+		return exclude_and_opt_in($session, $loader, $patient) if $what < 0.25;
+		return erase_by_itself($session, $patient, @registers) if $what < 0.35;
 	}
 	elsif ($what < 0.4)
 	{
@@ -519,11 +531,11 @@ sub sweeper_step
 {
 	my ($session) = @_;
 	ask(alive($session), "SET lock_timeout = '" . pick(100, 1000) . "ms'");
-	my $purges = chance(0.3);
+	my $purges = chance(0.2);
 	my ($state) = ask($session, $purges ? 'SELECT FROM ndrs_optout.purge()' : 'CALL ndrs_optout.sweep()');
 	check_state($session, $state, '55006');
 	$TALLY{ $purges ? 'purged' : 'swept' }++ if $state eq '';
-	sleep rand 0.5;
+	sleep rand 0.1;
 	return;
 }
 
