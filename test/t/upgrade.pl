@@ -1,9 +1,10 @@
-# ALTER EXTENSION ... UPDATE, to a next version that this test makes up: it replaces
-# functions, types and views, adds columns, and changes what a guard's trigger is told.
+# ALTER EXTENSION ... UPDATE, to a next version that this test makes up and builds: it
+# replaces functions, types and views, adds columns, and appends to what a guard's
+# trigger is told.
 #
 # The hazards: the sentry stands in the way of its own replacement; the update leaves
-# something else than an installation of the next version; sessions that have the
-# guards of before in their memory crash, or let a row in.
+# something else than an installation of the next version; a library meets the
+# catalogue or the guards of another version, and crashes, or lets a row in.
 use strict;
 use warnings;
 use FindBin;
@@ -15,43 +16,67 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($excluded, $allowed, $leaving) = @TEST_NUMBERS;
-my $pg_config = 'pg_config';
-my $share = configured($pg_config, 'sharedir') . '/extension';
-my ($version) = slurp_file("$share/ndrs_optout.control") =~ /^default_version = '(.*)'$/m;
-my $script = slurp_file("$share/ndrs_optout--$version.sql");
+my $source = "$FindBin::RealBin/../..";
+my ($version) = slurp_file("$source/ndrs_optout.control") =~ /^default_version = '(.*)'$/m;
 
 # ------------------------------------------------------------ the next version
 
-# Its script, and the one that leads there, are written side by side.
-my $next = $script;
+# Its sources, and the script that leads to it, are written side by side.
+my %file = map { $_ => slurp_file("$source/$_") }
+  qw(ndrs_optout.control src/guard.h src/guard_policy.c), map { s{^\Q$source\E/}{}r } glob "$source/sql/install/*.sql";
 my $upgrade = "SET LOCAL search_path = ndrs_optout, pg_temp;\n";
 
-# change(PATTERN, REPLACEMENT, SQL): the next version's script, and how it comes about
+# change(PATTERN, SUB, SQL): what SUB makes of the place, which is in one file; and how
+# an existing database gets there.
 sub change
 {
 	my ($pattern, $replacement, $sql) = @_;
-	$next =~ s/$pattern/$replacement->()/e or die "nothing to change: $pattern";
-	$upgrade .= $sql;
+	my @found = grep { $file{$_} =~ $pattern } keys %file;
+	die "not in one file: $pattern: @found" if @found != 1;
+	$file{ $found[0] } =~ s/$pattern/$replacement->()/e;
+	$upgrade .= $sql // '';
 	return;
 }
+
+# What a pattern finds in the pieces
+sub piece
+{
+	my ($pattern) = @_;
+	foreach my $name (sort keys %file)
+	{
+		return $1 if $file{$name} =~ $pattern;
+	}
+	die "there is no $pattern";
+}
+
+change(qr/^default_version = '.*'$/m, sub { "default_version = 'next'" });
 
 # Columns at the end of tables that the library reads and writes, and of a type
 foreach my $table (qw(guard guard_tally exclusion purpose))
 {
-	change(qr/^(CREATE TABLE $table \(.*?)\n\);/ms, sub { "$1,\n    of_next text\n);" },
-		"ALTER TABLE $table ADD of_next text;\n") unless $script =~ /^CREATE TABLE $table \((?:(?!\n\);).)*--[^\n]*\n\);/ms;
+	change(qr/^(CREATE TABLE $table \(.*?)\n\);/ms, sub { "$1\n    , of_next text\n);" },
+		"ALTER TABLE $table ADD of_next text;\n");
 }
 change(qr/^(CREATE TYPE sweep_state AS \(.*?)\n\);/ms, sub { "$1,\n    of_next text\n);" },
 	"ALTER TYPE sweep_state ADD ATTRIBUTE of_next text;\n");
 
 # A view that the sentry reads
-my ($view) = $script =~ /^CREATE VIEW guard_part AS(.*?);\n/ms or die 'there is no view guard_part';
+my $view = piece(qr/^CREATE VIEW guard_part AS(.*?);\n/ms);
 $view = "VIEW guard_part AS SELECT p.*, 'next' AS of_next FROM ($view) AS p;\n";
 change(qr/^CREATE VIEW guard_part AS.*?;\n/ms, sub { "CREATE $view" }, "CREATE OR REPLACE $view");
 
+# One more word for the trigger of a guard
+change(qr/SELECT ARRAY\['1', (?=\$1\.nhs_number_column)/, sub { q{SELECT ARRAY['of next'] || ARRAY['1', } });
+change(qr/SELECT ARRAY\['of next'\] \|\| ARRAY\['1', (.*?)(?=\n\$\$;)/s, sub { "SELECT ARRAY['2', $1 || 'of next'::text" });
+$upgrade .= piece(qr/^(CREATE FUNCTION guard_arguments\(.*?\n\$\$;\n)/ms) =~ s/^CREATE/CREATE OR REPLACE/r;
+change(qr/^#define GUARD_VERSION 1$/m, sub { '#define GUARD_VERSION 2' });
+change(qr/(?<=expected = list_concat\(expected, policy->redact_columns\);\n)/,
+	sub { "\tif (atoi(args[0]) >= 2)\n\t\texpected = lappend(expected, \"of next\");\n" });
+
 # The sentry's own functions, dropped and made again; and one that is new
+my $sentry = $file{'sql/install/sentry.sql'};
 my %made_again;
-while ($script =~ /^(CREATE FUNCTION (sentry_\w+)\((?:(?!;\n).)*?LANGUAGE (?:sql|plpgsql)(?:(?!;\n).)*?AS \$\$)(.*?\n\$\$;\n)/msg)
+while ($sentry =~ /^(CREATE FUNCTION (sentry_\w+)\((?:(?!;\n).)*?LANGUAGE (?:sql|plpgsql)(?:(?!;\n).)*?AS \$\$)(.*?\n\$\$;\n)/msg)
 {
 	my ($head, $name, $body) = ($1, $2, $3);
 	next if $head =~ /RETURNS event_trigger/;
@@ -60,32 +85,44 @@ while ($script =~ /^(CREATE FUNCTION (sentry_\w+)\((?:(?!;\n).)*?LANGUAGE (?:sql
 cmp_ok(scalar keys %made_again, '>=', 3, 'functions of the sentry are made again');
 foreach my $name (sort keys %made_again)
 {
-	my ($comment) = $script =~ /^(COMMENT ON FUNCTION $name\(.*?';\n)/ms;
+	my $comment = piece(qr/^(COMMENT ON FUNCTION $name\(.*?';\n)/ms);
 	change(qr/^(CREATE FUNCTION $name\(.*?AS \$\$)/ms, sub { "$1 -- of the next version" },
 		"DROP FUNCTION $name;\n$made_again{$name}${comment}REVOKE ALL ON FUNCTION $name FROM PUBLIC;\n");
 }
 my $new_function = <<'END';
 CREATE FUNCTION of_next() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT 'next' $$;
 COMMENT ON FUNCTION of_next() IS 'is new';
-REVOKE ALL ON FUNCTION of_next() FROM PUBLIC;
 END
-$next .= $new_function;
-$upgrade .= $new_function;
+change(qr/(?<=^-- health: )/m, sub { "the next version\n$new_function-- " },
+	"${new_function}REVOKE ALL ON FUNCTION of_next() FROM PUBLIC;\n");
+
+# The last thing that an upgrade script does
+my $build = piece(qr/^(CREATE FUNCTION catalogue_build\(.*?\$\$;\n)/ms) =~ s/^CREATE/CREATE OR REPLACE/r;
+
+sub write_next
+{
+	my ($directory) = @_;
+	foreach my $name (keys %file)
+	{
+		unlink "$directory/$name";
+		append_to_file("$directory/$name", $file{$name});
+	}
+	chomp(my $id = `make -s -C "$directory" build-id`);
+	mkdir "$directory/sql/upgrade";
+	append_to_file("$directory/sql/upgrade/ndrs_optout--$version--next.sql", $upgrade . $build =~ s/\@BUILD\@/$id/r);
+	return;
+}
+
+# ------------------------------------------------ a registry of the version at hand
 
 my $directory = PostgreSQL::Test::Utils::tempdir();
-my $install_path = copy_installation($pg_config, $directory);
-extension_file($pg_config, $directory, 'ndrs_optout--next.sql', $next);
-extension_file($pg_config, $directory, "ndrs_optout--$version--next.sql", $upgrade);
-
-my $server = new_server('upgrade', install_path => $install_path);
+my $server = new_server('upgrade', install_path => copy_installation('pg_config', $directory));
 
 sub ask
 {
 	my ($database, $sql) = @_;
 	return $server->safe_psql($database, $sql);
 }
-
-# -------------------------------------------------------- a registry before it
 
 ask('postgres', 'CREATE DATABASE registry; CREATE DATABASE fresh; CREATE ROLE loader LOGIN');
 install_extension($server, 'registry');
@@ -98,6 +135,7 @@ ask('registry', qq{
 	SELECT ndrs_optout.guard_table('referral', 'nhs', '{cancer}', 'redact', redact_columns => '{note}');
 	CREATE TABLE loaded (nhs bigint);
 	SELECT ndrs_optout.guard_table('loaded', 'nhs', '{cancer}', mechanism => 'constraint');
+	CREATE TABLE later (nhs text);
 	GRANT INSERT, SELECT ON patient, referral, loaded TO loader;
 	INSERT INTO patient VALUES (1, '$leaving', 'A');
 	INSERT INTO tumour VALUES (10, 1);
@@ -105,21 +143,69 @@ ask('registry', qq{
 	SELECT ndrs_optout.open_case('$leaving', '{cancer}');
 	SELECT ndrs_optout.record_identity(1, 'identity', 'passport'), ndrs_optout.record_identity(1, 'address', 'utility_bill');
 });
+my $skipped = 0;
 
-# Sessions that know the guards of before; one has counted a row and not committed.
-my $idle = open_session($server, 'registry');
-my $loading = open_session($server, 'registry');
-run_in($_, "INSERT INTO patient VALUES (2, '$excluded', 'B')") foreach $idle, $loading;
-run_in($loading, "BEGIN; INSERT INTO patient VALUES (3, '$excluded', 'C')");
+# A row is skipped, in a session that is there or in a new one.
+sub skips
+{
+	my ($session, $name) = @_;
+	my $sql = "INSERT INTO patient VALUES (2, '$excluded', 'B')";
+	my ($messages) = $session ? (run_in($session, $sql))[1] : (try_sql($server, $sql, database => 'registry'))[2];
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($messages, '', "$name: a row is skipped");
+	$skipped++;
+	return;
+}
+
+# A row of each guard, in a new session as a loader
+sub guards_work
+{
+	my ($name) = @_;
+	skips(undef, $name);
+	refused_with($server, '23N01', "INSERT INTO loaded VALUES ($excluded)", "$name: the constraint refuses", database => 'registry');
+	is(ask('registry', "SET ROLE loader; INSERT INTO referral VALUES ('$excluded', 1, 'n'), ('$allowed', 1, 'n') RETURNING nhs IS NULL, note IS NULL"),
+		"t|t\nf|f", "$name: a row is redacted");
+	return;
+}
+
+# Sessions that have loaded the library; one has counted a row and not committed.
+my ($idle, $loading) = map { open_session($server, 'registry') } 1, 2;
+skips($_, 'before') foreach $idle, $loading;
+run_in($loading, 'BEGIN');
+skips($loading, 'before, not committed');
+
+# ---------------------------------------------------------- the library is installed
+
+build_extension('pg_config', $directory, $source, \&write_next);
+
+guards_work('the next library');
+skips($idle, 'the old library');
+is(ask('registry', q{SELECT status || ': ' || what_to_do FROM ndrs_optout.health() WHERE check_name = 'version'}),
+	'warning: ALTER EXTENSION ndrs_optout UPDATE', 'health() says what to do');
+refused_with($server, '55000', $_, "refused: $_", database => 'registry')
+  foreach "SELECT ndrs_optout.guard_table('later', 'nhs', '{cancer}')", "CALL ndrs_optout.carry_out(1, '$leaving')",
+  "SELECT ndrs_optout.erase('$leaving', '{cancer}')";
 
 # ------------------------------------------------------------------ the update
 
-my ($status, undef, $messages) = try_sql($server, q{ALTER EXTENSION ndrs_optout UPDATE TO 'next'}, database => 'registry');
+my ($status, undef, $messages) = try_sql($server, 'ALTER EXTENSION ndrs_optout UPDATE', database => 'registry');
 is($messages, '', 'the extension is updated without complaint');
 is($status, 0, 'and without error');
 is(ask('registry', 'SELECT ndrs_optout.of_next()'), 'next', 'it is the next version');
-my $control = slurp_file("$share/ndrs_optout.control") =~ s/^default_version = .*/default_version = 'next'/mr;
-extension_file($pg_config, $directory, 'ndrs_optout.control', $control);
+
+run_in($loading, 'COMMIT');
+skips($_, 'the old library, updated') foreach $idle, $loading;
+guards_work('updated');
+is(ask('registry', q{SELECT DISTINCT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap LIKE 'guard''s%' AND relation = 'patient'::regclass}),
+	q{SELECT ndrs_optout.refresh_guards('public.patient')}, 'guard_coverage() says what is to be refreshed');
+is(ask('registry', 'SELECT ndrs_optout.refresh_guards()'), '2', 'guards are refreshed, but for those without a trigger');
+guards_work('refreshed');
+
+# What it does not know may be stricter than what it knows.
+my (undef, $answer) = run_in($idle, "INSERT INTO patient VALUES (3, '$allowed', 'C')");
+is(sqlstate($answer), '55000', 'the old library refuses every row of a later version\'s guard');
+(undef, $answer) = run_in($idle, "INSERT INTO loaded VALUES ($excluded)");
+is(sqlstate($answer), '23N01', 'and what the constraint refuses');
 
 ask('fresh', 'SET client_min_messages = warning; CREATE EXTENSION ndrs_optout CASCADE');
 my ($updated, $installed) = map { catalogue_of($server, $_) } qw(registry fresh);
@@ -132,20 +218,15 @@ is_deeply([ grep { !exists $left{$_} } @$installed ], [], 'nothing is missing th
 
 # -------------------------------------------------------------- the work goes on
 
-run_in($loading, 'COMMIT');
-run_in($_, "INSERT INTO patient VALUES (4, '$excluded', 'D')") foreach $idle, $loading;
-is(ask('registry', q{SELECT sum(rows_skipped) FROM ndrs_optout.guard_count WHERE target = 'patient'::regclass}), '5',
+is(ask('registry', q{SELECT sum(rows_skipped) FROM ndrs_optout.guard_count WHERE target = 'patient'::regclass}), $skipped,
 	'rows that were skipped before and after are counted');
 is(ask('registry', 'SELECT count(*) FROM patient'), '1', 'and none of them is there');
-my (undef, $answer) = run_in($idle, "INSERT INTO loaded VALUES ($excluded)");
-is(sqlstate($answer), '23N01', 'the constraint refuses, in a session of before');
-ask('registry', "SET ROLE loader; INSERT INTO referral VALUES ('$excluded', 1, 'note'), ('$allowed', 1, 'note')");
-is(ask('registry', 'SELECT count(*), count(nhs), count(note) FROM referral'), '2|1|1', 'a row is redacted');
 refused_with($server, 'ND050', 'ALTER TABLE patient DISABLE TRIGGER ALL', 'the sentry is at its post', database => 'registry');
-is(ask('registry', q{SELECT count(*) FROM ndrs_optout.guard_coverage() WHERE severity <> 'low'}), '0', 'no guard has a gap');
+is(ask('registry', q{SELECT count(*) FROM ndrs_optout.guard_coverage() WHERE gap LIKE 'guard''s%'}), '0', 'no guard has a gap');
 is(ask('registry', q{SELECT string_agg(check_name, ', ') FROM ndrs_optout.health() WHERE status = 'failed'}), '', 'health() is content');
 is((try_sql($server, "CALL ndrs_optout.carry_out(1, '$leaving')", database => 'registry'))[0], 0, 'a case is carried out');
 is(ask('registry', 'SELECT (SELECT count(*) FROM patient), (SELECT count(*) FROM tumour)'), '0|0', 'and its rows are gone');
+is(ask('registry', q{SELECT ndrs_optout.guard_table('later', 'nhs', '{cancer}')}), '0', 'a table is guarded');
 
 close_session($_) foreach $idle, $loading;
 $server->stop;

@@ -8,9 +8,10 @@ use warnings;
 use Exporter qw(import);
 use File::Basename qw(dirname);
 use File::Path qw(make_path);
+use File::Temp qw(tempdir);
 use Test::More;
 
-our @EXPORT = qw(configured major_version older_pg_config copy_installation build_extension extension_file catalogue_of);
+our @EXPORT = qw(configured major_version older_pg_config copy_installation build_extension catalogue_of);
 
 # What a pg_config says: configured('/usr/bin/pg_config', 'bindir')
 sub configured
@@ -46,20 +47,21 @@ sub older_pg_config
 	return;
 }
 
-# Build the extension for another server, and install it into the copy of that.
+# Build the extension for a server, and install it into the copy of that; a sub may
+# change the sources before.
 sub build_extension
 {
-	my ($pg_config, $directory, $source) = @_;
-	my $build = "$directory/build";
+	my ($pg_config, $directory, $source, $change) = @_;
+	my $build = tempdir(CLEANUP => 1);
 	my @make = ('make', '-s', '-C', $build, 'with_llvm=no', "PG_CONFIG=$pg_config");
 
-	make_path($build);
 	run_or_die('cp', '-r', (map { "$source/$_" } qw(Makefile ndrs_optout.control src sql)), $build);
 	# What tests are started with is of the server at hand.
 	local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS PG_CONFIG)};
 	delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS PG_CONFIG)};
 	run_or_die(@make, 'clean');
-	run_or_die(@make);
+	$change->($build) if $change;
+	run_or_die(@make, '-j2');
 	run_or_die(@make, 'install', "DESTDIR=$directory");
 	return;
 }
@@ -85,19 +87,6 @@ sub run_or_die
 {
 	my @command = @_;
 	system(@command) == 0 or die "failed: @command";
-	return;
-}
-
-# Write a file of the extension, in place of the link to the installed one.
-sub extension_file
-{
-	my ($pg_config, $directory, $name, $content) = @_;
-	my $path = $directory . configured($pg_config, 'sharedir') . "/extension/$name";
-
-	unlink $path;
-	open my $file, '>', $path or die "$path: $!";
-	print $file $content;
-	close $file or die "$path: $!";
 	return;
 }
 

@@ -49,17 +49,18 @@ my %SHOWS = (
 		(SELECT count(*) FROM cancer.sample), (SELECT count(*) FROM cancer.referral)},
 	'the list' => q{SELECT ndrs_optout.exclusion_list('cancer'), ndrs_optout.exclusion_list('local')},
 	'the guards' => 'SELECT g FROM ndrs_optout.guard g ORDER BY g.target::text',
-	'the references' => 'SELECT r FROM ndrs_optout.reference r ORDER BY 1',
+	'the references' => 'SELECT r FROM ndrs_optout.reference r ORDER BY r::text',
 	'the registers' => 'SELECT r FROM ndrs_optout.register r ORDER BY 1',
 	'the cases' => 'SELECT c FROM ndrs_optout.case_progress c ORDER BY 1',
-	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY 1',
+	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
 	'the audit' => 'SELECT count(*), (SELECT count(*) FROM ndrs_optout.verify_audit()) FROM ndrs_optout.audit_event',
-	'the constraints' => q{SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint
-		WHERE conname LIKE 'ndrs_optout_guard%' ORDER BY 1, 2},
+	# NOT VALID or not is the server's: a partition that comes later counts as validated.
+	'the constraints' => q{SELECT conrelid::regclass, conname, replace(pg_get_constraintdef(oid), ' NOT VALID', '') FROM pg_constraint
+		WHERE conname LIKE 'ndrs_optout_guard%' ORDER BY conrelid::regclass::text, conname},
 	'the triggers' => q{SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger
-		WHERE tgfoid = 'ndrs_optout.guard_row'::regproc ORDER BY 1, 2},
+		WHERE tgfoid = 'ndrs_optout.guard_row'::regproc ORDER BY tgrelid::regclass::text, tgname},
 	'the extension\'s own triggers' => q{SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
-		WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND NOT tgisinternal ORDER BY 1, 2},
+		WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname},
 	'the event triggers' => q{SELECT evtname, evtenabled FROM pg_event_trigger WHERE evtname LIKE 'ndrs%' ORDER BY 1});
 
 # What a registry holds, by name
