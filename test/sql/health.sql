@@ -295,6 +295,26 @@ SELECT current_user AS owner \gset
 GRANT :owner TO regress_deputy;
 SELECT role, replace(way, :'owner', 'OWNER') AS way, reads, changes FROM ways;
 ROLLBACK;
+-- What later versions have: a role that may lock tables, and members that can neither
+-- inherit nor become the role, but grant it to themselves, or can do nothing with it.
+BEGIN;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_maintain') THEN
+        EXECUTE 'GRANT pg_maintain TO regress_clerk';
+    END IF;
+    IF current_setting('server_version_num')::integer >= 160000 THEN
+        EXECUTE 'GRANT pg_read_all_data TO regress_etl WITH INHERIT FALSE, SET FALSE, ADMIN TRUE';
+        EXECUTE 'GRANT pg_read_all_data TO regress_deputy WITH INHERIT FALSE, SET FALSE, ADMIN FALSE';
+    ELSE
+        GRANT pg_read_all_data TO regress_etl;
+    END IF;
+END
+$$;
+SELECT role, way, reads, changes FROM ways WHERE way <> 'pg_maintain';
+SELECT (SELECT count(*) FROM pg_roles WHERE rolname = 'pg_maintain') = (SELECT count(*) FROM ways WHERE way = 'pg_maintain') AS locks,
+       (SELECT bool_or(reads OR changes) FROM ways WHERE way = 'pg_maintain') IS TRUE AS more;
+ROLLBACK;
 DROP ROLE regress_etl, regress_clerk, regress_deputy;
 
 -- Settings that write parameters down, of roles that handle NHS numbers; by whatever way they are set
