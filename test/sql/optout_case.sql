@@ -97,6 +97,21 @@ SELECT excluded_at FROM optout_case WHERE case_id = :case_id \gset
 CALL carry_out(:case_id, '9990000018');
 SELECT excluded_at = :'excluded_at' AS the_same FROM optout_case WHERE case_id = :case_id;
 
+-- What others see of a procedure: the caller's own statement without its digits, under its
+-- query id; so nobody passes for another.
+SET compute_query_id = on;
+DO $$
+DECLARE
+    seen record;
+BEGIN  -- 9990000018
+    PERFORM ndrs_optout.begin_procedure('carry_out');
+    SELECT split_part(query, ' ', 1) AS first, query ~ '[0-9]' AS digits, query ~ 'BEGIN  -- ##########' AS own_text, query_id <> 0 AS id INTO seen
+        FROM pg_stat_activity WHERE pid = pg_backend_pid();
+    RAISE NOTICE '%', seen;
+END $$;
+RESET compute_query_id;
+DO $$ BEGIN PERFORM ndrs_optout.begin_procedure('VACUUM'); END $$;
+\echo :SQLSTATE
 -- Readmitted, there is nothing to write.
 BEGIN;
 SELECT readmit('9990000018', '{cancer}');
