@@ -87,7 +87,7 @@ ISOLATION = setup \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
 	check_started_while_opted_out release_while_opted_out \
 	ways_known_while_changing detach_while_erased detach_while_writing names_exchanged erased_together_twice \
-	plan_made_anew_while_erased register_deleted_while_used locks_without_rows_while_opted_out one_sweep_at_a_time \
+	plan_made_anew_while_erased register_deleted_while_used locks_without_rows_while_opted_out one_sweep_at_a_time sweep_while_dropped \
 	check_started_while_erased readmitted_while_erased child_in_flight_while_erased
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1

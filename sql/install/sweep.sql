@@ -235,17 +235,25 @@ BEGIN
     IF NOT FOUND THEN  -- dropped, detached or unguarded since
         this.state := 'done';
     ELSIF now.patients IS NULL THEN
-        -- A statement that the server can share among workers
-        now.patients := coalesce(ndrs_optout.erasure_look(
-            (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = now.relation),
-            format('SELECT array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)::text) FROM ONLY %2$s t
-                        WHERE ndrs_optout.guard_finds(t.%1$I, $2, $3)', now.nhs_number_column, now.relation),
-            NULL, this_guard.registers)::ndrs_optout.nhs_number[], '{}');
-        this.state := 'erasing';
-        this.started_at := coalesce(this.started_at, clock_timestamp());
-        this.patients_found := this.patients_erased + cardinality(now.patients);
-        this.patients_left := 0;
-        this.patients_with_case := 0;
+        -- A statement that the server can share among workers.  The table may be dropped
+        -- while this waits for it.
+        BEGIN
+            now.patients := coalesce(ndrs_optout.erasure_look(
+                (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = now.relation),
+                format('SELECT array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)::text) FROM ONLY %2$s t
+                            WHERE ndrs_optout.guard_finds(t.%1$I, $2, $3)', now.nhs_number_column, now.relation),
+                NULL, this_guard.registers)::ndrs_optout.nhs_number[], '{}');
+            this.state := 'erasing';
+            this.started_at := coalesce(this.started_at, clock_timestamp());
+            this.patients_found := this.patients_erased + cardinality(now.patients);
+            this.patients_left := 0;
+            this.patients_with_case := 0;
+        EXCEPTION WHEN undefined_table OR syntax_error THEN  -- its name, or what is left of it
+            IF EXISTS (SELECT FROM pg_class r WHERE r.oid = now.relation) THEN
+                RAISE;
+            END IF;
+            this.state := 'done';
+        END;
     ELSIF cardinality(now.patients) > 0 THEN
         -- A case looks at more than the list, such as whose number it is.  Who is out of
         -- no register was readmitted meanwhile.
