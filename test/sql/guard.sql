@@ -405,6 +405,9 @@ END
 $$;
 DROP TABLE wide;
 
+-- What a backstop may answer, and what the erasure spares, is known to the session and not to its workers.
+SELECT p.oid::regprocedure, provolatile, proparallel FROM pg_proc p WHERE p.oid = ANY (guard_backstops()) ORDER BY 1;
+
 -- Counts of subtransactions leave nothing behind.
 CREATE TABLE skipping (nhs text);
 SELECT guard_table('skipping', 'nhs', '{cancer}', 'skip');
