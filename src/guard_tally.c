@@ -59,7 +59,8 @@ static const NdrsColumn tally_columns[] = {
 	{TALLY_DAY + 1, "day", "date", false},
 	{TALLY_FINDING + 1, "finding", "text", false},
 	{TALLY_ACTION + 1, "action", "text", false},
-	{TALLY_ROWS + 1, "rows", "int8", false}
+	{TALLY_ROWS + 1, "rows", "int8", false},
+	{TALLY_ID + 1, "tally_id", "uuid", false}
 };
 
 static Tally *

@@ -69,6 +69,7 @@ ndrs_optout_owner_only(PG_FUNCTION_ARGS)
 Datum
 ndrs_optout_exclusion_replicated(PG_FUNCTION_ARGS)
 {
+	static const NdrsColumn columns[] = {{1, "register", "text", true}};
 	static Oid	types[] = {TEXTOID, TEXTOID};
 	TriggerData *data = trigger_data(fcinfo, "exclusion_replicated");
 	int			result;
@@ -76,6 +77,7 @@ ndrs_optout_exclusion_replicated(PG_FUNCTION_ARGS)
 	if (data->tg_oldtable != NULL || data->tg_newtable != NULL)
 		return PointerGetDatum(NULL);
 
+	ndrs_check_columns(data->tg_relation, columns, lengthof(columns));
 	SPI_connect();
 	for (int i = 0; i < 2; i++)
 	{
