@@ -397,6 +397,15 @@ AS $$
             SELECT 'row-level security', format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', c.oid::regclass)
                 WHERE c.relrowsecurity OR c.relforcerowsecurity) AS x
         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'
+    UNION ALL
+    -- A sequence has no trigger: pg_write_all_data is enough to set it to its end, and then nothing
+    -- can be audited.
+    SELECT 'high', 'sequence of the extension at its end', s.relation, NULL,
+           format('Set it to the highest number that is used: SELECT setval(%L, ...)', s.relation)
+        FROM (SELECT q.seqrelid::regclass AS relation, q.seqmax, pg_sequence_last_value(q.seqrelid) AS last_value
+                  FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid
+                  WHERE c.relnamespace = 'ndrs_optout'::regnamespace) AS s
+        WHERE s.last_value > s.seqmax / 2
 
     -- Copies
     UNION ALL

@@ -164,6 +164,7 @@ RESET allow_system_table_mods;
 -- The library reads the extension's tables themselves, and SQL what is put before them.
 SELECT * FROM open_gap($$ CREATE TABLE also () INHERITS (ndrs_optout.exclusion); CREATE RULE less AS ON INSERT TO ndrs_optout.release DO INSTEAD NOTHING;
     ALTER TABLE ndrs_optout.exemption ENABLE ROW LEVEL SECURITY $$);
+SELECT * FROM open_gap('ALTER SEQUENCE ndrs_optout.audit_event_entry_id_seq RESTART 9223372036854775807; SELECT nextval(''ndrs_optout.audit_event_entry_id_seq'')');
 
 SELECT * FROM open_gap($$ CREATE VIEW reader AS SELECT p.id FROM patient p; CREATE MATERIALIZED VIEW counts AS SELECT count(*) FROM reader $$);
 SELECT * FROM open_gap('CREATE PUBLICATION regress_all FOR TABLE patient, visit');
