@@ -54,9 +54,7 @@ $$;
 
 -- The registers that a patient is excluded from.  One patient is not worth building lists
 -- for, nor reading the table: hence LATERAL, by the key, register for register.
---
--- locking: a readmission waits for the end of the transaction, which rests on these;
--- whoever was readmitted before is not among them.
+-- locking: a readmission, but for an earlier one, waits for the end of the transaction.
 CREATE FUNCTION excluded_from(encoded encoded_nhs_number, locking boolean) RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
