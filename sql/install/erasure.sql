@@ -424,12 +424,9 @@ BEGIN
     PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
-    IF cardinality(numbers) > 0 THEN
-        PERFORM ndrs_optout.audit('patients erased', jsonb_build_object(
-            'patients', (SELECT count(DISTINCT n.number) FROM unnest(numbers) AS n (number)), 'registers', codes,
-            'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
-                         WHERE (b.way).action <> 'keep')));
-    END IF;
+    PERFORM ndrs_optout.audit('patients erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers', codes,
+            'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b WHERE (b.way).action <> 'keep')))
+        FROM unnest(numbers) AS n (number) HAVING count(*) > 0;
 
     RETURN QUERY
         SELECT s.register_codes, s.relation, s.path,
