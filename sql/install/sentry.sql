@@ -57,7 +57,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ARRAY(
         SELECT DISTINCT split_part(link, ' ', 2)::oid
-            FROM unnest(before) WITH ORDINALITY AS b (link, n) FULL JOIN unnest(after) WITH ORDINALITY AS a (link, m) USING (link)
+            FROM unnest(before) WITH ORDINALITY AS b (link, n)
+            FULL JOIN unnest(after) WITH ORDINALITY AS a (link, m) USING (link)
             WHERE n IS NULL OR m IS NULL)
 $$;
 
@@ -101,7 +102,8 @@ $$;
 
 -- Was a column of the table computed anew?  A command that gives it the type that it has
 -- leaves no trace but the table's new file; the columns that it does that to are known.
-CREATE FUNCTION sentry_rewritten(before sentry_part, after sentry_part, column_name name, retyped name[]) RETURNS boolean
+CREATE FUNCTION sentry_rewritten(before sentry_part, after sentry_part, column_name name, retyped name[])
+RETURNS boolean
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -126,14 +128,18 @@ AS $$
             format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
                    (after).object, relation, column_name)
         WHEN (after).part = 'backstop' AND (after).defect = 'not enforced' THEN
-            format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"', object, relation, column_name)
+            format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"',
+                   object, relation, column_name)
         WHEN (after).part = 'backstop' THEN
-            format('cannot drop or change constraint "%s" of table %s: it guards column "%s"', object, relation, column_name)
+            format('cannot drop or change constraint "%s" of table %s: it guards column "%s"',
+                   object, relation, column_name)
         WHEN (after).defect = 'disabled' THEN
             format('cannot disable trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
         WHEN (after).defect = 'not ALWAYS' THEN
-            format('trigger "%s" of table %s must stay ENABLE ALWAYS: it guards column "%s"', object, relation, column_name)
-        ELSE format('cannot drop or change trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
+            format('trigger "%s" of table %s must stay ENABLE ALWAYS: it guards column "%s"',
+                   object, relation, column_name)
+        ELSE format('cannot drop or change trigger "%s" of table %s: it guards column "%s"',
+                    object, relation, column_name)
         END
         FROM (SELECT coalesce((after).object, (before).object, 'ndrs_optout_guard_' || (after).attnum) AS object,
                      (after).relation, (after).nhs_number_column AS column_name) AS named
@@ -163,7 +169,8 @@ BEGIN
                     = ((a).target, (a).nhs_number_column, (a).relation, (a).part)
             WHERE ndrs_optout.sentry_weakness((a).defect) > coalesce(ndrs_optout.sentry_weakness((b).defect), 0)
                 OR (a).part = 'backstop'
-                    AND ((b).attnum <> coalesce((a).attnum, 0) OR ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)));
+                    AND ((b).attnum <> coalesce((a).attnum, 0)
+                         OR ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)));
 END
 $$;
 
@@ -324,7 +331,8 @@ BEGIN
         ORDER BY k.conname LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.refuse('55000',
-            format('table %s cannot come under the guard of table %s without constraint "%s"', child, parent, lacking.conname),
+            format('table %s cannot come under the guard of table %s without constraint "%s"',
+                   child, parent, lacking.conname),
             hint => format('As a role that may use schema ndrs_optout, run first: ALTER TABLE %s ADD CONSTRAINT %I %s;',
                            child, lacking.conname, pg_get_constraintdef(lacking.oid)));
     END IF;
@@ -443,22 +451,29 @@ ALTER EVENT TRIGGER ndrs_optout_sentry_extension ENABLE ALWAYS;
 
 COMMENT ON TYPE sentry_part IS 'a part of a guard on one table, as the sentry compares it before and after a command';
 COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'whether one of the tables is covered by a guard';
-COMMENT ON FUNCTION sentry_links(oid[]) IS 'the links of inheritance that end at one of the tables, as text: parent and child';
-COMMENT ON FUNCTION sentry_moved(text[], text[]) IS 'the children of the links that are not in both arrays of sentry_links()';
+COMMENT ON FUNCTION sentry_links(oid[]) IS
+    'the links of inheritance that end at one of the tables, as text: parent and child';
+COMMENT ON FUNCTION sentry_moved(text[], text[]) IS
+    'the children of the links that are not in both arrays of sentry_links()';
 COMMENT ON FUNCTION sentry_parts(oid[], oid[]) IS
     'the parts of guards on tables that a command has changed, and on those that it has moved by inheritance and what is below them';
 COMMENT ON FUNCTION sentry_weakness(text) IS 'how weak a part of a guard with this defect is; 0: in force';
 COMMENT ON FUNCTION sentry_rewritten(sentry_part, sentry_part, name, name[]) IS
     'whether a command that gives columns of these names a type, be it the same, has computed this one anew';
-COMMENT ON FUNCTION sentry_message(sentry_part, sentry_part) IS 'the message about a part of a guard that a command would weaken';
-COMMENT ON FUNCTION sentry_losses(sentry_part[], sentry_part[], name[]) IS 'what a command has lost of guards: tables, messages, and what the audit says';
+COMMENT ON FUNCTION sentry_message(sentry_part, sentry_part) IS
+    'the message about a part of a guard that a command would weaken';
+COMMENT ON FUNCTION sentry_losses(sentry_part[], sentry_part[], name[]) IS
+    'what a command has lost of guards: tables, messages, and what the audit says';
 COMMENT ON FUNCTION sentry_search(sentry_part[], sentry_part[], name[]) IS
     'error 23N01 when a table with rows of excluded patients came under a guard, or holds such rows after its numbers were computed anew';
-COMMENT ON FUNCTION sentry_detached(sentry_part[], sentry_part[]) IS 'tables that a command has taken out from under a guard';
+COMMENT ON FUNCTION sentry_detached(sentry_part[], sentry_part[]) IS
+    'tables that a command has taken out from under a guard';
 COMMENT ON FUNCTION sentry_holds_rows(regclass) IS
     'whether a table holds a row that any transaction may see; true for a foreign table, false for what holds no rows itself';
-COMMENT ON FUNCTION sentry_weakening(text, text) IS 'error ND050 with message and hint, unless ndrs_optout.allow_unguarded is on';
-COMMENT ON FUNCTION sentry_weakened(text, text) IS 'an event in the audit and a warning: a superuser has let a guard be weakened';
+COMMENT ON FUNCTION sentry_weakening(text, text) IS
+    'error ND050 with message and hint, unless ndrs_optout.allow_unguarded is on';
+COMMENT ON FUNCTION sentry_weakened(text, text) IS
+    'an event in the audit and a warning: a superuser has let a guard be weakened';
 COMMENT ON FUNCTION sentry_settle(sentry_part[], boolean) IS
     'error ND050 when a table that was detached from a guarded one holds rows and has no guard at the end of the transaction; when ndrs_optout.allow_unguarded is on, or it is too late to refuse, an event and a warning';
 COMMENT ON FUNCTION sentry_judge(text[]) IS
@@ -466,12 +481,14 @@ COMMENT ON FUNCTION sentry_judge(text[]) IS
 COMMENT ON FUNCTION sentry_attach(regclass, regclass) IS
     'error 55000 when a table is to be attached that lacks a constraint of its parent''s guard; the hint has the command that adds it';
 COMMENT ON FUNCTION sentry_start() IS 'event trigger function: remembers where a command begins';
-COMMENT ON FUNCTION sentry_end() IS 'event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
+COMMENT ON FUNCTION sentry_end() IS
+    'event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
 COMMENT ON FUNCTION sentry_drop() IS
     'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; refuses a DROP EXTENSION that takes a column of a guard';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_start IS 'remembers where a command begins';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_end IS 'refuses what weakens a guard';
 COMMENT ON FUNCTION sentry_extension() IS
     'event trigger function: loads the library, which lets only a superuser drop this extension, also by a cascade; error 42501';
-COMMENT ON EVENT TRIGGER ndrs_optout_sentry_extension IS 'lets only a superuser drop the extension with what it depends on';
+COMMENT ON EVENT TRIGGER ndrs_optout_sentry_extension IS
+    'lets only a superuser drop the extension with what it depends on';
 COMMENT ON EVENT TRIGGER ndrs_optout_sentry_drop IS 'forgets the guards of tables that are dropped';
