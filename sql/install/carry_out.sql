@@ -235,8 +235,11 @@ DECLARE
     tables regclass[];
     waited regclass[];
     first_lsn pg_lsn;
-    this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'certify');
+    this ndrs_optout.optout_case;
 BEGIN
+    -- Before it locks anything: what is written before it counts as more than an erasure.
+    PERFORM ndrs_optout.erasure_begin();
+    this := ndrs_optout.case_to_carry_out(case_id, number, 'certify');
     -- By another officer, since this call's first step.
     IF this.state = 'carried_out' THEN
         RETURN;

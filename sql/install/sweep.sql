@@ -194,6 +194,7 @@ DECLARE
     total record;
 BEGIN
     PERFORM ndrs_optout.require_read_committed();
+    PERFORM ndrs_optout.erasure_begin();
     IF now.relation IS NULL THEN
         SELECT * INTO this FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id AND l.state <> 'done'
             ORDER BY l.state = 'waiting' DESC, l.relation::text, l.nhs_number_column, l.target LIMIT 1;
