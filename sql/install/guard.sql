@@ -319,7 +319,7 @@ BEGIN
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = target),
         format('SELECT ARRAY[count(*)::text] FROM %s WHERE ndrs_optout.guard_finds(%I, $2, $3)', target, nhs_number_column),
         NULL, codes);
-    RETURN already[1];
+    RETURN already[1]::bigint;
 END
 $$;
 
