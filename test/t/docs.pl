@@ -159,6 +159,8 @@ sub answer
 sub stable
 {
 	my ($text) = @_;
+	# Where the server points to depends on its version.
+	$text =~ s/^LINE \d+: [^\n]*\n[ ]*\^\n?//mg;
 	$text =~ s/\d{4}-\d\d-\d\d/DATE/g;
 	$text =~ s/\d+ (?:January|February|March|April|May|June|July|August|September|October|November|December) \d{4}/DATE/g;
 	$text =~ s/\d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d)?/TIME/g;
