@@ -14,6 +14,14 @@ CREATE TABLE audit_segment (
 );
 SELECT pg_catalog.pg_extension_config_dump('audit_segment', '');
 
+-- Has this database written an event of its own?  Then what comes into its tables is not a
+-- dump that is restored into an empty one, whatever the sequence says (being_restored).
+CREATE TABLE audit_begun (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+-- not dumped: a restored database begins anew.
+
 -- There are no foreign keys between tables that are dumped, here and elsewhere: a
 -- parallel restore fills them in any order.
 --
@@ -46,12 +54,21 @@ $$;
 
 -- The role that acts is the one that was set, or else the session's: inside a
 -- SECURITY DEFINER function current_user says nothing.
+-- The sequence may be behind: a restore over what is there sets it back, and so may whoever
+-- writes to all tables.  Nothing that is audited fails because of that.
 CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
-LANGUAGE sql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO ndrs_optout.audit_event (event, detail, acting_role)
-        VALUES (event, detail, coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+#variable_conflict use_variable
+BEGIN
+    LOOP
+        INSERT INTO ndrs_optout.audit_event (event, detail, acting_role)
+            VALUES (event, detail, coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+            ON CONFLICT (entry_id) DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
+END
 $$;
 
 CREATE FUNCTION audit_apart(event text, detail text, session_role name, acting_role name) RETURNS void
@@ -93,6 +110,9 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM ndrs_optout.lock_quietly('ndrs_optout.audit_segment');
+    IF NOT EXISTS (SELECT FROM ndrs_optout.audit_begun) THEN
+        INSERT INTO ndrs_optout.audit_begun DEFAULT VALUES ON CONFLICT DO NOTHING;
+    END IF;
     SELECT * INTO last FROM ndrs_optout.audit_segment ORDER BY segment DESC LIMIT 1;
 
     -- Time does not go back, whatever the clock does.
@@ -226,6 +246,7 @@ $$;
 COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
 COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
 COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS 'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when there is none';
+COMMENT ON TABLE audit_begun IS 'one row as soon as this database has written an event of its own; none while a dump is restored into it';
 COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
 COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
     'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only transaction), 53000 (no background worker is free), 55000 (the event could not be written)';

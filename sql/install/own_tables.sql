@@ -39,16 +39,14 @@ $$;
 -- audit comes from the dump, too: an event of now would take the number of one of
 -- those.  A dump sets its sequences after all tables are filled.
 --
--- Members of pg_write_all_data can set sequences, and no trigger sees it.  So only the
--- session of an owner restores, and what it does audits itself unless the sequence is at
--- its start, where every other event fails.
+-- Members of pg_write_all_data can set sequences, and no trigger sees it; so once there
+-- is an event of this database's own, nothing is restored any more.
 CREATE FUNCTION being_restored() RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT NOT s.is_called AND s.last_value = 1 AND pg_has_role(session_user, n.nspowner, 'USAGE')
+    SELECT NOT s.is_called AND NOT EXISTS (SELECT FROM ndrs_optout.audit_begun)
         FROM ndrs_optout.audit_event_entry_id_seq s
-        CROSS JOIN pg_namespace n WHERE n.oid = 'ndrs_optout'::regnamespace
 $$;
 
 -- A worker that replicates the audit as well brings the event with the change.
@@ -109,7 +107,7 @@ COMMENT ON FUNCTION owner_only() IS
 COMMENT ON FUNCTION protect_tables() IS
     'puts the triggers that call owner_only() on each table of the extension that lacks them';
 COMMENT ON FUNCTION being_restored() IS
-    'whether a dump is being restored into this database: the audit''s sequence was never used, and the session is that of the extension''s owner or a superuser';
+    'whether a dump is being restored into this database: the audit''s sequence was never used, and no event was written here';
 COMMENT ON FUNCTION audit_exclusions(text, jsonb) IS
     'audits how many patients a change ("added" or "removed") has put on the lists of registers, or taken off: an object with a number for each register; NULL for no change';
 COMMENT ON FUNCTION site_row_change() IS
