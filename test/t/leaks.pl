@@ -441,7 +441,7 @@ subtest 'the wrong key, or none' => sub {
 		{
 			my $before = contents($table);
 			my $messages = refused_silently($expected, "\\copy $table FROM '$file'", "$table, COPY");
-			like($messages, qr/^CONTEXT:  COPY $table, line 1$/m, "$table: the line is told");
+			like($messages, qr/^(?:CONTEXT:  |)COPY $table, line 1$/m, "$table: the line is told");
 			refused_silently($expected, "INSERT INTO $table VALUES (7, $values)", "$table, INSERT");
 			is(contents($table), $before, "$table is as it was");
 		}
@@ -465,7 +465,7 @@ subtest 'a look-up that has to wait, and gives up' => sub {
 		{
 			my $messages = refused_silently('55P03', "SET lock_timeout = '100ms';\n\\copy $table FROM '$file'",
 				"$list is locked, COPY into $table");
-			like($messages, qr/^CONTEXT:  COPY $table, line 1$/m, "$list, $table: the line is told");
+			like($messages, qr/^(?:CONTEXT:  |)COPY $table, line 1$/m, "$list, $table: the line is told");
 			refused_silently('55P03', "SET lock_timeout = '100ms'; INSERT INTO $table VALUES (7, $values)",
 				"$list is locked, INSERT into $table");
 		}
