@@ -36,26 +36,35 @@ PIECES = $(addprefix sql/install/, \
 	audit.sql \
 	own_tables.sql \
 	nhs_number.sql \
+	argument.sql \
 	encoding.sql \
-	pseudo_id.sql \
+	verify_audit.sql \
 	exclusion_set.sql \
 	exclusion_list.sql \
+	extension_function.sql \
+	policy.sql \
+	confidential.sql \
+	optout_case.sql \
+	table_tree.sql \
+	search_as_owner.sql \
 	guard.sql \
 	erasure_ways.sql \
 	erasure_order.sql \
-	erasure.sql \
-	guard_coverage.sql \
-	policy.sql \
-	optout_case.sql \
-	release.sql \
-	recall.sql \
-	correspondence.sql \
-	carry_out.sql \
-	letter.sql \
-	certificate.sql \
+	recipient.sql \
 	purpose.sql \
 	national_check.sql \
+	erasure.sql \
 	sharing.sql \
+	release.sql \
+	register_use.sql \
+	pseudo_id.sql \
+	recall.sql \
+	carry_out.sql \
+	guard_coverage.sql \
+	certificate.sql \
+	correspondence.sql \
+	letter.sql \
+	case_progress.sql \
 	subject_access.sql \
 	sweep.sql \
 	sentry.sql \
@@ -63,6 +72,7 @@ PIECES = $(addprefix sql/install/, \
 	access.sql \
 	health.sql \
 	health_proofs.sql \
+	refresh_guards.sql \
 	privileges.sql)
 
 SCRIPT = sql/$(EXTENSION)--$(EXTVERSION).sql

@@ -162,87 +162,6 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_event
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only_truncate;
 
--- Only purge() marks a segment, when the policy's years are over, and takes its
--- events in the same transaction: so nobody else finds any that can be deleted.
-CREATE FUNCTION audit_purge_when_due() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM ndrs_optout.retained r
-                   WHERE r.what = 'audit events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
-        PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only',
-            detail => 'Only a month that is due can be purged, and only once.');
-    END IF;
-    RETURN NEW;
-END
-$$;
-
-CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
-    FOR EACH ROW WHEN (NEW.purged_at IS DISTINCT FROM OLD.purged_at) EXECUTE FUNCTION audit_purge_when_due();
-ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
-
--- A change shows as a wrong link, a removal as a gap or as a segment that ends
--- elsewhere, another order as both.  Of a purged segment the ends are left, between
--- which its neighbours must fit, and the event of a purge that says so.  Whoever may
--- write here and computes all links anew, or makes the chain end earlier, is found out
--- by a link that is known from elsewhere.
-CREATE FUNCTION verify_audit(known_event bigint DEFAULT NULL, known_link bytea DEFAULT NULL)
-RETURNS TABLE (event_id bigint, problem text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    part ndrs_optout.audit_segment;
-    this ndrs_optout.audit_event;
-    expected_id bigint := 1;
-    expected_link bytea := ''::bytea;
-    purged_until text := (SELECT max(e.detail ->> 'audit_until' COLLATE "C") FROM ndrs_optout.audit_event e WHERE e.event = 'purged');
-BEGIN
-    FOR part IN SELECT * FROM ndrs_optout.audit_segment ORDER BY segment LOOP
-        IF part.first_event_id <> expected_id OR part.opening_link <> expected_link THEN
-            RETURN QUERY SELECT part.first_event_id, format('segment %s does not begin where the one before it ends', part.segment);
-        END IF;
-        IF part.purged_at IS NOT NULL AND (to_char(part.segment, 'YYYY-MM-DD') <= purged_until) IS NOT TRUE THEN
-            RETURN QUERY SELECT part.first_event_id, format('segment %s was removed, but not by a purge', part.segment);
-        END IF;
-        expected_id := part.first_event_id;
-        expected_link := part.opening_link;
-        FOR this IN SELECT * FROM ndrs_optout.audit_event e WHERE e.segment = part.segment ORDER BY e.event_id LOOP
-            IF this.event_id <> expected_id THEN
-                RETURN QUERY SELECT expected_id, format('events %s to %s are missing', expected_id, this.event_id - 1);
-            ELSIF this.link IS DISTINCT FROM ndrs_optout.audit_link(expected_link, this) THEN
-                RETURN QUERY SELECT this.event_id, 'was changed, or the event before it';
-            END IF;
-            expected_id := this.event_id + 1;
-            expected_link := this.link;
-        END LOOP;
-        IF NOT (part.purged_at IS NOT NULL AND expected_id = part.first_event_id)
-            AND (expected_id <> part.last_event_id + 1 OR expected_link IS DISTINCT FROM part.closing_link) THEN
-            RETURN QUERY SELECT part.last_event_id, format('segment %s does not end as it did', part.segment);
-        END IF;
-        expected_id := part.last_event_id + 1;
-        expected_link := part.closing_link;
-    END LOOP;
-    -- The adoption of a key is the first event of a database, if nothing else is.
-    IF expected_id = 1 AND EXISTS (SELECT FROM ndrs_optout.encoding_key) THEN
-        RETURN QUERY SELECT 1::bigint, 'is missing, and so are all events';
-    END IF;
-    RETURN QUERY SELECT e.event_id, 'is in no segment' FROM ndrs_optout.audit_event e
-        WHERE e.link IS NULL OR NOT EXISTS (SELECT FROM ndrs_optout.audit_segment s WHERE s.segment = e.segment);
-    IF (known_event IS NOT NULL OR known_link IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM ndrs_optout.audit_event e
-                        WHERE e.event_id = known_event AND e.link = known_link) THEN
-        RETURN QUERY SELECT known_event, CASE
-            WHEN EXISTS (SELECT FROM ndrs_optout.audit_segment s
-                         WHERE known_event BETWEEN s.first_event_id AND s.last_event_id AND s.purged_at IS NOT NULL)
-                THEN 'was purged, so nobody can tell whether it is the event that it was'
-            ELSE 'is not the event that it was' END;
-    END IF;
-END
-$$;
-
 COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
 COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
 COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS 'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when there is none';
@@ -254,9 +173,6 @@ COMMENT ON FUNCTION audit_at_once(text, jsonb) IS 'writes an event, and returns 
 COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
 COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';
 COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
-COMMENT ON FUNCTION audit_purge_when_due() IS 'trigger function: error ND050 when a segment is marked as purged before it is due';
-COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when they are due';
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
-COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; of one that was purged meanwhile nobody can tell, and a row says so';

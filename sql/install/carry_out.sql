@@ -316,35 +316,6 @@ BEGIN
 END
 $$;
 
--- The last step: the proofs go, the certificate is issued, and the letter is
--- written and kept.
-CREATE FUNCTION complete_case(case_id bigint) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
-BEGIN
-    IF this.state = 'carried_out' THEN
-        IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
-            PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
-                hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
-        END IF;
-        PERFORM ndrs_optout.begin_reading('ndrs_optout.complete_case()');
-        PERFORM ndrs_optout.end_case(this, 'completed', NULL);
-        IF this.kind = 'opt_out' THEN
-            PERFORM ndrs_optout.issue_certificate(case_id);
-        END IF;
-        IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
-            PERFORM ndrs_optout.record_correspondence(case_id, 'letter',
-                convert_to(ndrs_optout.completion_letter(case_id, true), 'UTF8'));
-        END IF;
-    END IF;
-    RETURN ndrs_optout.completion_letter(case_id, false);
-END
-$$;
-
 COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
@@ -359,5 +330,3 @@ COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a c
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
     'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a recall notice for each release that held the patient. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55000 (guards do not read the exclusion list as SQL does), 55P03 (lock_timeout)';
-COMMENT ON FUNCTION complete_case(bigint) IS
-    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

@@ -60,11 +60,6 @@ CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON reference
     FOR EACH ROW EXECUTE FUNCTION forget_copies();
 ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies;
 
--- What a domain is made of, at the bottom; another type is its own base.
-CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
-    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_base_type'
-    LANGUAGE C STABLE STRICT;
-
 -- The operator that says whether two columns hold the same, when the types do
 -- ("=" may be another type's: citext has its own); else NULL.
 CREATE FUNCTION erasure_equality(type oid, other_type oid) RETURNS oid
@@ -142,14 +137,6 @@ BEGIN
             WHERE t.oid = ndrs_optout.erasure_base_type(type));
 END
 $$;
-
--- Runs a query for one array of texts with the rights of a role; $1 are the patients,
--- $2 the keys.
--- latest: what is committed now, whatever the transaction's snapshot.
-CREATE FUNCTION erasure_look(role regrole, command text, numbers nhs_number[], keys text[], latest boolean DEFAULT false)
-    RETURNS text[]
-    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_look'
-    LANGUAGE C VOLATILE;
 
 -- What reads the values of columns of rows ($2), as the text of an array for each column.
 CREATE FUNCTION erasure_keys_source(leaf regclass, columns name[]) RETURNS text
@@ -237,41 +224,6 @@ BEGIN
         format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
     PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                        'parent', parent, 'parent_columns', parent_columns));
-END
-$$;
-
--- A table and those that it is a partition or an inheritance child of.  Only
--- partitions hold rows that a foreign key to an ancestor refers to.
-CREATE FUNCTION erasure_lineage(relation regclass)
-RETURNS TABLE (ancestor regclass, by_partition boolean)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY
-        WITH RECURSIVE lineage (ancestor, by_partition) AS (
-            SELECT relation, true
-            UNION ALL
-            SELECT i.inhparent::regclass, l.by_partition AND c.relispartition
-                FROM lineage l
-                JOIN pg_inherits i ON i.inhrelid = l.ancestor
-                JOIN pg_class c ON c.oid = i.inhrelid)
-        SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l;
-END
-$$;
-
--- A table and its partitions and inheritance children, of any depth.
-CREATE FUNCTION erasure_descendants(ancestor regclass) RETURNS TABLE (relation regclass)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY
-        WITH RECURSIVE below (relation) AS (
-            SELECT ancestor
-            UNION
-            SELECT i.inhrelid::regclass FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
-        SELECT b.relation FROM below b;
 END
 $$;
 
@@ -461,19 +413,15 @@ $$;
 COMMENT ON TRIGGER forget_copies ON reference IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
-COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
-COMMENT ON FUNCTION erasure_look(regrole, text, nhs_number[], text[], boolean) IS 'runs a query for one array of texts with the rights of a role; an error keeps its SQLSTATE and tells nothing else of what the server or somebody''s function says';
 COMMENT ON TYPE erasure_way IS 'one step that the erasure''s walk can take';
 COMMENT ON FUNCTION erasure_known(anyarray, text) IS 'the array that a query of the catalogues, guards and references returns, remembered for as long as these stay as they are; the first argument says of which type it is';
 COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS 'what reads the values of columns of rows ($2), as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
     'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a permanent table), 42883';
-COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
-COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the guard is damaged';
 COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
 COMMENT ON FUNCTION erasure_keeps(regclass, text[], name) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';

@@ -34,45 +34,6 @@ CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exclusion
     FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies;
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies_truncate;
-
--- No foreign key: a parallel restore fills the tables in any order.  A dump's row that
--- takes the place of a shipped one removes no register.
-CREATE FUNCTION register_is_used() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    use record;
-BEGIN
-    IF (TG_OP = 'UPDATE' AND NEW.code = OLD.code) OR ndrs_optout.being_restored() THEN
-        RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-    END IF;
-    -- Somebody may be naming it: who has a row there is waited for, and seen below.
-    LOCK TABLE ndrs_optout.exclusion, ndrs_optout.guard, ndrs_optout.optout_case, ndrs_optout.release IN SHARE MODE;
-    SELECT u.why, u.what_to_do INTO use
-        FROM (VALUES
-            (EXISTS (SELECT FROM ndrs_optout.exclusion e WHERE e.register = OLD.code),
-             'patients have opted out of it',
-             'Keep the register. Removing patients from its exclusion list would undo their opt-outs.'),
-            (EXISTS (SELECT FROM ndrs_optout.guard g WHERE OLD.code = ANY (g.registers)),
-             'tables are guarded for it',
-             'Keep the register as long as a table holds its data.'),
-            (EXISTS (SELECT FROM ndrs_optout.optout_case c WHERE OLD.code = ANY (c.registers) AND c.ended_at IS NULL),
-             'open cases name it',
-             'Complete the cases first. View ndrs_optout.case_progress lists them.'),
-            (EXISTS (SELECT FROM ndrs_optout.release r WHERE OLD.code = ANY (r.registers) AND r.destroyed_on IS NULL),
-             'data released from it has not been destroyed',
-             'Keep the register. A patient who opts out of it is recalled from these releases.')
-        ) AS u (used, why, what_to_do)
-        WHERE u.used LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.refuse('23503',
-            format('cannot delete or rename register "%s" because %s', OLD.code, use.why), hint => use.what_to_do);
-    END IF;
-    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-END
-$$;
-CREATE TRIGGER is_used BEFORE UPDATE OR DELETE ON register FOR EACH ROW EXECUTE FUNCTION register_is_used();
 CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON register
     FOR EACH ROW EXECUTE FUNCTION site_row_change('register', 'code');
 CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON register
@@ -156,25 +117,6 @@ BEGIN
 END
 $$;
 
--- An NHS number that can be a patient's.
-CREATE FUNCTION checked_patient(number nhs_number) RETURNS nhs_number
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF number IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004',
-            'an NHS number is needed');
-    END IF;
-    IF ndrs_optout.nhs_number_is_placeholder(number) THEN
-        PERFORM ndrs_optout.refuse('ND004',
-            'a placeholder is not a patient''s NHS number',
-            detail => 'Ten equal digits stand for a missing number in many patients'' records.');
-    END IF;
-    RETURN number;
-END
-$$;
-
 CREATE FUNCTION exclude(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -198,44 +140,6 @@ BEGIN
         WHERE register = ANY (ndrs_optout.checked_registers(registers))
             AND encoded_nhs_number OPERATOR(ndrs_optout.=)
                 ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
-END
-$$;
-
--- The old number stays on the list: data may come under either.
-CREATE FUNCTION supersede_nhs_number(old nhs_number, new nhs_number) RETURNS text[]
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    old_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(old));
-    new_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(new));
-    followed text[];
-    open_case bigint;
-BEGIN
-    IF old_encoded OPERATOR(ndrs_optout.=) new_encoded THEN
-        PERFORM ndrs_optout.refuse('22023', 'the old and the new NHS number are the same');
-    END IF;
-    WITH listed AS (
-        SELECT e.register FROM ndrs_optout.exclusion e
-            WHERE e.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
-            FOR KEY SHARE),
-    added AS (
-        INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
-            SELECT l.register, new_encoded FROM listed l
-            ON CONFLICT DO NOTHING)
-    SELECT coalesce(array_agg(l.register ORDER BY l.register), '{}') INTO followed FROM listed l;
-
-    SELECT min(c.case_id) INTO open_case FROM ndrs_optout.optout_case c
-        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
-            AND c.ended_at IS NULL;
-    IF open_case IS NOT NULL THEN
-        PERFORM ndrs_optout.tell(false, format('case %s is open for the old number', open_case),
-            'It goes on with the old number. Open another case for the new one.');
-    END IF;
-    PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
-    RETURN followed;
 END
 $$;
 
@@ -327,15 +231,21 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION register_names(registers text[]) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.english_list(array_agg('the ' || r.name ORDER BY w.position))
+        FROM unnest(registers) WITH ORDINALITY AS w (code, position)
+        JOIN ndrs_optout.register r ON r.code = w.code
+$$;
+
 COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
 COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
 COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies_truncate ON register IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies ON exclusion IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER forget_copies_truncate ON exclusion IS 'backends read the exclusion list again';
-COMMENT ON FUNCTION register_is_used() IS
-    'trigger function: error 23503 when a register is deleted or gets another code that patients are excluded from, or that guards, open cases or releases name';
-COMMENT ON TRIGGER is_used ON register IS 'a register that is used stays';
 COMMENT ON TRIGGER site_row ON register IS 'marks the site''s own registers, and audits their changes';
 COMMENT ON TRIGGER site_row_truncate ON register IS 'registers are deleted one by one';
 COMMENT ON FUNCTION exclusion_change() IS
@@ -351,13 +261,10 @@ COMMENT ON TRIGGER replicated_added ON exclusion IS 'audits what a replication w
 COMMENT ON TRIGGER replicated_removed ON exclusion IS 'audits what a replication worker deletes';
 COMMENT ON TRIGGER replicated_updated ON exclusion IS 'audits what a replication worker updates';
 COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
-COMMENT ON FUNCTION checked_patient(nhs_number) IS 'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
 COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
     'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing. Audited; errors ND004, ND010, ND011, 42704';
 COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
     'takes a patient off the exclusion list of the given registers. Audited; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
-    'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
 COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
 COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
     'whether the patient is on the register''s exclusion list, as committed when the statement began or later; errors ND010, ND011, 42704';
@@ -373,3 +280,4 @@ COMMENT ON FUNCTION export_exclusion_lists() IS
     'the exclusion list of each register as a set, with the id of the key that it is encoded with, for import_exclusion_list(); no row before a key is adopted';
 COMMENT ON FUNCTION import_exclusion_list(text, text, exclusion_set) IS
     'puts the members of a set that export_exclusion_lists() returned, with its key, on the exclusion list of a register, and returns how many were not on it. Audited; errors 22004, 22023 (not the id of a key), 42704, ND004 (a placeholder is among them), ND010, ND011 (the set is of another key)';
+COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';

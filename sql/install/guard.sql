@@ -374,50 +374,124 @@ BEGIN
     END LOOP;
 END
 $$;
-
--- Guards are made anew without unguard_table(): the sentry would take the first half for
--- a loss, so the guard is forgotten for a moment, in which the table is locked.
-CREATE FUNCTION refresh_guards(target regclass DEFAULT NULL) RETURNS integer
-LANGUAGE plpgsql
+-- The parts that a guard ought to have on a table that it covers, and what is wrong
+-- with them; defect is NULL for a part that is in force.  Partitions have the trigger
+-- too; inheritance children only the constraint, which no server lets them be without.
+-- object: the trigger, constraint or column that the part is, or that is not there.
+-- Everything is read from rows of the catalogues, so that the sentry can ask with a
+-- snapshot of before its command.
+CREATE FUNCTION guard_parts(this guard, relation regclass)
+RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oid)
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
-DECLARE
-    tables regclass[];
-    this regclass;
-    guards ndrs_optout.guard[];
-    commands text;
 BEGIN
-    PERFORM ndrs_optout.require_one_build();
-    LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
-    IF refresh_guards.target IS NOT NULL
-        AND NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = refresh_guards.target) THEN
-        PERFORM ndrs_optout.refuse('42704', format('table %s is not guarded', refresh_guards.target),
-            hint => 'Table ndrs_optout.guard lists the guarded tables.');
+    RETURN QUERY
+    WITH number AS MATERIALIZED (
+        SELECT c.relkind, c.relispartition, a.attnum, a.atttypid, e.attnum AS encoded
+            FROM pg_class c
+            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = (this).nhs_number_column
+                AND a.attnum > 0 AND NOT a.attisdropped
+            LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = (this).encoded_column
+                AND e.attnum > 0 AND NOT e.attisdropped
+            WHERE c.oid = relation)
+    SELECT 'trigger',
+           CASE WHEN count(t.oid) = 0 THEN 'missing'
+                WHEN bool_and(t.tgenabled = 'D') THEN 'disabled'
+                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
+           END,
+           min(t.tgname::text)::name, min(n.attnum), min(n.atttypid::bigint)::oid
+        FROM number n
+        LEFT JOIN pg_trigger t ON t.tgrelid = relation AND t.tgfoid = 'ndrs_optout.guard_row'::regproc
+            AND t.tgtype = 23 AND t.tgqual IS NULL AND t.tgattr = ''
+            AND t.tgargs = (
+                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY w.position)
+                    FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position))
+        WHERE (this).mechanism = 'both' AND (relation = (this).target OR n.relispartition)
+        HAVING count(*) > 0
+    UNION ALL
+    SELECT 'backstop',
+           CASE WHEN n.attnum IS NULL THEN 'without its column'
+                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'on a column that it cannot read'
+                WHEN k.conname IS NULL THEN 'missing'
+                WHEN NOT k.enforced THEN 'not enforced'
+                WHEN n.relkind = 'f' THEN 'on a foreign table, which does not check it'
+           END,
+           k.conname, n.attnum, n.atttypid
+        FROM number n
+        LEFT JOIN LATERAL (
+            -- The server has constraints that are not enforced since version 18.
+            SELECT c.conname, coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AS enforced
+                FROM pg_constraint c
+                JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+                    AND d.refclassid = 'pg_proc'::regclass
+                    AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
+                WHERE c.conrelid = relation AND c.contype = 'c' AND n.attnum = ANY (c.conkey)
+                    AND ndrs_optout.guard_is_backstop(c.conbin::text, (this).target, n.attnum, (this).registers,
+                            (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
+                ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
+    UNION ALL
+    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL::smallint, NULL::oid
+        FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
+        WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_attribute o
+                WHERE o.attrelid = relation AND o.attname = named.n AND NOT o.attisdropped
+                    AND (named.n = ANY ((this).redact_columns)
+                         OR o.atttypid = CASE named.n WHEN (this).encoded_column
+                                                  THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
+                             AND (named.n IS DISTINCT FROM (this).birth_date_column
+                                  OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
+        HAVING count(*) > 0;
+END
+$$;
+
+-- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
+-- table does not come there.
+CREATE VIEW guard_part AS
+    WITH RECURSIVE below (target, relation) AS (
+        SELECT g.target, g.target FROM guard g
+        UNION
+        SELECT b.target, i.inhrelid FROM below b
+            JOIN pg_catalog.pg_inherits i
+                ON i.inhparent OPERATOR(pg_catalog.=) b.relation AND NOT i.inhdetachpending)
+    SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect, p.object, p.attnum, p.atttypid
+        FROM guard g
+        JOIN below d ON d.target OPERATOR(pg_catalog.=) g.target
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
+        CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
+
+-- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
+-- catalogue names: the server's own locks and pages, which the guard, the erasure and the
+-- exclusion list rest on, are then those of an empty table.
+CREATE FUNCTION guard_distributed() RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    catalogue regclass := to_regclass('pg_catalog.pg_dist_partition');
+BEGIN
+    IF catalogue IS NOT NULL THEN
+        RETURN QUERY EXECUTE format('SELECT d.logicalrelid::regclass FROM %s d', catalogue);
     END IF;
-    -- Before the first event of the audit, which is one of these tables
-    IF refresh_guards.target IS NULL THEN
-        SELECT h.what_to_do INTO commands FROM ndrs_optout.health_triggers() AS h WHERE h.status <> 'ok';
-        IF FOUND THEN
-            EXECUTE commands;
-            PERFORM ndrs_optout.audit('triggers refreshed');
-        END IF;
+END
+$$;
+
+CREATE FUNCTION guard_must_be_local(relations regclass[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    distributed regclass;
+BEGIN
+    SELECT d.relation INTO distributed FROM ndrs_optout.guard_distributed() AS d (relation)
+        WHERE d.relation = ANY (relations) LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.refuse('0A000',
+            format('table %s is distributed', distributed),
+            detail => 'Its rows are where neither the guard nor the erasure can be sure of them.',
+            hint => 'Make it a local table again: Citus has undistribute_table() for that.');
     END IF;
-    tables := ARRAY(SELECT DISTINCT p.target FROM ndrs_optout.guard_part p
-                        WHERE p.part IN ('trigger', 'backstop')
-                            AND p.defect IN ('missing', 'disabled', 'not ALWAYS', 'not enforced')
-                            AND (refresh_guards.target IS NULL OR p.target = refresh_guards.target)
-                        ORDER BY p.target);
-    FOREACH this IN ARRAY tables LOOP
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', this);
-        WITH forgotten AS (DELETE FROM ndrs_optout.guard g WHERE g.target = this RETURNING g)
-            SELECT array_agg(f.g) INTO guards FROM forgotten f;
-        PERFORM ndrs_optout.guard_drop_parts(this);
-        INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(guards) AS g;
-        PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(guards) AS g;
-        PERFORM ndrs_optout.audit('guards refreshed', jsonb_build_object('target', this));
-    END LOOP;
-    RETURN cardinality(tables);
 END
 $$;
 
@@ -437,8 +511,6 @@ COMMENT ON FUNCTION guard_is_backstop(text, regclass, smallint, text[], text, te
     'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing but that';
 COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
-COMMENT ON FUNCTION refresh_guards(regclass) IS
-    'puts triggers and constraints of guards back that are missing, disabled, not ALWAYS, not enforced, or of an earlier version of the extension: of one table, or of all, and then the triggers of the extension''s own tables as well. Returns how many tables; locks these until commit (ACCESS EXCLUSIVE). What came in meanwhile is for sweep(). Audited; errors 42704 (not guarded), 55000 (library and catalogue of different builds)';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
@@ -454,3 +526,9 @@ COMMENT ON FUNCTION guard_number(anyelement) IS
 COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
     'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (23N01), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
+
+COMMENT ON FUNCTION guard_parts(guard, regclass) IS
+    'the parts (trigger, backstop, columns) that a guard ought to have on a table that it covers: what is wrong (NULL: in force), the object, and number and type of the guarded column';
+COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
+COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
+COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';

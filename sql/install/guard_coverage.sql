@@ -1,92 +1,5 @@
 -- guard_coverage: where the guard, and the erasure behind it, can be passed by.
 
--- The parts that a guard ought to have on a table that it covers, and what is wrong
--- with them; defect is NULL for a part that is in force.  Partitions have the trigger
--- too; inheritance children only the constraint, which no server lets them be without.
--- object: the trigger, constraint or column that the part is, or that is not there.
--- Everything is read from rows of the catalogues, so that the sentry can ask with a
--- snapshot of before its command.
-CREATE FUNCTION guard_parts(this guard, relation regclass)
-RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oid)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    WITH number AS MATERIALIZED (
-        SELECT c.relkind, c.relispartition, a.attnum, a.atttypid, e.attnum AS encoded
-            FROM pg_class c
-            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = (this).nhs_number_column
-                AND a.attnum > 0 AND NOT a.attisdropped
-            LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = (this).encoded_column
-                AND e.attnum > 0 AND NOT e.attisdropped
-            WHERE c.oid = relation)
-    SELECT 'trigger',
-           CASE WHEN count(t.oid) = 0 THEN 'missing'
-                WHEN bool_and(t.tgenabled = 'D') THEN 'disabled'
-                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
-           END,
-           min(t.tgname::text)::name, min(n.attnum), min(n.atttypid::bigint)::oid
-        FROM number n
-        LEFT JOIN pg_trigger t ON t.tgrelid = relation AND t.tgfoid = 'ndrs_optout.guard_row'::regproc
-            AND t.tgtype = 23 AND t.tgqual IS NULL AND t.tgattr = ''
-            AND t.tgargs = (
-                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY w.position)
-                    FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position))
-        WHERE (this).mechanism = 'both' AND (relation = (this).target OR n.relispartition)
-        HAVING count(*) > 0
-    UNION ALL
-    SELECT 'backstop',
-           CASE WHEN n.attnum IS NULL THEN 'without its column'
-                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'on a column that it cannot read'
-                WHEN k.conname IS NULL THEN 'missing'
-                WHEN NOT k.enforced THEN 'not enforced'
-                WHEN n.relkind = 'f' THEN 'on a foreign table, which does not check it'
-           END,
-           k.conname, n.attnum, n.atttypid
-        FROM number n
-        LEFT JOIN LATERAL (
-            -- The server has constraints that are not enforced since version 18.
-            SELECT c.conname, coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AS enforced
-                FROM pg_constraint c
-                JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
-                    AND d.refclassid = 'pg_proc'::regclass
-                    AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
-                WHERE c.conrelid = relation AND c.contype = 'c' AND n.attnum = ANY (c.conkey)
-                    AND ndrs_optout.guard_is_backstop(c.conbin::text, (this).target, n.attnum, (this).registers,
-                            (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
-                ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
-    UNION ALL
-    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL::smallint, NULL::oid
-        FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
-        WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
-            SELECT FROM pg_attribute o
-                WHERE o.attrelid = relation AND o.attname = named.n AND NOT o.attisdropped
-                    AND (named.n = ANY ((this).redact_columns)
-                         OR o.atttypid = CASE named.n WHEN (this).encoded_column
-                                                  THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
-                             AND (named.n IS DISTINCT FROM (this).birth_date_column
-                                  OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
-        HAVING count(*) > 0;
-END
-$$;
-
--- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
--- table does not come there.
-CREATE VIEW guard_part AS
-    WITH RECURSIVE below (target, relation) AS (
-        SELECT g.target, g.target FROM guard g
-        UNION
-        SELECT b.target, i.inhrelid FROM below b
-            JOIN pg_catalog.pg_inherits i
-                ON i.inhparent OPERATOR(pg_catalog.=) b.relation AND NOT i.inhdetachpending)
-    SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect, p.object, p.attnum, p.atttypid
-        FROM guard g
-        JOIN below d ON d.target OPERATOR(pg_catalog.=) g.target
-        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
-        CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
-
 -- Gaps that somebody has looked at and found to be none.
 CREATE TABLE accepted_gap (
     acceptance  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -218,40 +131,6 @@ BEGIN
 END
 $$;
 
--- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
--- catalogue names: the server's own locks and pages, which the guard, the erasure and the
--- exclusion list rest on, are then those of an empty table.
-CREATE FUNCTION guard_distributed() RETURNS SETOF regclass
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    catalogue regclass := to_regclass('pg_catalog.pg_dist_partition');
-BEGIN
-    IF catalogue IS NOT NULL THEN
-        RETURN QUERY EXECUTE format('SELECT d.logicalrelid::regclass FROM %s d', catalogue);
-    END IF;
-END
-$$;
-
-CREATE FUNCTION guard_must_be_local(relations regclass[]) RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    distributed regclass;
-BEGIN
-    SELECT d.relation INTO distributed FROM ndrs_optout.guard_distributed() AS d (relation)
-        WHERE d.relation = ANY (relations) LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.refuse('0A000',
-            format('table %s is distributed', distributed),
-            detail => 'Its rows are where neither the guard nor the erasure can be sure of them.',
-            hint => 'Make it a local table again: Citus has undistribute_table() for that.');
-    END IF;
-END
-$$;
-
 CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
 LANGUAGE sql
 SET jit = off
@@ -270,7 +149,8 @@ AS $$
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
                 WHEN p.defect LIKE '%foreign table%' THEN 'Guard it on the server where it is.'
-                WHEN p.defect IN ('missing', 'not enforced') THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)
+                WHEN p.defect IN ('missing', 'not enforced')
+                    THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)  -- told, not called
                 ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as before.', p.target) END
         FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL
@@ -480,10 +360,6 @@ AS $$
                               AND array_position('{high,medium,low}', a.severity) <= array_position('{high,medium,low}', g.severity))
         ORDER BY array_position('{high,medium,low}', g.severity), g.relation::text, g.gap, g.object
 $$;
-
-COMMENT ON FUNCTION guard_parts(guard, regclass) IS
-    'the parts (trigger, backstop, columns) that a guard ought to have on a table that it covers: what is wrong (NULL: in force), the object, and number and type of the guarded column';
-COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
 COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
     'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS number), 42704 (no such gap)';
@@ -492,8 +368,6 @@ COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz
     'for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, and how many values were looked at; obstacle: what kept the look from its end, such as a lock of another session or the time. Calls nothing of the table''s owner and waits for nobody';
 COMMENT ON FUNCTION unguarded_columns(interval) IS
     'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL where none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than time_limit; when that is NULL, columns are judged by their names alone';
-COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
-COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';
 COMMENT ON FUNCTION guard_gaps(interval) IS 'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be none';
 COMMENT ON FUNCTION guard_coverage() IS
     'one row for each way round the guard, or round the erasure, that is open now: severity high (an excluded patient''s row can come in or stay), medium (it depends) or low (slow, or elsewhere), and what to do; none when all is closed. Looks at up to 200 values of each column that may hold NHS numbers, for 5 seconds in all; waits for no lock, and names the tables that were not looked at';

@@ -2,39 +2,6 @@
 -- of the case; the registry adds name and address, which are not held here.  Days are
 -- those of UTC, as in the certificate, whatever the session's time zone.
 
-CREATE FUNCTION english_list(items text[]) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN cardinality(items) <= 1 THEN items[1]
-                ELSE array_to_string(items[:cardinality(items) - 1], ', ') || ' and ' || items[cardinality(items)] END
-$$;
-
-CREATE FUNCTION english_date(day date) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT to_char(day, 'FMDD ') || (ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July',
-        'August', 'September', 'October', 'November', 'December'])[extract(month FROM day)] || to_char(day, ' YYYY')
-$$;
-
-CREATE FUNCTION register_names(registers text[]) RETURNS text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.english_list(array_agg('the ' || r.name ORDER BY w.position))
-        FROM unnest(registers) WITH ORDINALITY AS w (code, position)
-        JOIN ndrs_optout.register r ON r.code = w.code
-$$;
-
--- Of the registers that a release had data of, those that the case is about.
-CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code WHERE code = ANY (this.registers)))
-$$;
-
 -- What every letter ends with.
 CREATE FUNCTION letter_rights(this optout_case, letter_kept boolean) RETURNS text
 LANGUAGE sql STABLE
@@ -164,10 +131,36 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
-COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
-COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
-COMMENT ON FUNCTION recalled_names(text[], optout_case) IS 'the names of the registers of a release that a case is about';
+-- The last step: the proofs go, the certificate is issued, and the letter is
+-- written and kept.
+CREATE FUNCTION complete_case(case_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
+BEGIN
+    IF this.state = 'carried_out' THEN
+        IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
+            PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
+                hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
+        END IF;
+        PERFORM ndrs_optout.begin_reading('ndrs_optout.complete_case()');
+        PERFORM ndrs_optout.end_case(this, 'completed', NULL);
+        IF this.kind = 'opt_out' THEN
+            PERFORM ndrs_optout.issue_certificate(case_id);
+        END IF;
+        IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
+            PERFORM ndrs_optout.record_correspondence(case_id, 'letter',
+                convert_to(ndrs_optout.completion_letter(case_id, true), 'UTF8'));
+        END IF;
+    END IF;
+    RETURN ndrs_optout.completion_letter(case_id, false);
+END
+$$;
 COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
 COMMENT ON FUNCTION letter_recalls(optout_case, text) IS 'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds any';
 COMMENT ON FUNCTION completion_letter(bigint, boolean) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';
+COMMENT ON FUNCTION complete_case(bigint) IS
+    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

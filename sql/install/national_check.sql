@@ -125,33 +125,6 @@ BEGIN
 END
 $$;
 
--- A query that somebody gave, as q with its only column "value", for FROM.  The server
--- repeats it in error messages, so it must be a query, and not the data, and must not
--- hold an NHS number.  Of the condition, the server looks just at whether it is one
--- column.
-CREATE FUNCTION query_source(query text) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    source text := rtrim(query, '; ' || chr(9) || chr(10) || chr(13));
-BEGIN
-    IF source IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'a query is needed');
-    END IF;
-    IF source !~* '^[[:space:](]*(SELECT|TABLE|VALUES|WITH)([^[:alnum:]_$]|$)' THEN
-        PERFORM ndrs_optout.refuse('22023', 'the text is not a query',
-            hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient''.');
-    END IF;
-    IF ndrs_optout.holds_nhs_number(source, loosely => false) THEN
-        PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
-            hint => 'Put the numbers into a table and select them from there.');
-    END IF;
-    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
-END
-$$;
-
 -- The query runs with the rights of whoever calls this.
 CREATE FUNCTION start_national_check(query text) RETURNS bigint
 LANGUAGE plpgsql
@@ -317,8 +290,6 @@ COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
 COMMENT ON FUNCTION start_national_check(text) IS
     'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
-COMMENT ON FUNCTION query_source(text) IS
-    'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more columns), and the query''s';
 COMMENT ON FUNCTION national_check_request(bigint) IS
     'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
 COMMENT ON FUNCTION national_check_allowed(exclusion_set, text[]) IS

@@ -121,40 +121,6 @@ AS $$
         FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
 $$;
 
--- For what must see everything that was committed before each of its statements.
-CREATE FUNCTION require_read_committed() RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM ndrs_optout.refuse('25000',
-            'this works only at isolation level READ COMMITTED',
-            detail => 'Otherwise what was committed meanwhile would not be seen.');
-    END IF;
-END
-$$;
-
--- A day on which something happened.
-CREATE FUNCTION checked_day(day date, what text) RETURNS date
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF (day <= current_date AND isfinite(day)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', format('the day on which %s must be today or before', what));
-    END IF;
-    RETURN day;
-END
-$$;
-
-CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.checked_day(day, what || ' was received')
-$$;
-
 -- Who asks, and a parent only for a child.
 CREATE FUNCTION check_applicant(applicant text, date_of_birth date, received_on date) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -442,35 +408,43 @@ BEGIN
 END
 $$;
 
-CREATE VIEW case_progress AS
-    SELECT c.case_id, c.kind, c.state, c.registers,
-           c.due_on,
-           CASE WHEN f.ended THEN NULL ELSE c.due_on - current_date END AS days_left,
-           coalesce(NOT f.ended AND c.due_on < current_date, false) AS overdue,
-           m.missing,
-           CASE c.state
-               WHEN 'awaiting_identity' THEN 'applicant'
-               WHEN 'ready' THEN 'officer'
-               WHEN 'excluded' THEN 'officer'
-               WHEN 'carried_out' THEN 'officer'
-           END AS whose_move,
-           CASE c.state
-               WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
-               WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
-               WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
-               WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
-           END AS next_action,
-           c.guardian_call,
-           c.hold_reason
-        FROM optout_case c
-        CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
-                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
-                    WHERE NOT EXISTS (SELECT FROM identity_evidence e
-                                      WHERE e.case_id = c.case_id AND e.proof = w.proof)
-                    ORDER BY w.position) END AS missing) AS m
-        ORDER BY f.ended, c.due_on NULLS LAST, c.case_id;
+-- The old number stays on the list: data may come under either.
+CREATE FUNCTION supersede_nhs_number(old nhs_number, new nhs_number) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    old_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(old));
+    new_encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(new));
+    followed text[];
+    open_case bigint;
+BEGIN
+    IF old_encoded OPERATOR(ndrs_optout.=) new_encoded THEN
+        PERFORM ndrs_optout.refuse('22023', 'the old and the new NHS number are the same');
+    END IF;
+    WITH listed AS (
+        SELECT e.register FROM ndrs_optout.exclusion e
+            WHERE e.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+            FOR KEY SHARE),
+    added AS (
+        INSERT INTO ndrs_optout.exclusion (register, encoded_nhs_number)
+            SELECT l.register, new_encoded FROM listed l
+            ON CONFLICT DO NOTHING)
+    SELECT coalesce(array_agg(l.register ORDER BY l.register), '{}') INTO followed FROM listed l;
+
+    SELECT min(c.case_id) INTO open_case FROM ndrs_optout.optout_case c
+        WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+            AND c.ended_at IS NULL;
+    IF open_case IS NOT NULL THEN
+        PERFORM ndrs_optout.tell(false, format('case %s is open for the old number', open_case),
+            'It goes on with the old number. Open another case for the new one.');
+    END IF;
+    PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
+    RETURN followed;
+END
+$$;
 
 COMMENT ON TABLE optout_case IS 'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
 COMMENT ON TABLE case_action IS 'what is lawful in which state of a case, and which states may follow';
@@ -478,9 +452,6 @@ COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have
 COMMENT ON FUNCTION case_moves() IS 'trigger function: error ND021 for a move that case_action does not have; audits the others';
 COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
 COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
-COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
-COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when it is not today or before';
-COMMENT ON FUNCTION checked_receipt(date, text) IS 'the day itself, on which something was received; error 22023 when it is not today or before';
 COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
 COMMENT ON FUNCTION lock_patient(encoded_nhs_number) IS 'lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
 COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
@@ -497,4 +468,5 @@ COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdr
 COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date, text, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
-COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';
+COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
+    'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';

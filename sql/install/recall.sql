@@ -211,6 +211,47 @@ CREATE VIEW recall_progress AS
         CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
         ORDER BY f.open DESC, n.due_on, n.notice_id;
 
+-- The recipient has destroyed the data of a release: that answers what it was asked
+-- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
+-- that is raised meanwhile.  Who was in it stays on record for a time, since patients
+-- may ask to whom their data was given.
+CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    destroyed boolean;
+    answered bigint;
+BEGIN
+    -- To see the notices of whoever held the lock.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.destroyed_on IS NOT NULL INTO destroyed
+        FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release();
+    END IF;
+    IF destroyed THEN
+        PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
+    END IF;
+    PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
+    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;
+    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
+        WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
+    GET DIAGNOSTICS answered = ROW_COUNT;
+    PERFORM ndrs_optout.audit('release destroyed',
+        jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
+END
+$$;
+
+-- Of the registers that a release had data of, those that the case is about.
+CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code WHERE code = ANY (this.registers)))
+$$;
+
 COMMENT ON TABLE recall_notice IS 'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
 COMMENT ON FUNCTION raise_recalls(optout_case) IS 'raises the recall notices of a case that are not there yet; returns how many there are';
 COMMENT ON FUNCTION locked_notice(bigint) IS 'a notice, locked; errors P0002, ND021 (answered already)';
@@ -223,3 +264,6 @@ COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS 't
 COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
     'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
 COMMENT ON VIEW recall_progress IS 'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter and the last reminder went, the answer, and what comes next';
+COMMENT ON FUNCTION record_destruction(bigint, date) IS
+    'records that the recipient has destroyed the data of a release: open recall notices of it are answered with that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
+COMMENT ON FUNCTION recalled_names(text[], optout_case) IS 'the names of the registers of a release that a case is about';

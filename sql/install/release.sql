@@ -1,17 +1,5 @@
 -- release: what data was given to whom, with the set of patients that it held.
 
--- The salt of a recipient's ids is never here, only where it is kept.
-CREATE TABLE recipient (
-    recipient      text COLLATE "C" PRIMARY KEY CHECK (recipient ~ '^[a-z][a-z0-9_]{0,62}$'),
-    name           text NOT NULL,
-    contact        text,
-    id_scheme      text NOT NULL
-        CHECK (id_scheme IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser')),
-    salt_reference text CHECK (salt_reference IS NOT NULL OR id_scheme = 'nhs_number'),
-    added_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
-);
-SELECT pg_catalog.pg_extension_config_dump('recipient', '');
-
 -- patients goes some time after the recipient has destroyed the data; see retained.
 CREATE TABLE release (
     release_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -29,57 +17,6 @@ CREATE TABLE release (
 );
 SELECT pg_catalog.pg_extension_config_dump('release', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
-
-CREATE FUNCTION add_recipient(recipient text, name text, id_scheme text, salt_reference text DEFAULT NULL,
-    contact text DEFAULT NULL)
-RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-BEGIN
-    IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'the code of a recipient must have up to 63 lower-case letters, digits and underscores, the first a letter');
-    END IF;
-    PERFORM ndrs_optout.checked_reason(recipient, 'code');
-    PERFORM ndrs_optout.checked_reason(name, 'name');
-    IF contact IS NOT NULL THEN
-        PERFORM ndrs_optout.checked_reason(contact, 'contact');
-    END IF;
-    IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser') THEN
-        PERFORM ndrs_optout.refuse('22023',
-            'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
-    END IF;
-    IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
-        PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
-        IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN
-            PERFORM ndrs_optout.refuse('22023', 'the salt itself must not be stored',
-                hint => 'Say where it is kept.');
-        END IF;
-    END IF;
-    INSERT INTO ndrs_optout.recipient (recipient, name, contact, id_scheme, salt_reference)
-        VALUES (recipient, name, contact, id_scheme, salt_reference)
-        ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('23505', format('recipient "%s" already exists', recipient));
-    END IF;
-    PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
-END
-$$;
-
-CREATE FUNCTION checked_recipient(recipient text) RETURNS text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM ndrs_optout.recipient r WHERE r.recipient = checked_recipient.recipient) THEN
-        PERFORM ndrs_optout.refuse('42704', 'there is no such recipient',
-            hint => 'Table ndrs_optout.recipient lists them; ndrs_optout.add_recipient() adds one.');
-    END IF;
-    RETURN recipient;
-END
-$$;
 
 -- Refuses a set of patients unless each of them may be in this release now.
 CREATE FUNCTION release_check(patients exclusion_set, purpose text, registers text[], recipient text) RETURNS void
@@ -213,50 +150,12 @@ BEGIN
 END
 $$;
 
--- The recipient has destroyed the data of a release: that answers what it was asked
--- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
--- that is raised meanwhile.  Who was in it stays on record for a time, since patients
--- may ask to whom their data was given.
-CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    destroyed boolean;
-    answered bigint;
-BEGIN
-    -- To see the notices of whoever held the lock.
-    PERFORM ndrs_optout.require_read_committed();
-    SELECT r.destroyed_on IS NOT NULL INTO destroyed
-        FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        PERFORM ndrs_optout.no_such_release();
-    END IF;
-    IF destroyed THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
-    END IF;
-    PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
-    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;
-    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
-        WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
-    GET DIAGNOSTICS answered = ROW_COUNT;
-    PERFORM ndrs_optout.audit('release destroyed',
-        jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
-END
-$$;
-
 CREATE VIEW release_progress AS
     SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference, r.patient_count,
            r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record
         FROM release r
         ORDER BY r.release_id;
-
-COMMENT ON TABLE recipient IS 'organisations that data is released to, and under which ids they know patients: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser. salt_reference says where the salt of the ids is kept; the salt itself is not here';
 COMMENT ON TABLE release IS 'releases of data to recipients, each with the set of the patients that it held; the set is purged some years after the recipient has destroyed the data';
-COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS
-    'adds an organisation that data is released to. id_scheme says under which id it knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser; salt_reference, where the salt of these ids is kept, never the salt; errors 22004, 22023, 23505 (the recipient exists)';
-COMMENT ON FUNCTION checked_recipient(text) IS 'the recipient''s code itself; error 42704 when there is none';
 COMMENT ON FUNCTION release_check(exclusion_set, text, text[], text) IS 'error ND041 unless every member may be released to the recipient for the purpose now';
 COMMENT ON FUNCTION record_release(text, text, exclusion_set, date, text, text, text[]) IS
     'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
@@ -267,6 +166,4 @@ COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) I
 COMMENT ON FUNCTION no_such_release() IS 'error P0002';
 COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
     'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';
-COMMENT ON FUNCTION record_destruction(bigint, date) IS
-    'records that the recipient has destroyed the data of a release: open recall notices of it are answered with that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
 COMMENT ON VIEW release_progress IS 'the releases, without their sets of patients; patients_on_record: the set is not purged yet';

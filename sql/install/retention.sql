@@ -205,32 +205,6 @@ BEGIN
 END
 $$;
 
--- Whether a text holds an NHS number: as the type reads them, or loosely, as people write
--- them in a sentence, with any marks between the digits, and digits of any script.
-CREATE FUNCTION holds_nhs_number(value text, loosely boolean DEFAULT true) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'ndrs_optout_holds_nhs_number'
-    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-
--- A reason, or other words that go to the audit, which holds no identifiers.
-CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF (reason ~ '[^[:space:]]') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22004', format('a %s is needed', what));
-    END IF;
-    IF length(reason) > 500 THEN
-        PERFORM ndrs_optout.refuse('22023', format('a %s has at most 500 characters', what));
-    END IF;
-    IF ndrs_optout.holds_nhs_number(reason) THEN
-        PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
-            hint => 'Leave the number out: the text is kept for years. A number of another kind that looks like one can be given without some of its digits.');
-    END IF;
-    RETURN reason;
-END
-$$;
-
 CREATE FUNCTION place_hold(case_id bigint, reason text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -364,14 +338,31 @@ BEGIN
 END
 $$;
 
+-- Only purge() marks a segment, when the policy's years are over, and takes its
+-- events in the same transaction: so nobody else finds any that can be deleted.
+CREATE FUNCTION audit_purge_when_due() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.retained r
+                   WHERE r.what = 'audit events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
+        PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only',
+            detail => 'Only a month that is due can be purged, and only once.');
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
+    FOR EACH ROW WHEN (NEW.purged_at IS DISTINCT FROM OLD.purged_at) EXECUTE FUNCTION audit_purge_when_due();
+ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
+
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
 COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
     'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
-COMMENT ON FUNCTION holds_nhs_number(text, boolean) IS
-    'whether a text has an NHS number in it: loosely, with any marks between its digits and digits of any script, or else only as type nhs_number reads it. Dates are none';
-COMMENT ON FUNCTION checked_reason(text, text) IS 'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS number or is too long';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
     'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
 COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
@@ -382,3 +373,5 @@ COMMENT ON FUNCTION purge_job_end() IS 'unschedules the purge; whether it was sc
 COMMENT ON FUNCTION schedule_purge(text) IS
     'has pg_cron run purge() in this database as the extension''s owner, by default every night at 2:30 GMT, instead of when it was scheduled before; returns the name of the job. It stays when the extension is dropped; errors 22004, 22023 (not a schedule), 55000 (pg_cron is not installed, or its jobs are in another database)';
 COMMENT ON FUNCTION unschedule_purge() IS 'has pg_cron run purge() no more; errors 42704 (not scheduled), 55000 (pg_cron is not installed)';
+COMMENT ON FUNCTION audit_purge_when_due() IS 'trigger function: error ND050 when a segment is marked as purged before it is due';
+COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when they are due';

@@ -1,0 +1,33 @@
+-- case_progress: where each case stands, and what comes next.
+
+CREATE VIEW case_progress AS
+    SELECT c.case_id, c.kind, c.state, c.registers,
+           c.due_on,
+           CASE WHEN f.ended THEN NULL ELSE c.due_on - current_date END AS days_left,
+           coalesce(NOT f.ended AND c.due_on < current_date, false) AS overdue,
+           m.missing,
+           CASE c.state
+               WHEN 'awaiting_identity' THEN 'applicant'
+               WHEN 'ready' THEN 'officer'
+               WHEN 'excluded' THEN 'officer'
+               WHEN 'carried_out' THEN 'officer'
+           END AS whose_move,
+           CASE c.state
+               WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
+               WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
+               WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
+               WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
+           END AS next_action,
+           c.guardian_call,
+           c.hold_reason
+        FROM optout_case c
+        CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
+                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
+                    WHERE NOT EXISTS (SELECT FROM identity_evidence e
+                                      WHERE e.case_id = c.case_id AND e.proof = w.proof)
+                    ORDER BY w.position) END AS missing) AS m
+        ORDER BY f.ended, c.due_on NULLS LAST, c.case_id;
+
+COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';

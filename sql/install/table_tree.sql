@@ -1,0 +1,45 @@
+-- table_tree: partitions, inheritance children and their ancestors.
+
+-- What a domain is made of, at the bottom; another type is its own base.
+CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_base_type'
+    LANGUAGE C STABLE STRICT;
+
+-- A table and those that it is a partition or an inheritance child of.  Only
+-- partitions hold rows that a foreign key to an ancestor refers to.
+CREATE FUNCTION erasure_lineage(relation regclass)
+RETURNS TABLE (ancestor regclass, by_partition boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE lineage (ancestor, by_partition) AS (
+            SELECT relation, true
+            UNION ALL
+            SELECT i.inhparent::regclass, l.by_partition AND c.relispartition
+                FROM lineage l
+                JOIN pg_inherits i ON i.inhrelid = l.ancestor
+                JOIN pg_class c ON c.oid = i.inhrelid)
+        SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l;
+END
+$$;
+
+-- A table and its partitions and inheritance children, of any depth.
+CREATE FUNCTION erasure_descendants(ancestor regclass) RETURNS TABLE (relation regclass)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE below (relation) AS (
+            SELECT ancestor
+            UNION
+            SELECT i.inhrelid::regclass FROM below b JOIN pg_inherits i ON i.inhparent = b.relation)
+        SELECT b.relation FROM below b;
+END
+$$;
+
+COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
+COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
+COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
