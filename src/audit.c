@@ -1,6 +1,10 @@
 /*
  * audit.c
- *		An event of the audit in a transaction of its own.
+ *		Events get their place in the audit, and some a transaction of their own.
+ *
+ * Everybody else's COMMIT waits for the end of the chain.  So it is taken when all that
+ * is not ours is over: after deferred triggers have fired and cursors WITH HOLD are
+ * filled, both of which run what a user has made, for as long as it takes.
  *
  * What a function tells of a patient is out when its rows are sent, and they are sent
  * before the transaction commits: an error in the same statement, a cancel or a broken
@@ -11,8 +15,10 @@
  */
 #include "ndrs_optout.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -24,12 +30,16 @@
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
+PG_FUNCTION_INFO_V1(ndrs_optout_audit_chain);
 PG_FUNCTION_INFO_V1(ndrs_optout_audit_apart);
 
 PGDLLEXPORT void ndrs_optout_audit_worker(Datum main_arg);
@@ -48,6 +58,107 @@ typedef struct AuditRequest
 	Size		detail_size;
 	char		texts[FLEXIBLE_ARRAY_MEMBER];	/* event, detail */
 } AuditRequest;
+
+/* What this transaction has added and has no place in the chain */
+static ArrayBuildState *added = NULL;
+
+/*
+ * AFTER trigger of each row of table audit_event.  A row of a dump has its place.
+ */
+Datum
+ndrs_optout_audit_chain(PG_FUNCTION_ARGS)
+{
+	static const NdrsColumn columns[] = {
+		{1, "entry_id", "int8", true},
+		{9, "link", "bytea", false}
+	};
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(data->tg_event) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("function \"%s\" must be called by an AFTER ROW trigger for INSERT",
+							"audit_chain"));
+	desc = RelationGetDescr(data->tg_relation);
+	ndrs_check_columns(data->tg_relation, columns, lengthof(columns));
+	(void) heap_getattr(data->tg_trigtuple, 9, desc, &isnull);
+	if (isnull)
+		added = accumArrayResult(added, heap_getattr(data->tg_trigtuple, 1, desc, &isnull),
+								 false, INT8OID, TopTransactionContext);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Put what was added at the end of the chain.  The statement that fails here, or waits
+ * and gives up, is anybody's and may name a patient.
+ */
+static void
+link_added(void)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		values[1];
+	ErrorContextCallback hider;
+	Oid			user;
+	int			context;
+
+	values[0] = makeArrayResult(added, CurrentMemoryContext);
+	added = NULL;
+	/* The extension may have been dropped since. */
+	if (!OidIsValid(ndrs_relation("audit_event", true)))
+		return;
+
+	ndrs_begin_hiding(&hider);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(ndrs_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT ndrs_optout.audit_link_events($1)", 1, types, values, NULL,
+							  false, 0) != SPI_OK_SELECT)
+		ndrs_elog("could not link events of the audit");
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	PopActiveSnapshot();
+	ndrs_end_hiding(&hider);
+}
+
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+
+			/* It would hold the end until another session ends it. */
+			if (added != NULL && !superuser_arg(GetSessionUserId()))
+				ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("cannot prepare a transaction that has added events to the audit"),
+							 errhint("Commit the transaction instead."));
+			/* FALLTHROUGH */
+		case XACT_EVENT_PRE_COMMIT:
+			if (added != NULL)
+				link_added();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			added = NULL;
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * The server calls the callback that was registered first last: others of ours add events.
+ */
+void
+ndrs_audit_init(void)
+{
+	RegisterXactCallback(transaction_callback, NULL);
+}
 
 static void
 write_event(AuditRequest *request)

@@ -205,6 +205,19 @@ ndrs_type(const char *name)
 						   ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, true)));
 }
 
+Oid
+ndrs_extension_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, false)));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ndrs_elog("cache lookup failed for schema \"%s\"", NDRS_SCHEMA);
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /*
  * Trigger on the watched tables: every backend must drop what it keeps of this
  * one when the transaction commits.  Per row as well as per TRUNCATE, because a

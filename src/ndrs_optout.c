@@ -46,6 +46,7 @@ _PG_init(void)
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("ndrs_optout");
 
+	ndrs_audit_init();
 	ndrs_privacy_init();
 	ndrs_catalog_init();
 	ndrs_exclusion_set_init();

@@ -59,12 +59,16 @@ extern void ndrs_end_hiding(ErrorContextCallback *hider);
 typedef NhsNumberForm (*NhsNumberReader) (Datum value, NhsNumber *number);
 extern NhsNumberReader ndrs_number_reader(Oid type);
 
+/* audit.c */
+extern void ndrs_audit_init(void);
+
 /* catalog.c */
 extern void ndrs_catalog_init(void);
 extern uint64 ndrs_generation(void);
 extern uint64 ndrs_schema_generation(void);
 extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
+extern Oid	ndrs_extension_owner(void);
 
 /* A column of a table of ours that the library reads or writes by number */
 typedef struct NdrsColumn

@@ -28,7 +28,6 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
 PG_FUNCTION_INFO_V1(ndrs_optout_tell);
-PG_FUNCTION_INFO_V1(ndrs_optout_lock_quietly);
 PG_FUNCTION_INFO_V1(ndrs_optout_begin_procedure);
 PG_FUNCTION_INFO_V1(ndrs_optout_begin_reading);
 
@@ -295,31 +294,6 @@ ndrs_optout_tell(PG_FUNCTION_ARGS)
 			 hint ? errhint("%s", hint) : 0,
 			 errhidestmt(true),
 			 errhidecontext(true)));
-	PG_RETURN_VOID();
-}
-
-/*
- * LOCK TABLE for whoever may be waiting, and give up, at the COMMIT of a procedure:
- * that undoes the settings of functions before it reports the error.
- *
- * Everybody else's COMMIT waits for this lock, so it is not to be had before one's own:
- * SET CONSTRAINTS ... IMMEDIATE in a transaction block would keep it for as long as the
- * block is open.  A deferred trigger runs when the portal of COMMIT has gone, and a
- * procedure cannot commit in a block.  A superuser can lock anything at any time.
- */
-Datum
-ndrs_optout_lock_quietly(PG_FUNCTION_ARGS)
-{
-	ErrorContextCallback hider;
-
-	if (ActivePortal != NULL && IsTransactionBlock() && !superuser_arg(GetSessionUserId()))
-		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("events of the audit are linked when the transaction commits, and not before"),
-					 errhint("Leave out SET CONSTRAINTS ALL IMMEDIATE, or name the constraints of your own tables."));
-
-	ndrs_begin_hiding(&hider);
-	LockRelationOid(PG_GETARG_OID(0), ShareRowExclusiveLock);
-	ndrs_end_hiding(&hider);
 	PG_RETURN_VOID();
 }
 

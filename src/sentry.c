@@ -499,19 +499,6 @@ settle_detached(bool refusing)
 	}
 }
 
-static Oid
-extension_owner(void)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid(NDRS_SCHEMA, false)));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ndrs_elog("cache lookup failed for schema \"%s\"", NDRS_SCHEMA);
-	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /*
  * Before a transaction commits: the last moment to refuse.  A command that is not at its end
  * commits its first half.
@@ -528,7 +515,7 @@ before_commit(void)
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(ndrs_extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	if (innermost != NULL)
 		judge(innermost);
@@ -536,8 +523,6 @@ before_commit(void)
 	SPI_finish();
 	SetUserIdAndSecContext(user, context);
 	PopActiveSnapshot();
-	/* An event of the audit gets its place by a deferred trigger. */
-	AfterTriggerFireDeferred();
 }
 
 Datum

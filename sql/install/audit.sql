@@ -94,48 +94,55 @@ AS $$
         this.session_role, this.acting_role)::text, 'UTF8'))
 $$;
 
--- At commit: under REPEATABLE READ and SERIALIZABLE the update fails with 40001
--- when another transaction has put an event there since the snapshot.  The statement
--- that fails here, or waits and gives up, is anybody's and may name a patient.
-CREATE FUNCTION audit_chain() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
+-- The library calls it at the very end of a transaction, with what that has added.  Under
+-- REPEATABLE READ and SERIALIZABLE the update fails with 40001 when another transaction has
+-- put an event there since the snapshot.
+CREATE FUNCTION audit_link_events(entries bigint[]) RETURNS void
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.audit_event := NEW;
-    last record;    -- not of the table's type, which would be locked before lock_quietly()
+    this ndrs_optout.audit_event;
+    last record;    -- not of the table's type, which would be locked before LOCK
 BEGIN
-    IF NEW.link IS NOT NULL THEN  -- restored from a dump
-        RETURN NULL;
-    END IF;
-    PERFORM ndrs_optout.lock_quietly('ndrs_optout.audit_segment');
-    IF NOT EXISTS (SELECT FROM ndrs_optout.audit_begun) THEN
-        INSERT INTO ndrs_optout.audit_begun DEFAULT VALUES ON CONFLICT DO NOTHING;
-    END IF;
-    SELECT * INTO last FROM ndrs_optout.audit_segment ORDER BY segment DESC LIMIT 1;
+    FOR this IN
+        SELECT e.* FROM unnest(entries) WITH ORDINALITY AS n (entry_id, place)
+            JOIN ndrs_optout.audit_event e ON e.entry_id = n.entry_id
+            WHERE e.link IS NULL
+            ORDER BY n.place
+    LOOP
+        LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
+        IF NOT EXISTS (SELECT FROM ndrs_optout.audit_begun) THEN
+            INSERT INTO ndrs_optout.audit_begun DEFAULT VALUES ON CONFLICT DO NOTHING;
+        END IF;
+        SELECT * INTO last FROM ndrs_optout.audit_segment ORDER BY segment DESC LIMIT 1;
 
-    -- Time does not go back, whatever the clock does.
-    this.event_id := coalesce(last.last_event_id, 0) + 1;
-    this.segment := greatest(date_trunc('month', NEW.happened_at AT TIME ZONE 'UTC')::date, last.segment);
-    this.link := ndrs_optout.audit_link(coalesce(last.closing_link, ''), this);
-    IF this.segment = last.segment THEN
-        UPDATE ndrs_optout.audit_segment s SET last_event_id = this.event_id, closing_link = this.link
-            WHERE s.segment = this.segment;
-    ELSE
-        UPDATE ndrs_optout.audit_segment s SET last_event_id = s.last_event_id WHERE s.segment = last.segment;  -- 40001
-        INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id, closing_link)
-            VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link)
-            ON CONFLICT (segment) DO UPDATE SET last_event_id = s.last_event_id;  -- 40001
-    END IF;
-    UPDATE ndrs_optout.audit_event e SET event_id = this.event_id, segment = this.segment, link = this.link
-        WHERE e.entry_id = this.entry_id;
-    RETURN NULL;
+        -- Time does not go back, whatever the clock does.
+        this.event_id := coalesce(last.last_event_id, 0) + 1;
+        this.segment := greatest(date_trunc('month', this.happened_at AT TIME ZONE 'UTC')::date, last.segment);
+        this.link := ndrs_optout.audit_link(coalesce(last.closing_link, ''), this);
+        IF this.segment = last.segment THEN
+            UPDATE ndrs_optout.audit_segment s SET last_event_id = this.event_id, closing_link = this.link
+                WHERE s.segment = this.segment;
+        ELSE
+            UPDATE ndrs_optout.audit_segment s SET last_event_id = s.last_event_id
+                WHERE s.segment = last.segment;  -- 40001
+            INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id, closing_link)
+                VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link)
+                ON CONFLICT (segment) DO UPDATE SET last_event_id = s.last_event_id;  -- 40001
+        END IF;
+        UPDATE ndrs_optout.audit_event e SET event_id = this.event_id, segment = this.segment, link = this.link
+            WHERE e.entry_id = this.entry_id;
+    END LOOP;
 END
 $$;
 
-CREATE CONSTRAINT TRIGGER audit_chain AFTER INSERT ON audit_event
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION audit_chain();
+CREATE FUNCTION audit_chain() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'ndrs_optout_audit_chain'
+    LANGUAGE C;
+
+CREATE TRIGGER audit_chain AFTER INSERT ON audit_event
+    FOR EACH ROW EXECUTE FUNCTION audit_chain();
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_chain;
 
 CREATE FUNCTION audit_append_only() RETURNS trigger
@@ -171,7 +178,10 @@ COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
     'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
 COMMENT ON FUNCTION audit_at_once(text, jsonb) IS 'writes an event, and returns when it is committed; errors as audit_apart()';
 COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
-COMMENT ON FUNCTION audit_chain() IS 'trigger function: puts an event at the end of the chain; error 40001 when another transaction did so since the snapshot of this one';
+COMMENT ON FUNCTION audit_link_events(bigint[]) IS
+    'puts events of this transaction at the end of the chain, by their entry_id and in this order; error 40001 when another transaction did so since the snapshot of this one';
+COMMENT ON FUNCTION audit_chain() IS
+    'trigger function: leaves an event to audit_link_events(), which the library calls before the transaction commits; error 55000 when a role that is no superuser prepares the transaction instead';
 COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
 COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';

@@ -21,10 +21,6 @@ CREATE FUNCTION begin_reading(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_reading'
     LANGUAGE C VOLATILE STRICT;
 
-CREATE FUNCTION lock_quietly(relation regclass) RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_lock_quietly'
-    LANGUAGE C VOLATILE STRICT;
-
 COMMENT ON FUNCTION refuse(text, text, text, text) IS
     'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
 COMMENT ON FUNCTION tell(boolean, text, text) IS
@@ -33,5 +29,3 @@ COMMENT ON FUNCTION begin_procedure(text) IS
     'for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for another name';
 COMMENT ON FUNCTION begin_reading(text) IS
     'for PL/pgSQL functions that a statement calls directly: error 25001 in a transaction block, another function or a subtransaction, where the answer could be kept and the audit of it rolled back';
-COMMENT ON FUNCTION lock_quietly(regclass) IS
-    'locks a table in SHARE ROW EXCLUSIVE mode; when that fails, the statement is not in the server log; errors 55P03 after lock_timeout, 55000 before the COMMIT of a transaction block, unless the session is a superuser''s';
