@@ -16,8 +16,8 @@ OBJS = \
 	src/nhs_number_type.o \
 	src/encoding_core.o \
 	src/encoding.o \
-	src/exclusion_set_core.o \
-	src/exclusion_set.o \
+	src/encoded_set_core.o \
+	src/encoded_set.o \
 	src/exclusion_list.o \
 	src/national_check.o \
 	src/sharing.o \
@@ -39,7 +39,7 @@ PIECES = $(addprefix sql/install/, \
 	argument.sql \
 	encoding.sql \
 	verify_audit.sql \
-	exclusion_set.sql \
+	encoded_set.sql \
 	exclusion_list.sql \
 	extension_function.sql \
 	policy.sql \
@@ -48,7 +48,8 @@ PIECES = $(addprefix sql/install/, \
 	table_tree.sql \
 	search_as_owner.sql \
 	guard.sql \
-	erasure_ways.sql \
+	guard_part.sql \
+	erasure_graph.sql \
 	erasure_order.sql \
 	recipient.sql \
 	purpose.sql \
@@ -84,7 +85,7 @@ DATA = $(wildcard sql/upgrade/$(EXTENSION)--*--*.sql)
 # The library has it and the catalogue has it, and health() compares them.
 BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 
-REGRESS = extension nhs_number encoding exclusion_set exclusion_list own_tables pseudo_id guard guard_paths erasure erasure_ways optout_case correspondence certificate subject_access audit \
+REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id guard guard_paths erasure erasure_graph optout_case correspondence certificate subject_access audit \
 	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing disclosure privileges access text_parameters health version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
@@ -96,20 +97,20 @@ ISOLATION = setup \
 	drop_while_carried_out guard_changed_meanwhile purge_twice health_while_locked coverage_while_locked told_while_audit_locked \
 	subject_access_while_changing proof_while_withdrawn key_set_while_recorded national_check_while_asked \
 	check_started_while_opted_out release_while_opted_out \
-	ways_known_while_changing detach_while_erased detach_while_writing names_exchanged erased_together_twice \
+	graph_cached_while_changing detach_while_erased detach_while_writing names_exchanged erased_together_twice \
 	plan_made_anew_while_erased register_deleted_while_used locks_without_rows_while_opted_out one_sweep_at_a_time sweep_while_dropped \
 	check_started_while_erased readmitted_while_erased child_in_flight_while_erased
 ISOLATION_OPTS = --inputdir=test --outputdir=.
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-UNIT_TESTS = nhs_number_test encoding_test encoding_evp_test exclusion_set_test
-FUZZ_TESTS = exclusion_set_fuzz
+UNIT_TESTS = nhs_number_test encoding_test encoding_evp_test encoded_set_test
+FUZZ_TESTS = encoded_set_fuzz
 FUZZ_SECONDS = 10
 
 SHLIB_LINK = -lcrypto -Wl,--version-script=$(srcdir)/src/exports.map
 EXTRA_CLEAN = sql/$(EXTENSION)--*.sql $(addprefix test/unit/, $(UNIT_TESTS)) \
-	$(addprefix test/fuzz/, $(FUZZ_TESTS)) test/benchmarks/exclusion_set_bench
+	$(addprefix test/fuzz/, $(FUZZ_TESTS)) test/benchmarks/encoded_set_bench
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -137,7 +138,7 @@ unit: $(addprefix test/unit/, $(UNIT_TESTS))
 	$(PROVE) --exec '' $^
 
 test/unit/nhs_number_test: test/unit/nhs_number_test.c src/nhs_number.c
-test/unit/exclusion_set_test: test/unit/exclusion_set_test.c src/exclusion_set_core.c
+test/unit/encoded_set_test: test/unit/encoded_set_test.c src/encoded_set_core.c
 # Once more as with an OpenSSL that has no deprecated functions
 test/unit/encoding_test test/unit/encoding_evp_test: test/unit/encoding_test.c src/encoding_core.c
 test/unit/encoding_test test/unit/encoding_evp_test: UNIT_FLAGS = -lcrypto
@@ -154,16 +155,16 @@ fuzz: $(addprefix test/fuzz/, $(FUZZ_TESTS))
 			-verbosity=0 -print_final_stats=1 || exit; \
 	done
 
-test/fuzz/exclusion_set_fuzz: test/fuzz/exclusion_set_fuzz.c src/exclusion_set_core.c
+test/fuzz/encoded_set_fuzz: test/fuzz/encoded_set_fuzz.c src/encoded_set_core.c
 $(addprefix test/fuzz/, $(FUZZ_TESTS)): $(wildcard src/*.h)
 	clang -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -Isrc $(filter %.c, $^) -o $@
 
 .PHONY: bench
-bench: test/benchmarks/exclusion_set_bench
+bench: test/benchmarks/encoded_set_bench
 	$<
 
-test/benchmarks/exclusion_set_bench: test/benchmarks/exclusion_set_bench.c src/exclusion_set_core.c $(wildcard src/*.h)
+test/benchmarks/encoded_set_bench: test/benchmarks/encoded_set_bench.c src/encoded_set_core.c $(wildcard src/*.h)
 	$(CC) -std=gnu99 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Isrc $(filter %.c, $^) -o $@
 
 .PHONY: help
@@ -175,6 +176,6 @@ help:
 	@echo 'make installcheck   tests against a running server, where the extension is installed'
 	@echo 'make unit           tests that need no server'
 	@echo 'make fuzz           hostile bytes, for FUZZ_SECONDS (by default 10)'
-	@echo 'make bench          what look-ups in an exclusion set cost'
+	@echo 'make bench          what look-ups in an encoded set cost'
 	@echo 'make build-id       what an upgrade script must let catalogue_build() return'
 	@echo 'make clean          remove what was built'

@@ -497,7 +497,7 @@ closing() {
 		    -- look at what another patient's opt-out would delete
 		    SELECT path, action, row_count FROM ndrs_optout.erasure_preview('$other_number', '{cancer}');
 		    -- let her back in: nothing deleted comes back, new records enter again
-		    SELECT ndrs_optout.withdraw_optout('$number', '{cancer,rare_disease}') AS case_id \gset
+		    SELECT ndrs_optout.opt_in('$number', '{cancer,rare_disease}') AS case_id \gset
 		    SELECT ndrs_optout.complete_case(:case_id) \g (format=unaligned tuples_only=on)
 
 	SQL

@@ -36,7 +36,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-PG_FUNCTION_INFO_V1(ndrs_optout_forget_copies);
+PG_FUNCTION_INFO_V1(ndrs_optout_invalidate_caches);
 
 /* The tables that something in this library keeps a copy of */
 static struct
@@ -225,14 +225,14 @@ ndrs_extension_owner(void)
  * folds equal messages of one command into one.
  */
 Datum
-ndrs_optout_forget_copies(PG_FUNCTION_ARGS)
+ndrs_optout_invalidate_caches(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 					 errmsg("function \"%s\" was not called by trigger manager",
-							"forget_copies"));
+							"invalidate_caches"));
 
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigdata->tg_relation));
 	return PointerGetDatum(NULL);

@@ -56,7 +56,7 @@ static TimestampTz loaded_at;
 /* The generation in which the fingerprint agreed with the recorded one */
 static uint64 agreed_generation = 0;
 
-/* The trigger and the backstop ask for the same number one after the other. */
+/* The trigger and the constraint ask for the same number one after the other. */
 static NhsNumber last_number = -1;
 static EncodedNhsNumber last_encoded;
 

@@ -7,7 +7,7 @@
 #ifndef NDRS_ENCODING_H
 #define NDRS_ENCODING_H
 
-#include "exclusion_set.h"
+#include "encoded_set.h"
 
 #define ENCODING_KEY_SIZE	32
 

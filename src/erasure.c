@@ -43,8 +43,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_sweep_lock);
 PG_FUNCTION_INFO_V1(ndrs_optout_sweep_unlock);
 PG_FUNCTION_INFO_V1(ndrs_optout_lock_patient);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_run);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_look);
+PG_FUNCTION_INFO_V1(ndrs_optout_change_as_owner);
+PG_FUNCTION_INFO_V1(ndrs_optout_search_as_owner);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
 
 /*
@@ -700,7 +700,7 @@ describe_failure(const ErrorData *error)
  * are asked after the subtransaction, when nothing is held any more.
  */
 Datum
-ndrs_optout_erasure_run(PG_FUNCTION_ARGS)
+ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 {
 	Oid			role = PG_GETARG_OID(0);
 	char	   *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -766,7 +766,7 @@ static bytea *token = NULL;
  * An error ends in our words, as above, but keeps its SQLSTATE.
  */
 Datum
-ndrs_optout_erasure_look(PG_FUNCTION_ARGS)
+ndrs_optout_search_as_owner(PG_FUNCTION_ARGS)
 {
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2), TEXTARRAYOID, BYTEAOID};
 	Datum		values[3];

@@ -2,8 +2,8 @@
  * exclusion_list.c
  *		What a backend keeps of the exclusion list, and why it can be trusted.
  *
- * The truth is table exclusion.  A backend keeps one exclusion set per register
- * (exclusion_set.h), built at the first look-up and good for one generation
+ * The truth is table exclusion.  A backend keeps one encoded set per register
+ * (encoded_set.h), built at the first look-up and good for one generation
  * (catalog.c).  A look-up must see every exclusion that was committed, and
  * announced, before it began; three things make that so.
  *
@@ -81,7 +81,7 @@ struct ExclusionList
 {
 	char		code[NAMEDATALEN];	/* hash key: must be first */
 	uint64		generation;		/* 0: there is no set */
-	ExclusionSet set;
+	EncodedSet	set;
 	MemoryContext context;		/* holds the set */
 	NhsNumber	asked_about;	/* whom this set was asked about last; -1:
 								 * nobody */
@@ -133,7 +133,7 @@ check_register(const char *code)
  * better read the whole table; what was read is of no use then.
  */
 static bool
-read_by_key(Relation rel, const char *code, size_t limit, ExclusionSetBuilder *builder)
+read_by_key(Relation rel, const char *code, size_t limit, EncodedSetBuilder *builder)
 {
 	SysScanDesc scan = begin_register_scan(rel, ANUM_EXCLUSION_REGISTER, code);
 	HeapTuple	tuple;
@@ -157,7 +157,7 @@ read_by_key(Relation rel, const char *code, size_t limit, ExclusionSetBuilder *b
  * codes compared as bytes, which costs half as much.
  */
 static void
-read_all(Relation rel, const char *code, ExclusionSetBuilder *builder)
+read_all(Relation rel, const char *code, EncodedSetBuilder *builder)
 {
 	size_t		length = code != NULL ? strlen(code) : 0;
 	Snapshot	snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
@@ -194,7 +194,7 @@ rebuild(ExclusionList *list)
 	uint64		generation = ndrs_generation();
 	const char *code = strcmp(list->code, EVERY_REGISTER) == 0 ? NULL : list->code;
 	size_t		expected = list->set.count + list->set.count / 16;
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 	Relation	rel;
 	size_t		limit;
 	struct varlena *set;
@@ -229,7 +229,7 @@ rebuild(ExclusionList *list)
 	table_close(rel, AccessShareLock);
 
 	set = ndrs_set_end(&builder);
-	exclusion_set_open(&list->set, set, VARSIZE(set));
+	encoded_set_open(&list->set, set, VARSIZE(set));
 	list->generation = generation;
 	ndrs_end_hiding(&hider);
 }
@@ -319,7 +319,7 @@ ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 bool
 ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
 {
-	return exclusion_set_contains(&list->set, encoded);
+	return encoded_set_contains(&list->set, encoded);
 }
 
 /*
@@ -327,7 +327,7 @@ ndrs_is_listed(const ExclusionList *list, const EncodedNhsNumber *encoded)
  *
  * A placeholder stands for many patients, so it never matches.
  *
- * A guard's backstop asks what its trigger has just asked.  So a list remembers its
+ * A guard's constraint asks what its trigger has just asked.  So a list remembers its
  * last answer, for as long as it has the same set, which is made sure of before.
  */
 bool

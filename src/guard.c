@@ -5,7 +5,7 @@
  * Two enforcers take the same decision.
  *
  * The trigger (BEFORE ROW, ENABLE ALWAYS) rejects, skips or redacts the row.
- * The backstop, a CHECK constraint, runs after every BEFORE trigger, on every path
+ * The CHECK constraint runs after every BEFORE trigger, on every path
  * into the table and its partitions and children, and cannot be disabled; it
  * can only reject.  Everybody may execute its function, because the inserting
  * role's rights are checked when the constraint runs.  Nobody can call it by name without USAGE on the schema; but CREATE
@@ -67,7 +67,7 @@ typedef struct Guard
 	int			nchanged;		/* and the encoded column, if there is one */
 	int		   *changed;
 
-	/* Of the backstop only: */
+	/* Of the constraint only: */
 	Oid			trusted_table;	/* may be answered for */
 } Guard;
 
@@ -75,7 +75,7 @@ typedef struct Guard
 static const Oid *spared = NULL;
 static int	nspared = 0;
 
-/* Values of rows that the trigger has spared and the backstop has not seen yet */
+/* Values of rows that the trigger has spared and the constraint has not seen yet */
 typedef struct SparedValue
 {
 	Oid			relid;
@@ -170,7 +170,7 @@ reject(GuardFinding finding, NhsNumberForm form, Oid relid)
  * that cannot be read.  But triggers of the tables' owners run meanwhile, and what these
  * bring in is brought in.  So the trigger spares an UPDATE that keeps the number or
  * makes it NULL, and nothing else; and as a later trigger may still write another
- * number, and the backstop cannot tell an UPDATE from an INSERT, it spares the one value
+ * number, and the constraint cannot tell an UPDATE from an INSERT, it spares the one value
  * that the trigger spared last.  Without the trigger (mechanism "constraint", children
  * by INHERITS) nothing is spared.
  */
@@ -206,7 +206,7 @@ ndrs_guard_spare(const Oid **relids, int *nrelids)
 }
 
 /*
- * Does this UPDATE bring nothing in?  If so, the backstop is to learn of it.
+ * Does this UPDATE bring nothing in?  If so, the constraint is to learn of it.
  */
 static pg_noinline bool
 spare(TriggerData *trigdata, AttrNumber attnum, Datum value, bool isnull)
@@ -663,7 +663,7 @@ asks_of_row(FmgrInfo *flinfo, Oid relid, const char *column)
 }
 
 /*
- * May the backstop answer for this table?  Everybody may execute it, and whoever has
+ * May the constraint answer for this table?  Everybody may execute it, and whoever has
  * a duty can name it and choose the arguments.  So they must be those of a guard of the
  * table that is named, and the role must be one that may write to the guarded column
  * of it, or of the partition or a parent: it gets the same answer there.  A right to
@@ -692,9 +692,9 @@ may_answer(FunctionCallInfo fcinfo, Oid relid, Oid target)
 	{
 		GuardPolicy *policy = lfirst(lc);
 
-		if (ndrs_guard_has_backstop(policy, PG_GETARG_ARRAYTYPE_P(3),
-									text_to_cstring(PG_GETARG_TEXT_PP(4)),
-									text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_NARGS() > 6))
+		if (ndrs_guard_has_constraint(policy, PG_GETARG_ARRAYTYPE_P(3),
+									  text_to_cstring(PG_GETARG_TEXT_PP(4)),
+									  text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_NARGS() > 6))
 			columns = lappend(columns, policy->column);
 	}
 	if (columns == NIL)
@@ -775,7 +775,7 @@ misencoded(FmgrInfo *flinfo, Oid relid)
 }
 
 /*
- * The backstop: true, or an error.  False would make the server print the row.
+ * The constraint: true, or an error.  False would make the server print the row.
  *
  * A logical replication worker does not say which table it writes to; it has the
  * right to insert.

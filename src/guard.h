@@ -51,9 +51,9 @@ extern List *ndrs_guard_policies(Oid relid);
 #define GUARD_VERSION 1
 
 extern bool ndrs_guard_has_trigger(const GuardPolicy *policy, int nargs, char **args);
-extern bool ndrs_guard_has_backstop(const GuardPolicy *policy, ArrayType *registers,
-									const char *on_missing, const char *on_unreadable,
-									bool encoded);
+extern bool ndrs_guard_has_constraint(const GuardPolicy *policy, ArrayType *registers,
+									  const char *on_missing, const char *on_unreadable,
+									  bool encoded);
 
 /* guard_tally.c */
 extern void ndrs_count_row(Oid target, GuardFinding finding, GuardAction action);

@@ -31,7 +31,7 @@
 #include "utils/rel.h"
 
 
-PG_FUNCTION_INFO_V1(ndrs_optout_guard_is_backstop);
+PG_FUNCTION_INFO_V1(ndrs_optout_guard_is_constraint);
 
 /* Columns of table guard */
 enum
@@ -159,8 +159,8 @@ ndrs_guard_has_trigger(const GuardPolicy *policy, int nargs, char **args)
  * Is this what the guard's constraint asks for?
  */
 bool
-ndrs_guard_has_backstop(const GuardPolicy *policy, ArrayType *registers,
-						const char *on_missing, const char *on_unreadable, bool encoded)
+ndrs_guard_has_constraint(const GuardPolicy *policy, ArrayType *registers,
+						  const char *on_missing, const char *on_unreadable, bool encoded)
 {
 	return same_strings(policy->registers, strings(registers)) &&
 		strcmp(policy->on_missing, on_missing) == 0 &&
@@ -185,13 +185,13 @@ is_text(Node *node, text *value)
 }
 
 /*
- * Is the expression of a CHECK constraint the backstop of a guard, and nothing but
+ * Is the expression of a CHECK constraint a guard's constraint, and nothing but
  * that?  Arguments: the expression as it is stored, and target, column, registers,
  * on_missing and on_unreadable of the guard, whether it has an encoded column, and
  * that.
  */
 Datum
-ndrs_optout_guard_is_backstop(PG_FUNCTION_ARGS)
+ndrs_optout_guard_is_constraint(PG_FUNCTION_ARGS)
 {
 	bool		has_encoded;
 	Node	   *node;

@@ -38,8 +38,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_national_check_allowed);
 static const NdrsColumn check_columns[] = {
 	{ANUM_CHECK_ID, "check_id", "int8", true},
 	{ANUM_CHECK_EXPIRES_AT, "expires_at", "timestamptz", true},
-	{ANUM_CHECK_ASKED, "asked", "exclusion_set", true},
-	{ANUM_CHECK_ALLOWED, "allowed", "exclusion_set", false}
+	{ANUM_CHECK_ASKED, "asked", "encoded_set", true},
+	{ANUM_CHECK_ALLOWED, "allowed", "encoded_set", false}
 };
 
 /*
@@ -75,7 +75,7 @@ typedef struct NationalCheck
 	MemoryContext context;		/* holds the rest; NULL: not read yet */
 	Allowed		allowed;
 	MemoryContext others_context;	/* below that; NULL: not read yet */
-	ExclusionSet opted_out;		/* who else was asked about */
+	EncodedSet	opted_out;		/* who else was asked about */
 } NationalCheck;
 
 /* Those that have their reply, the latest first */
@@ -184,7 +184,7 @@ own_line(const Allowed *allowed, const EncodedNhsNumber *member)
 }
 
 static void
-fill_lines(Allowed *allowed, const ExclusionSet *set)
+fill_lines(Allowed *allowed, const EncodedSet *set)
 {
 	EncodedNhsNumber *slots;
 	size_t		end = 0;
@@ -194,7 +194,7 @@ fill_lines(Allowed *allowed, const ExclusionSet *set)
 	allowed->nown = set->count / LINE_FILLING + 1;
 	for (uint32 i = 0; i < set->count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		end = Max(end, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
 	}
 	allowed->nlines = set->count == 0 ? 0 : Max(allowed->nown, (end - 1) / LINE_MEMBERS + 1);
@@ -205,7 +205,7 @@ fill_lines(Allowed *allowed, const ExclusionSet *set)
 	slots = allowed->lines->members;
 	for (uint32 i = 0; i < set->count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		end = Max(at, own_line(allowed, &set->members[i]) * LINE_MEMBERS) + 1;
 		while (at < end)
 			slots[at++] = set->members[i];
@@ -244,10 +244,10 @@ is_allowed(const Allowed *allowed, const EncodedNhsNumber *member)
 /*
  * Large values do not stay longer than they must.
  */
-static ExclusionSet
+static EncodedSet
 fetch_set(HeapTuple tuple, Relation rel, AttrNumber number)
 {
-	ExclusionSet set;
+	EncodedSet	set;
 
 	ndrs_open_set(&set, PointerGetDatum(PG_DETOAST_DATUM_COPY(column(tuple, rel, number))));
 	return set;
@@ -256,7 +256,7 @@ fetch_set(HeapTuple tuple, Relation rel, AttrNumber number)
 static void
 fill_allowed(NationalCheck *check, HeapTuple tuple, Relation rel)
 {
-	ExclusionSet allowed = fetch_set(tuple, rel, ANUM_CHECK_ALLOWED);
+	EncodedSet	allowed = fetch_set(tuple, rel, ANUM_CHECK_ALLOWED);
 
 	fill_lines(&check->allowed, &allowed);
 	pfree((void *) allowed.base);
@@ -268,16 +268,16 @@ fill_allowed(NationalCheck *check, HeapTuple tuple, Relation rel)
 static void
 fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 {
-	ExclusionSet asked = fetch_set(tuple, rel, ANUM_CHECK_ASKED);
+	EncodedSet	asked = fetch_set(tuple, rel, ANUM_CHECK_ASKED);
 	const Allowed *allowed = &check->allowed;
 	uint32		expected = asked.count - Min(asked.count, allowed->count);
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 	struct varlena *set;
 
 	ndrs_set_begin(&builder, CurrentMemoryContext, expected);
 	for (uint32 i = 0; i < asked.count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		if (!is_allowed(allowed, &asked.members[i]))
 			ndrs_set_add(&builder, &asked.members[i], 1);
 	}
@@ -286,7 +286,7 @@ fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 				  check->check_id);
 	pfree((void *) asked.base);
 	set = ndrs_set_end(&builder);
-	exclusion_set_open(&check->opted_out, set, VARSIZE(set));
+	encoded_set_open(&check->opted_out, set, VARSIZE(set));
 }
 
 /* Where a check's set is: of whom it allows, or of who else was asked about */
@@ -410,7 +410,7 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now, bool why)
 			i = -1;
 			continue;
 		}
-		if (exclusion_set_contains(&check->opted_out, encoded))
+		if (encoded_set_contains(&check->opted_out, encoded))
 			return expired ? NATIONAL_CHECK_EXPIRED : NATIONAL_OPTED_OUT;
 	}
 	return NATIONAL_NOT_CHECKED;
@@ -428,7 +428,7 @@ ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now, bool why)
  */
 typedef struct Reply
 {
-	ExclusionSet asked;
+	EncodedSet	asked;
 	uint8	   *is_allowed;		/* a bit for each member of asked */
 	uint64		allowed;		/* bits that are set */
 	uint64		strangers;		/* numbers that were not asked about */
@@ -528,7 +528,7 @@ read_line(Reply *reply, const char *line, size_t length)
 	}
 
 	ndrs_encode(number, &encoded);
-	position = exclusion_set_position(&reply->asked, &encoded);
+	position = encoded_set_position(&reply->asked, &encoded);
 	if (position == reply->asked.count)
 	{
 		reply->strangers++;
@@ -569,7 +569,7 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	int			nlines = ArrayGetNItems(AARR_NDIM(lines), AARR_DIMS(lines));
 	array_iter	iterator;
 	Reply		reply = {0};
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 
 	ndrs_encoding_ready();
 	ndrs_open_set(&reply.asked, PG_GETARG_DATUM(0));
@@ -602,7 +602,7 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	ndrs_set_begin(&builder, CurrentMemoryContext, reply.allowed);
 	for (uint32 i = 0; i < reply.asked.count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		if (reply.is_allowed[i / 8] & 1 << i % 8)
 			ndrs_set_add(&builder, &reply.asked.members[i], 1);
 	}

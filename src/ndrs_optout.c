@@ -49,7 +49,7 @@ _PG_init(void)
 	ndrs_audit_init();
 	ndrs_privacy_init();
 	ndrs_catalog_init();
-	ndrs_exclusion_set_init();
+	ndrs_encoded_set_init();
 	ndrs_guard_tally_init();
 	ndrs_erasure_init();
 	ndrs_sentry_init();

@@ -11,7 +11,7 @@
 #include "nodes/nodes.h"
 #include "utils/relcache.h"
 
-#include "exclusion_set.h"
+#include "encoded_set.h"
 #include "nhs_number.h"
 
 #define NDRS_SCHEMA "ndrs_optout"
@@ -93,22 +93,22 @@ extern void ndrs_restore_token(const bytea *token);
 extern bool ndrs_token_is_good(const bytea *token);
 extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
-/* exclusion_set.c */
-typedef struct ExclusionSetBuilder
+/* encoded_set.c */
+typedef struct EncodedSetBuilder
 {
 	char	   *base;			/* the set to be, its members in place */
 	size_t		count;
 	size_t		capacity;
-} ExclusionSetBuilder;
+} EncodedSetBuilder;
 
-extern void ndrs_exclusion_set_init(void);
+extern void ndrs_encoded_set_init(void);
 extern void *ndrs_alloc_to_search(MemoryContext context, Size size);
-extern void ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
+extern void ndrs_set_begin(EncodedSetBuilder *builder, MemoryContext context,
 						   size_t expected);
-extern void ndrs_set_add(ExclusionSetBuilder *builder,
+extern void ndrs_set_add(EncodedSetBuilder *builder,
 						 const EncodedNhsNumber *members, size_t count);
-extern struct varlena *ndrs_set_end(ExclusionSetBuilder *builder);
-extern void ndrs_open_set(ExclusionSet *set, Datum datum);
+extern struct varlena *ndrs_set_end(EncodedSetBuilder *builder);
+extern void ndrs_open_set(EncodedSet *set, Datum datum);
 
 /* exclusion_list.c */
 typedef struct ExclusionList ExclusionList;

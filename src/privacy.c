@@ -26,8 +26,8 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
-PG_FUNCTION_INFO_V1(ndrs_optout_refuse);
-PG_FUNCTION_INFO_V1(ndrs_optout_tell);
+PG_FUNCTION_INFO_V1(ndrs_optout_raise_error);
+PG_FUNCTION_INFO_V1(ndrs_optout_raise_notice);
 PG_FUNCTION_INFO_V1(ndrs_optout_begin_procedure);
 PG_FUNCTION_INFO_V1(ndrs_optout_begin_reading);
 
@@ -257,7 +257,7 @@ text_argument(FunctionCallInfo fcinfo, int i)
  * statement, and the numbers in it, in the server log.
  */
 Datum
-ndrs_optout_refuse(PG_FUNCTION_ARGS)
+ndrs_optout_raise_error(PG_FUNCTION_ARGS)
 {
 	char	   *sqlstate = text_argument(fcinfo, 0);
 	char	   *message = text_argument(fcinfo, 1);
@@ -282,7 +282,7 @@ ndrs_optout_refuse(PG_FUNCTION_ARGS)
  * they say.
  */
 Datum
-ndrs_optout_tell(PG_FUNCTION_ARGS)
+ndrs_optout_raise_notice(PG_FUNCTION_ARGS)
 {
 	bool		warning = PG_GETARG_BOOL(0);
 	char	   *message = text_argument(fcinfo, 1);

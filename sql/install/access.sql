@@ -43,7 +43,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
             ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
             ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
-            ('officer', '{withdraw_optout,supersede_nhs_number,place_hold,release_hold}'),
+            ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
             ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
             ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
@@ -54,8 +54,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
             ('analyst', '{encoded_nhs_number_ge,encoded_nhs_number_gt,encoded_nhs_number_cmp}'),
             ('analyst', '{encoded_nhs_number_hash,encoded_nhs_number_hash_extended}'),
-            ('analyst', '{encoded_nhs_number_in,encoded_nhs_number_out,exclusion_set_in,exclusion_set_out}'),
-            ('officer', '{exclusion_set_in,exclusion_set_out}'),
+            ('analyst', '{encoded_nhs_number_in,encoded_nhs_number_out,encoded_set_in,encoded_set_out}'),
+            ('officer', '{encoded_set_in,encoded_set_out}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
@@ -227,12 +227,12 @@ DECLARE
     result name;
 BEGIN
     IF duty IS NULL OR duty NOT IN ('officer', 'loader', 'analyst', 'auditor', 'dba') THEN
-        PERFORM ndrs_optout.refuse('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "dba"',
+        PERFORM ndrs_optout.raise_error('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "dba"',
             hint => 'Table ndrs_optout.duty_privilege says what each may do.');
     END IF;
     SELECT r.rolname INTO result FROM pg_roles r WHERE r.oid = role;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('42704', 'a role must be named');
+        PERFORM ndrs_optout.raise_error('42704', 'a role must be named');
     END IF;
     RETURN result;
 END
@@ -269,7 +269,7 @@ DECLARE
 BEGIN
     DELETE FROM ndrs_optout.granted_access g WHERE g.role = role_name AND g.duty = revoke_access.duty;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('42704', format('role "%s" does not have duty "%s"', role_name, duty),
+        PERFORM ndrs_optout.raise_error('42704', format('role "%s" does not have duty "%s"', role_name, duty),
             hint => 'Table ndrs_optout.granted_access lists who has which.');
     END IF;
     FOR command IN

@@ -7,11 +7,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF number IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004',
+        PERFORM ndrs_optout.raise_error('22004',
             'an NHS number is needed');
     END IF;
     IF ndrs_optout.nhs_number_is_placeholder(number) THEN
-        PERFORM ndrs_optout.refuse('ND004',
+        PERFORM ndrs_optout.raise_error('ND004',
             'a placeholder is not a patient''s NHS number',
             detail => 'Ten equal digits stand for a missing number in many patients'' records.');
     END IF;
@@ -26,7 +26,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM ndrs_optout.refuse('25000',
+        PERFORM ndrs_optout.raise_error('25000',
             'this works only at isolation level READ COMMITTED',
             detail => 'Otherwise what was committed meanwhile would not be seen.');
     END IF;
@@ -40,7 +40,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (day <= current_date AND isfinite(day)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', format('the day on which %s must be today or before', what));
+        PERFORM ndrs_optout.raise_error('22023', format('the day on which %s must be today or before', what));
     END IF;
     RETURN day;
 END
@@ -81,14 +81,14 @@ DECLARE
     source text := rtrim(query, '; ' || chr(9) || chr(10) || chr(13));
 BEGIN
     IF source IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'a query is needed');
+        PERFORM ndrs_optout.raise_error('22004', 'a query is needed');
     END IF;
     IF source !~* '^[[:space:](]*(SELECT|TABLE|VALUES|WITH)([^[:alnum:]_$]|$)' THEN
-        PERFORM ndrs_optout.refuse('22023', 'the text is not a query',
+        PERFORM ndrs_optout.raise_error('22023', 'the text is not a query',
             hint => 'Give a query, such as ''SELECT nhs_number FROM cancer.patient''.');
     END IF;
     IF ndrs_optout.holds_nhs_number(source, loosely => false) THEN
-        PERFORM ndrs_optout.refuse('22023', 'a query must not hold an NHS number',
+        PERFORM ndrs_optout.raise_error('22023', 'a query must not hold an NHS number',
             hint => 'Put the numbers into a table and select them from there.');
     END IF;
     RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
@@ -108,13 +108,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (reason ~ '[^[:space:]]') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22004', format('a %s is needed', what));
+        PERFORM ndrs_optout.raise_error('22004', format('a %s is needed', what));
     END IF;
     IF length(reason) > 500 THEN
-        PERFORM ndrs_optout.refuse('22023', format('a %s has at most 500 characters', what));
+        PERFORM ndrs_optout.raise_error('22023', format('a %s has at most 500 characters', what));
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
-        PERFORM ndrs_optout.refuse('22023', format('the %s must not hold an NHS number', what),
+        PERFORM ndrs_optout.raise_error('22023', format('the %s must not hold an NHS number', what),
             hint => 'Leave the number out: the text is kept for years. A number of another kind that looks like one can be given without some of its digits.');
     END IF;
     RETURN reason;

@@ -157,7 +157,7 @@ BEGIN
                                     WHERE s.segment = OLD.segment AND s.purged_at IS NOT NULL) THEN
         RETURN OLD;
     END IF;
-    PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only');
+    PERFORM ndrs_optout.raise_error('ND050', 'the audit is append-only');
     RETURN NULL;
 END
 $$;

@@ -36,7 +36,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF this.kind <> 'opt_out' THEN
-        PERFORM ndrs_optout.refuse('ND021', format('case %s is not about opting out', this.case_id));
+        PERFORM ndrs_optout.raise_error('ND021', format('case %s is not about opting out', this.case_id));
     END IF;
 END
 $$;
@@ -52,7 +52,7 @@ BEGIN
     PERFORM ndrs_optout.case_must_be_opt_out(result);
     IF result.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
-        PERFORM ndrs_optout.refuse('ND031',
+        PERFORM ndrs_optout.raise_error('ND031',
             format('the NHS number is not that of case %s', case_id));
     END IF;
     RETURN result;
@@ -83,7 +83,7 @@ BEGIN
     LOOP
         PERFORM ndrs_optout.guard_check_column(step.target, step.birth_date_column, 'birth_date_column',
             '{date,timestamp}', false);
-        counts := ndrs_optout.erasure_look(
+        counts := ndrs_optout.search_as_owner(
             (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
             format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t JOIN unnest($1) AS n (number) ON %s',
                    step.birth_date_column, step.target, step.condition),
@@ -91,7 +91,7 @@ BEGIN
         held := counts[1]::bigint;
         others := counts[2]::bigint;
         IF others > 0 THEN
-            PERFORM ndrs_optout.refuse('ND031',
+            PERFORM ndrs_optout.raise_error('ND031',
                 format('table %s holds another date of birth for the patient of case %s', step.target, this.case_id),
                 detail => format('%s of %s rows with the NHS number do not agree with the case.', others, held),
                 hint => format('Two people may share the number by mistake. If all rows are this patient''s, SELECT ndrs_optout.confirm_identity(%s).', this.case_id));
@@ -139,7 +139,7 @@ BEGIN
     SELECT code INTO unguarded FROM unnest(this.registers) AS code
         WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('ND020', format('no table is guarded for register "%s"', unguarded),
+        PERFORM ndrs_optout.raise_error('ND020', format('no table is guarded for register "%s"', unguarded),
             detail => 'Nothing would be erased from it, and nothing stopped.',
             hint => 'Ask the database owner to guard its tables with ndrs_optout.guard_table(). If another database holds the register, the request must be carried out there, too.');
     END IF;
@@ -183,7 +183,7 @@ DECLARE
 BEGIN
     PERFORM ndrs_optout.require_one_build();
     IF this.state = 'carried_out' THEN
-        PERFORM ndrs_optout.tell(false, format('case %s was carried out already and is carried out again', case_id));
+        PERFORM ndrs_optout.raise_notice(false, format('case %s was carried out already and is carried out again', case_id));
     END IF;
     PERFORM ndrs_optout.case_check_guards(this);
     PERFORM ndrs_optout.case_check_identity(this, number);
@@ -255,13 +255,13 @@ BEGIN
                                 AND g.registers = k.registers)
         LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('ND021',
+        PERFORM ndrs_optout.raise_error('ND021',
             format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
                    lost.nhs_number_column, lost.target, case_id),
             hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the table was dropped, and what it held is nowhere else, call ndrs_optout.accept_dropped_tables(%s) first.', case_id));
     END IF;
     IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
-        PERFORM ndrs_optout.refuse('ND021',
+        PERFORM ndrs_optout.raise_error('ND021',
             format('the exclusion of case %s is not committed', case_id),
             hint => format('CALL ndrs_optout.carry_out(%s, ...).', case_id));
     END IF;
@@ -269,7 +269,7 @@ BEGIN
     -- What guards read, not what SQL shows: the two can differ where another extension has
     -- replaced the table's storage.
     IF EXISTS (SELECT FROM unnest(this.registers) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
-        PERFORM ndrs_optout.refuse('55000',
+        PERFORM ndrs_optout.raise_error('55000',
             format('cannot certify case %s: guards do not see the patient on the exclusion list', case_id),
             detail => 'Table ndrs_optout.exclusion has the patient, but the library reads it otherwise.',
             hint => 'Ask the database owner: ndrs_optout.health(), check "exclusion list", says more.');

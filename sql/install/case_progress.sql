@@ -11,7 +11,7 @@ CREATE VIEW case_progress AS
                WHEN 'ready' THEN 'officer'
                WHEN 'excluded' THEN 'officer'
                WHEN 'carried_out' THEN 'officer'
-           END AS whose_move,
+           END AS waiting_for,
            CASE c.state
                WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)

@@ -164,7 +164,7 @@ BEGIN
         ORDER BY e.entry_id DESC LIMIT 1;
     -- The event gets its place in the chain when the transaction commits.
     IF done.link IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the erasure of case %s is not committed', case_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('the erasure of case %s is not committed', case_id),
             hint => 'Commit, and try again.');
     END IF;
     RETURN jsonb_build_object(

@@ -19,7 +19,7 @@ DECLARE
     place integer;
 BEGIN
     IF armored_public_key IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'a public key is needed');
+        PERFORM ndrs_optout.raise_error('22004', 'a public key is needed');
     END IF;
     -- Nothing of what was given is repeated: somebody may have taken the wrong file.
     BEGIN
@@ -36,12 +36,12 @@ BEGIN
         END IF;
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
         IF id IS NULL THEN
-            PERFORM ndrs_optout.refuse('22023', 'this is not an armored PGP public key with an encryption key in it',
+            PERFORM ndrs_optout.raise_error('22023', 'this is not an armored PGP public key with an encryption key in it',
                 hint => 'gpg --armor --export writes one. It needs an RSA or ElGamal subkey to encrypt with.');
         END IF;
     END;
     IF trial IS NULL THEN
-        PERFORM ndrs_optout.refuse('22023', 'this is not a public key',
+        PERFORM ndrs_optout.raise_error('22023', 'this is not a public key',
             detail => 'A private key must not come near the database.',
             hint => 'gpg --armor --export writes the public one.');
     END IF;
@@ -49,7 +49,7 @@ BEGIN
     -- says how long a number is that is as long as the key, or shorter by a few bits.
     place := CASE WHEN get_byte(trial, 1) < 192 THEN 12 ELSE 13 END;
     IF get_byte(trial, place) * 256 + get_byte(trial, place + 1) < 2048 - 64 THEN
-        PERFORM ndrs_optout.refuse('22023', 'the key is too short',
+        PERFORM ndrs_optout.raise_error('22023', 'the key is too short',
             detail => 'It must have 2048 bits at least.');
     END IF;
     INSERT INTO ndrs_optout.confidential_key AS k (key_id, public_key) VALUES (id, key)
@@ -78,10 +78,10 @@ BEGIN
         RETURN NULL;
     END IF;
     IF content = '' THEN
-        PERFORM ndrs_optout.refuse('22023', 'the content is empty');
+        PERFORM ndrs_optout.raise_error('22023', 'the content is empty');
     END IF;
     IF key IS NULL THEN
-        PERFORM ndrs_optout.refuse('55000', 'there is no confidential key',
+        PERFORM ndrs_optout.raise_error('55000', 'there is no confidential key',
             detail => 'Content is never stored in clear.',
             hint => 'The database''s administrator sets the Caldicott Guardian''s public key with ndrs_optout.set_confidential_key(). Until then leave the content out.');
     END IF;

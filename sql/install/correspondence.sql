@@ -27,11 +27,11 @@ DECLARE
     result bigint;
 BEGIN
     IF kind IS NULL OR kind NOT IN ('form', 'email', 'letter') THEN
-        PERFORM ndrs_optout.refuse('22023', 'kind must be "form", "email" or "letter"',
+        PERFORM ndrs_optout.raise_error('22023', 'kind must be "form", "email" or "letter"',
             hint => 'Proofs of identity go to ndrs_optout.record_identity().');
     END IF;
     IF content IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'correspondence needs its content');
+        PERFORM ndrs_optout.raise_error('22004', 'correspondence needs its content');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'it');
     INSERT INTO ndrs_optout.case_correspondence (case_id, kind, received_on, key_id, content)

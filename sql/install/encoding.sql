@@ -91,16 +91,16 @@ SELECT pg_catalog.pg_extension_config_dump('encoding_key', '');
 CREATE UNIQUE INDEX encoding_key_only_one ON encoding_key ((true));
 
 -- What a backend keeps of a table is dropped through this; see catalog.c.
-CREATE FUNCTION forget_copies() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'ndrs_optout_forget_copies'
+CREATE FUNCTION invalidate_caches() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'ndrs_optout_invalidate_caches'
     LANGUAGE C;
 
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON encoding_key
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON encoding_key
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
-ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER forget_copies_truncate;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON encoding_key
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON encoding_key
+    FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER invalidate_caches;
+ALTER TABLE encoding_key ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
 -- Not for a row that a dump brings; adopt_key() audits the first of a new database.
 CREATE FUNCTION encoding_key_change() RETURNS trigger
@@ -143,7 +143,7 @@ BEGIN
     END IF;
     SELECT * INTO STRICT adopted FROM ndrs_optout.encoding_key;
     IF adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded THEN
-        PERFORM ndrs_optout.refuse('ND011',
+        PERFORM ndrs_optout.raise_error('ND011',
             'the key in the key file is not the one that this database adopted',
             detail => format('The adopted key has id %s.', adopted.key_id),
             hint => 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What was encoded with it cannot be read with another.');
@@ -182,9 +182,9 @@ COMMENT ON FUNCTION encode_nhs_number(nhs_number) IS
     'the encoded NHS number; equals pgcrypto''s substring(hmac(digits, key, ''sha256'') for 16); errors ND010 (no key), ND011 (not the adopted key)';
 COMMENT ON FUNCTION key_fingerprint() IS 'fingerprint of the key in ndrs_optout.key_file, whether adopted or not; error ND010';
 COMMENT ON TABLE encoding_key IS 'the key that this database adopted: its fingerprint, never the key; one row';
-COMMENT ON FUNCTION forget_copies() IS 'trigger function: makes every backend drop what it keeps of the table';
-COMMENT ON TRIGGER forget_copies ON encoding_key IS 'backends check their key again';
-COMMENT ON TRIGGER forget_copies_truncate ON encoding_key IS 'backends check their key again';
+COMMENT ON FUNCTION invalidate_caches() IS 'trigger function: makes every backend drop what it keeps of the table';
+COMMENT ON TRIGGER invalidate_caches ON encoding_key IS 'backends check their key again';
+COMMENT ON TRIGGER invalidate_caches_truncate ON encoding_key IS 'backends check their key again';
 COMMENT ON FUNCTION encoding_key_change() IS 'trigger function: audits a change of the adopted key, by its id';
 COMMENT ON TRIGGER audit_change ON encoding_key IS 'audits which key is adopted or removed';
 COMMENT ON TRIGGER audit_change_truncate ON encoding_key IS 'audits that the key is removed';

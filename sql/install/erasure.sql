@@ -1,10 +1,10 @@
 -- erasure: deletion of everything held about patients, along the ways of
--- erasure_ways.sql and in the order of erasure_order.sql.
+-- erasure_graph.sql and in the order of erasure_order.sql.
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
 -- way, patients and keys: how the rows were looked for, and are again after deletion.
 CREATE TYPE erasure_batch AS (
-    way       erasure_way,
+    way       erasure_search,
     patients  nhs_number[],
     registers text[],
     leaf      regclass,
@@ -23,14 +23,14 @@ CREATE TYPE erasure_seen AS (
 -- Run one step of the walk: look for rows of table t where the given batch says, and
 -- lock them if asked.  Batches like it, one for each partition; nothing found is
 -- a batch too: it says that the table was searched.
-CREATE FUNCTION erasure_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
+CREATE FUNCTION erasure_search_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
     batches ndrs_optout.erasure_batch[];
-    found text[] := ndrs_optout.erasure_look((like_this.way).role, format(
+    found text[] := ndrs_optout.search_as_owner((like_this.way).role, format(
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
@@ -79,7 +79,7 @@ $$;
 -- Patients by the registers that they are out of when the erasure from
 -- these is done.  Sorted, so that erasures of the same patients lock them in one order.
 CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[], locking boolean)
-RETURNS TABLE (patients nhs_number[], out_of text[])
+RETURNS TABLE (patients nhs_number[], excluded_registers text[])
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -101,7 +101,7 @@ $$;
 -- The whole walk for patients who are out of the same registers.  With locking, the
 -- rows to be deleted are locked level by level, each level with a snapshot of its own:
 -- the lock on a parent waits for children in flight and stops new ones.
-CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], out_of text[], locking boolean) RETURNS erasure_batch[]
+CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -110,8 +110,8 @@ DECLARE
     seen ndrs_optout.erasure_seen[] := ARRAY[]::ndrs_optout.erasure_seen[];
     batch ndrs_optout.erasure_batch;
     parent ndrs_optout.erasure_batch;
-    way ndrs_optout.erasure_way;
-    question text := format('SELECT ndrs_optout.erasure_roots(%L, %L)', registers, out_of);
+    way ndrs_optout.erasure_search;
+    question text := format('SELECT ndrs_optout.erasure_root_searches(%L, %L)', registers, excluded_registers);
     this_action text;
     same integer;
     i integer := 0;
@@ -119,13 +119,13 @@ BEGIN
     -- From the guarded columns, and then from each batch in the order in which they were
     -- found; ends because no row is added twice.
     LOOP
-        FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_way[], question) LOOP
+        FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_search[], question) LOOP
             IF i = 0 THEN
                 batch := ROW(way, patients, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
             ELSE
                 -- The keys are read once, not for each action.
                 IF way.keys_source IS DISTINCT FROM (batch.way).keys_source THEN
-                    batch.keys := ndrs_optout.erasure_look(way.keys_role, way.keys_source, NULL, parent.row_ids::text[]);
+                    batch.keys := ndrs_optout.search_as_owner(way.keys_role, way.keys_source, NULL, parent.row_ids::text[]);
                 END IF;
                 -- A cycle does not lengthen the path.
                 batch := ROW(way, patients, parent.registers, NULL,
@@ -134,7 +134,7 @@ BEGIN
                     NULL, batch.keys);
             END IF;
             this_action := way.action;
-            FOREACH batch IN ARRAY ndrs_optout.erasure_step(batch, locking) LOOP
+            FOREACH batch IN ARRAY ndrs_optout.erasure_search_step(batch, locking) LOOP
                 -- Without the rows that are to be deleted already, and those that were found for
                 -- the same (but a row can be redacted for two of its columns).
                 IF cardinality(batch.row_ids) > 0 THEN
@@ -164,7 +164,7 @@ BEGIN
         END LOOP;
         EXIT WHEN i > cardinality(batches);
         batch := NULL;
-        question := format('SELECT ndrs_optout.erasure_ways(%s, %L)', parent.leaf::oid, out_of);
+        question := format('SELECT ndrs_optout.erasure_child_searches(%s, %L)', parent.leaf::oid, excluded_registers);
     END LOOP;
 
     RETURN batches;
@@ -173,7 +173,7 @@ $$;
 
 -- What another path deletes is neither redacted nor unlinked nor in the way, and what
 -- several walks delete is deleted once, by the first.
-CREATE FUNCTION erasure_resolve(batches erasure_batch[]) RETURNS erasure_batch[]
+CREATE FUNCTION erasure_merge_batches(batches erasure_batch[]) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -238,12 +238,12 @@ AS $$
         FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.erasure_summary(
-            ndrs_optout.erasure_resolve(ndrs_optout.erasure_walk(g.patients, c.codes, g.out_of, false))) AS s
+            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, c.codes, g.excluded_registers, false))) AS s
 $$;
 
-CREATE FUNCTION erasure_run(role regrole, command text, batches erasure_batch[], spared regclass[] DEFAULT '{}')
+CREATE FUNCTION change_as_owner(role regrole, command text, batches erasure_batch[], spared regclass[] DEFAULT '{}')
     RETURNS bigint[]
-    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_run'
+    AS 'MODULE_PATHNAME', 'ndrs_optout_change_as_owner'
     LANGUAGE C VOLATILE STRICT;
 
 -- Run the commands for tables that one of erasure_order.sql says.
@@ -277,17 +277,17 @@ BEGIN
     IF changed IS NULL THEN
         RETURN;
     END IF;
-    PERFORM ndrs_optout.erasure_run(c.role, c.command, batches)
+    PERFORM ndrs_optout.change_as_owner(c.role, c.command, batches)
         FROM ndrs_optout.erasure_commands('erasure_undeferrals', changed) AS c;
 
     FOR part IN SELECT * FROM ndrs_optout.erasure_commands('erasure_deletions', emptied) LOOP
-        deleted := ndrs_optout.erasure_run(part.role, part.command, batches, coalesce(unlinked, '{}'));
+        deleted := ndrs_optout.change_as_owner(part.role, part.command, batches, coalesce(unlinked, '{}'));
 
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             expected := (SELECT sum(cardinality(b.row_ids)) FROM unnest(batches) AS b
                              WHERE b.leaf = part.leaves[i] AND (b.way).action = 'delete');
             IF deleted[i] <> expected THEN
-                PERFORM ndrs_optout.refuse('ND030',
+                PERFORM ndrs_optout.raise_error('ND030',
                     format('rows remain in table %s after erasure', part.leaves[i]),
                     detail => format('%s of %s rows were deleted.', deleted[i], expected),
                     hint => 'Look for a BEFORE DELETE trigger that returns NULL, and for tables of different owners that refer to each other.');
@@ -310,17 +310,17 @@ BEGIN
     FOR part IN
         SELECT b.leaf, cardinality(b.row_ids) AS row_count, r.relowner::regrole AS owner,
                ARRAY[b]::ndrs_optout.erasure_batch[] AS batches
-            FROM unnest(ndrs_optout.erasure_step(batch, true)) AS b
+            FROM unnest(ndrs_optout.erasure_search_step(batch, true)) AS b
             JOIN pg_class r ON r.oid = b.leaf
             WHERE cardinality(b.row_ids) > 0
     LOOP
-        redacted := ndrs_optout.erasure_run(part.owner, format(
+        redacted := ndrs_optout.change_as_owner(part.owner, format(
             'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
                  RETURNING 1) SELECT ARRAY[count(*)] FROM r',
             part.leaf, (batch.way).changes),
             part.batches, ARRAY[part.leaf]);
         IF redacted[1] <> part.row_count THEN
-            PERFORM ndrs_optout.refuse('ND030',
+            PERFORM ndrs_optout.raise_error('ND030',
                 format('rows of table %s stayed as they were', part.leaf),
                 detail => format('%s of %s rows were redacted or unlinked.', redacted[1], part.row_count),
                 hint => 'Look for a BEFORE UPDATE trigger that returns NULL.');
@@ -363,10 +363,10 @@ DECLARE
 BEGIN
     FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.patients, b.keys FROM unnest(batches) AS b
         WHERE (b.way).action IN ('delete', 'redact', 'unlink') LOOP
-        IF ndrs_optout.erasure_look(step.role,
+        IF ndrs_optout.search_as_owner(step.role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
                step.patients, step.keys) IS NOT NULL THEN
-            PERFORM ndrs_optout.refuse('ND030',
+            PERFORM ndrs_optout.raise_error('ND030',
                 format('rows remain in table %s after erasure', step.relation),
                 hint => 'Look for triggers that change or copy rows when they are deleted. If rows came in during the erasure, past a foreign key that is not enforced or where there is none, erase again.');
         END IF;
@@ -406,13 +406,13 @@ BEGIN
     -- is going, and keep it in its request: one waits for the other.
     LOCK TABLE ndrs_optout.national_check IN SHARE MODE;
     FOR part IN SELECT * FROM ndrs_optout.erasure_groups(numbers, codes, true) LOOP
-        batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.out_of, true);
+        batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.excluded_registers, true);
     END LOOP;
-    batches := ndrs_optout.erasure_resolve(batches);
+    batches := ndrs_optout.erasure_merge_batches(batches);
     SELECT (b.way).relation INTO obstacle FROM unnest(batches) AS b
         WHERE (b.way).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('ND030',
+        PERFORM ndrs_optout.raise_error('ND030',
             format('cannot erase: rows in table %s must be kept', obstacle),
             detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that the patient has not left; and they are the patient''s too, or refer to rows that are.',
             hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that is wrong. If they should stay without the link, ask the owner of the table to make its foreign key ON DELETE SET NULL.');
@@ -474,15 +474,15 @@ CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT f
 
 COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
 COMMENT ON TYPE erasure_seen IS 'rows of one table that the erasure''s walk has found so far, for one action';
-COMMENT ON FUNCTION erasure_step(erasure_batch, boolean) IS 'one step of the erasure''s walk: what it finds';
+COMMENT ON FUNCTION erasure_search_step(erasure_batch, boolean) IS 'one step of the erasure''s walk: what it finds';
 COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS 'the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
 COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS 'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS 'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
-COMMENT ON FUNCTION erasure_resolve(erasure_batch[]) IS 'the batches of walks, each row once, and none of other batches that one deletes';
+COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS 'the batches of walks, each row once, and none of other batches that one deletes';
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS 'row counts of a walk, per table and path, in the order of the walk';
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION erasure_run(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
+COMMENT ON FUNCTION change_as_owner(regrole, text, erasure_batch[], regclass[]) IS 'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS 'the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
 COMMENT ON FUNCTION erasure_redact(erasure_batch) IS 'redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; error ND030 when one stays as it was';

@@ -98,7 +98,7 @@ DECLARE
     ruled regclass := (SELECT w.ev_class FROM pg_rewrite w WHERE w.ev_class = ANY (leaves) AND w.ev_type = '4' LIMIT 1);
 BEGIN
     IF ruled IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('ND030',
+        PERFORM ndrs_optout.raise_error('ND030',
             format('cannot erase from table %s because it has a rule ON DELETE', ruled),
             hint => 'Rows that a rule keeps cannot be verified as deleted. Ask the owner of the table to replace the rule with a trigger, or to drop it.');
     END IF;

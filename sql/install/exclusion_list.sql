@@ -21,19 +21,19 @@ CREATE TABLE exclusion (
 );
 SELECT pg_catalog.pg_extension_config_dump('exclusion', '');
 
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON register
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON register
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
-ALTER TABLE register ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE register ENABLE ALWAYS TRIGGER forget_copies_truncate;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON register
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON register
+    FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE register ENABLE ALWAYS TRIGGER invalidate_caches;
+ALTER TABLE register ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON exclusion
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exclusion
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
-ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE exclusion ENABLE ALWAYS TRIGGER forget_copies_truncate;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON exclusion
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON exclusion
+    FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE exclusion ENABLE ALWAYS TRIGGER invalidate_caches;
+ALTER TABLE exclusion ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON register
     FOR EACH ROW EXECUTE FUNCTION site_row_change('register', 'code');
 CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON register
@@ -100,14 +100,14 @@ DECLARE
 BEGIN
     IF coalesce(cardinality(registers), 0) = 0 OR
         EXISTS (SELECT FROM unnest(registers) AS wanted (code) WHERE wanted.code IS NULL) THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'at least one register must be named',
             hint => 'For example ''{cancer}'' or ''{cancer,rare_disease}''.');
     END IF;
     -- The code is not repeated: it may be a number that was put in the wrong place.
     IF EXISTS (SELECT FROM unnest(registers) AS wanted (code)
                WHERE NOT EXISTS (SELECT FROM ndrs_optout.register r WHERE r.code = wanted.code)) THEN
-        PERFORM ndrs_optout.refuse('42704',
+        PERFORM ndrs_optout.raise_error('42704',
             'there is no such register',
             hint => 'Table ndrs_optout.register lists the registers.');
     END IF;
@@ -166,20 +166,20 @@ CREATE FUNCTION is_excluded(encoded encoded_nhs_number, register text) RETURNS b
     LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT exclusion_support;
 
 -- The list of a register, for queries.
-CREATE FUNCTION exclusion_list(register text) RETURNS exclusion_set
+CREATE FUNCTION exclusion_list(register text) RETURNS encoded_set
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER COST 10000
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM ndrs_optout.checked_registers(ARRAY[exclusion_list.register]);
-    RETURN (SELECT ndrs_optout.exclusion_set_agg(e.encoded_nhs_number)
+    RETURN (SELECT ndrs_optout.encoded_set_agg(e.encoded_nhs_number)
             FROM ndrs_optout.exclusion e WHERE e.register = exclusion_list.register);
 END
 $$;
 
 -- All lists, with the key that they are encoded with: to carry them to another database
 -- or past a restore.
-CREATE FUNCTION export_exclusion_lists() RETURNS TABLE (register text, key_id text, members exclusion_set)
+CREATE FUNCTION export_exclusion_lists() RETURNS TABLE (register text, key_id text, members encoded_set)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -189,7 +189,7 @@ AS $$
 $$;
 
 -- Of another key, each member would be somebody else, or nobody.
-CREATE FUNCTION import_exclusion_list(register text, key_id text, members exclusion_set) RETURNS bigint
+CREATE FUNCTION import_exclusion_list(register text, key_id text, members encoded_set) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
@@ -201,11 +201,11 @@ DECLARE
 BEGIN
     PERFORM ndrs_optout.checked_registers(ARRAY[register]);
     IF members IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'an exclusion set is needed');
+        PERFORM ndrs_optout.raise_error('22004', 'an encoded set is needed');
     END IF;
     -- What is none is not repeated: it may be a number that was put in the wrong place.
     IF (key_id ~ '^[0-9a-f]{8}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'the id of a key has eight hexadecimal digits',
+        PERFORM ndrs_optout.raise_error('22023', 'the id of a key has eight hexadecimal digits',
             hint => 'Column key_id of ndrs_optout.export_exclusion_lists() names the key of an exported list.');
     END IF;
     -- Also makes sure that the adopted key is the one that is loaded.
@@ -213,13 +213,13 @@ BEGIN
     IF EXISTS (SELECT FROM generate_series(0, 9) AS digit
                WHERE ndrs_optout.encode_nhs_number(repeat(digit::text, 10)::ndrs_optout.nhs_number)
                    OPERATOR(ndrs_optout.<@) members) THEN
-        PERFORM ndrs_optout.refuse('ND004',
+        PERFORM ndrs_optout.raise_error('ND004',
             'a placeholder is not a patient''s NHS number',
-            detail => 'The exclusion set holds a number of ten equal digits, which stands for a missing number in many patients'' records.');
+            detail => 'The encoded set holds a number of ten equal digits, which stands for a missing number in many patients'' records.');
     END IF;
     SELECT k.key_id INTO STRICT adopted FROM ndrs_optout.encoding_key k;
     IF key_id <> adopted THEN
-        PERFORM ndrs_optout.refuse('ND011', format('the exclusion list was encoded with key %s', key_id),
+        PERFORM ndrs_optout.raise_error('ND011', format('the exclusion list was encoded with key %s', key_id),
             detail => format('This database has adopted key %s.', adopted),
             hint => 'Import the list into a database that has adopted its key.');
     END IF;
@@ -242,10 +242,10 @@ $$;
 
 COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
 COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
-COMMENT ON TRIGGER forget_copies ON register IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER forget_copies_truncate ON register IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER forget_copies ON exclusion IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER forget_copies_truncate ON exclusion IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER invalidate_caches ON register IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER invalidate_caches_truncate ON register IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER invalidate_caches ON exclusion IS 'backends read the exclusion list again';
+COMMENT ON TRIGGER invalidate_caches_truncate ON exclusion IS 'backends read the exclusion list again';
 COMMENT ON TRIGGER site_row ON register IS 'marks the site''s own registers, and audits their changes';
 COMMENT ON TRIGGER site_row_truncate ON register IS 'registers are deleted one by one';
 COMMENT ON FUNCTION exclusion_change() IS
@@ -278,6 +278,6 @@ COMMENT ON FUNCTION exclusion_list(text) IS
     'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once instead of for each row; errors 22023, 42704';
 COMMENT ON FUNCTION export_exclusion_lists() IS
     'the exclusion list of each register as a set, with the id of the key that it is encoded with, for import_exclusion_list(); no row before a key is adopted';
-COMMENT ON FUNCTION import_exclusion_list(text, text, exclusion_set) IS
+COMMENT ON FUNCTION import_exclusion_list(text, text, encoded_set) IS
     'puts the members of a set that export_exclusion_lists() returned, with its key, on the exclusion list of a register, and returns how many were not on it. Audited; errors 22004, 22023 (not the id of a key), 42704, ND004 (a placeholder is among them), ND010, ND011 (the set is of another key)';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';

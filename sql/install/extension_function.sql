@@ -22,7 +22,7 @@ BEGIN
         WHERE e.extname = extension AND p.proname = function_name AND l.lanname = 'c'
             AND array_to_string(p.proargtypes::oid[], ' ') = array_to_string(argument_types::oid[], ' ');
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('55000',
+        PERFORM ndrs_optout.raise_error('55000',
             format('function %s(%s) of extension "%s" was not found', function_name,
                    array_to_string(argument_types, ', '), extension),
             hint => format('Ask a superuser to reinstall extension "%s".', extension));

@@ -19,9 +19,9 @@ CREATE TABLE guard (
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
 -- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON guard
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-ALTER TABLE guard ENABLE ALWAYS TRIGGER forget_copies;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON guard
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE guard ENABLE ALWAYS TRIGGER invalidate_caches;
 
 -- Rows are only added, one per table, finding, action and transaction, so that
 -- loaders never wait for each other here.  The library writes the columns by
@@ -65,7 +65,7 @@ CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolea
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 
 -- For the owner's searches: everybody may execute it, and it answers a command of
--- erasure_look() that hands on its token.
+-- search_as_owner() that hands on its token.
 CREATE FUNCTION guard_finds(value anyelement, registers text[], token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT exclusion_support;
@@ -109,7 +109,7 @@ BEGIN
         SELECT FROM pg_attribute a
             WHERE a.attrelid = target AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
                 AND a.atttypid = ANY (types) AND NOT (filled AND (a.attnotnull OR a.attgenerated <> ''))) THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('column "%s" of table %s cannot be used as %s', column_name, target, purpose),
             detail => format('It does not exist, or is not of type %s%s.', array_to_string(types, ' or '),
                              CASE WHEN filled THEN ', or is generated, or cannot be NULL' END));
@@ -166,37 +166,37 @@ BEGIN
     -- With an older snapshot, rows that writers in flight have brought would not be counted.
     PERFORM ndrs_optout.require_read_committed();
     IF target IS NULL OR nhs_number_column IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004',
+        PERFORM ndrs_optout.raise_error('22004',
             'a table and its column with NHS numbers must be named');
     END IF;
     IF on_match IS NULL OR on_match NOT IN ('reject', 'skip', 'redact') THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'on_match must be "reject", "skip" or "redact"');
     END IF;
     IF mechanism IS NULL OR mechanism NOT IN ('both', 'constraint') THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'mechanism must be "both" or "constraint"');
     END IF;
     IF mechanism = 'constraint' AND (on_match <> 'reject' OR 'skip' IN (on_missing, on_unreadable)) THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'mechanism "constraint" can only reject');
     END IF;
     IF mechanism = 'constraint' AND encoded_column IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'mechanism "constraint" cannot fill encoded_column');
     END IF;
     IF redact_columns IS NULL OR on_match <> 'redact' AND redact_columns <> '{}' THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'redact_columns go with on_match "redact"');
     END IF;
     IF on_match = 'redact' AND on_missing <> 'allow' THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'on_match "redact" needs on_missing "allow"',
             detail => 'A row that was redacted has no NHS number.');
     END IF;
     IF on_missing IS NULL OR on_missing NOT IN ('allow', 'reject', 'skip')
         OR on_unreadable IS NULL OR on_unreadable NOT IN ('allow', 'reject', 'skip') THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'on_missing and on_unreadable must be "allow", "reject" or "skip"');
     END IF;
     PERFORM ndrs_optout.require_one_build();
@@ -204,11 +204,11 @@ BEGIN
     LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
     IF NOT EXISTS (SELECT FROM pg_class
                    WHERE oid = target AND relkind IN ('r', 'p') AND relpersistence <> 't') THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('%s is not a permanent table', target));
     END IF;
     IF 'skip' IN (on_match, on_missing, on_unreadable) AND (SELECT relispartition FROM pg_class WHERE oid = target) THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('partition %s cannot be guarded with "skip"', target),
             detail => 'An UPDATE that moves a row into it would lose the row.',
             hint => 'Guard the partitioned table, or use "reject".');
@@ -218,7 +218,7 @@ BEGIN
             AND (g.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(guard_table.target))
                  OR g.target IN (SELECT ancestor FROM ndrs_optout.erasure_lineage(guard_table.target)));
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('42710',
+        PERFORM ndrs_optout.raise_error('42710',
             format('%s of table %s already has a guard',
                 CASE WHEN other IN (SELECT relation FROM ndrs_optout.erasure_descendants(target)) THEN 'child ' ELSE 'parent ' END || other, target),
             hint => 'Guard the topmost table: its guard covers its partitions and children. A child''s own guard goes with ndrs_optout.unguard_table().');
@@ -230,7 +230,7 @@ BEGIN
 
     IF mechanism = 'constraint' AND EXISTS (
         SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'f') THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('table %s has a partition or child that is a foreign table', target),
             detail => 'The server does not check constraints of foreign tables.',
             hint => 'Use mechanism "both".');
@@ -239,11 +239,11 @@ BEGIN
     SELECT * INTO col FROM pg_attribute
         WHERE attrelid = target AND attname = nhs_number_column AND attnum > 0 AND NOT attisdropped;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('42703',
+        PERFORM ndrs_optout.raise_error('42703',
             format('column "%s" of table %s does not exist', nhs_number_column, target));
     END IF;
     IF col.attgenerated <> '' THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('column "%s" of table %s is generated and cannot be guarded', nhs_number_column, target),
             hint => 'Guard the column that it is generated from.');
     END IF;
@@ -254,14 +254,14 @@ BEGIN
                                   AND NOT a.attnotnull AND a.attgenerated = '')
             LIMIT 1;
         IF FOUND THEN
-            PERFORM ndrs_optout.refuse('42809',
+            PERFORM ndrs_optout.raise_error('42809',
                 format('column "%s" of table %s cannot be redacted', unfit, target),
                 detail => 'It does not exist, is generated, or cannot be NULL.');
         END IF;
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g
                WHERE g.target = guard_table.target AND g.nhs_number_column = guard_table.nhs_number_column) THEN
-        PERFORM ndrs_optout.refuse('42710',
+        PERFORM ndrs_optout.raise_error('42710',
             format('column "%s" of table %s already has a guard', nhs_number_column, target),
             hint => 'To change it, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() in one transaction.');
     END IF;
@@ -270,16 +270,16 @@ BEGIN
     IF encoded_column IS NOT NULL AND EXISTS (
         SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation
             WHERE d.relation <> target AND NOT c.relispartition) THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             format('table %s has inheritance children, where nothing would fill encoded_column', target));
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target AND g.encoded_column = guard_table.encoded_column) THEN
-        PERFORM ndrs_optout.refuse('42710', format('column "%s" of table %s is filled by another guard', encoded_column, target));
+        PERFORM ndrs_optout.raise_error('42710', format('column "%s" of table %s is filled by another guard', encoded_column, target));
     END IF;
     PERFORM ndrs_optout.guard_check_column(target, birth_date_column, 'birth_date_column', '{date,timestamp}', false);
 
     IF NOT ndrs_optout.guard_reads(col.atttypid) THEN
-        PERFORM ndrs_optout.refuse('42804',
+        PERFORM ndrs_optout.raise_error('42804',
             format('type %s cannot hold NHS numbers for a guard', format_type(col.atttypid, NULL)),
             hint => 'Use nhs_number, text, varchar, char, bigint or numeric.');
     END IF;
@@ -315,7 +315,7 @@ BEGIN
 
     PERFORM ndrs_optout.audit('table guarded', to_jsonb(this) - 'guarded_at');
     -- With the rights of the owner, who may have put an index with a predicate on the table.
-    already := ndrs_optout.erasure_look(
+    already := ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = target),
         format('SELECT ARRAY[count(*)::text] FROM %s WHERE ndrs_optout.guard_finds(%I, $2, $3)', target, nhs_number_column),
         NULL, codes);
@@ -324,13 +324,13 @@ END
 $$;
 
 -- From the text of the constraint's expression, which may be that of one that is gone.
-CREATE FUNCTION guard_is_backstop(expression text, target regclass, attnum smallint, registers text[],
+CREATE FUNCTION guard_is_constraint(expression text, target regclass, attnum smallint, registers text[],
     on_missing text, on_unreadable text, has_encoded boolean, encoded_attnum smallint) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_backstop'
+    AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_constraint'
     LANGUAGE C STABLE;
 
--- What a backstop calls.
-CREATE FUNCTION guard_backstops() RETURNS oid[]
+-- What a guard's constraint calls.
+CREATE FUNCTION guard_constraint_functions() RETURNS oid[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -345,7 +345,7 @@ AS $$
 BEGIN
     DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target;
     IF NOT FOUND THEN  -- also when target is NULL
-        PERFORM ndrs_optout.refuse('42704',
+        PERFORM ndrs_optout.raise_error('42704',
             format('table %s is not guarded', coalesce(target::text, 'NULL')),
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
@@ -369,97 +369,11 @@ BEGIN
     FOR part IN SELECT DISTINCT c.conname FROM pg_constraint c
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
         WHERE c.conrelid = target AND c.contype = 'c' AND c.coninhcount = 0
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_backstops()) LOOP
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_constraint_functions()) LOOP
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', target, part);
     END LOOP;
 END
 $$;
--- The parts that a guard ought to have on a table that it covers, and what is wrong
--- with them; defect is NULL for a part that is in force.  Partitions have the trigger
--- too; inheritance children only the constraint, which no server lets them be without.
--- object: the trigger, constraint or column that the part is, or that is not there.
--- Everything is read from rows of the catalogues, so that the sentry can ask with a
--- snapshot of before its command.
-CREATE FUNCTION guard_parts(this guard, relation regclass)
-RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oid)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    WITH number AS MATERIALIZED (
-        SELECT c.relkind, c.relispartition, a.attnum, a.atttypid, e.attnum AS encoded
-            FROM pg_class c
-            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = (this).nhs_number_column
-                AND a.attnum > 0 AND NOT a.attisdropped
-            LEFT JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = (this).encoded_column
-                AND e.attnum > 0 AND NOT e.attisdropped
-            WHERE c.oid = relation)
-    SELECT 'trigger',
-           CASE WHEN count(t.oid) = 0 THEN 'missing'
-                WHEN bool_and(t.tgenabled = 'D') THEN 'disabled'
-                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
-           END,
-           min(t.tgname::text)::name, min(n.attnum), min(n.atttypid::bigint)::oid
-        FROM number n
-        LEFT JOIN pg_trigger t ON t.tgrelid = relation AND t.tgfoid = 'ndrs_optout.guard_row'::regproc
-            AND t.tgtype = 23 AND t.tgqual IS NULL AND t.tgattr = ''
-            AND t.tgargs = (
-                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY w.position)
-                    FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position))
-        WHERE (this).mechanism = 'both' AND (relation = (this).target OR n.relispartition)
-        HAVING count(*) > 0
-    UNION ALL
-    SELECT 'backstop',
-           CASE WHEN n.attnum IS NULL THEN 'without its column'
-                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'on a column that it cannot read'
-                WHEN k.conname IS NULL THEN 'missing'
-                WHEN NOT k.enforced THEN 'not enforced'
-                WHEN n.relkind = 'f' THEN 'on a foreign table, which does not check it'
-           END,
-           k.conname, n.attnum, n.atttypid
-        FROM number n
-        LEFT JOIN LATERAL (
-            -- The server has constraints that are not enforced since version 18.
-            SELECT c.conname, coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AS enforced
-                FROM pg_constraint c
-                JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
-                    AND d.refclassid = 'pg_proc'::regclass
-                    AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
-                WHERE c.conrelid = relation AND c.contype = 'c' AND n.attnum = ANY (c.conkey)
-                    AND ndrs_optout.guard_is_backstop(c.conbin::text, (this).target, n.attnum, (this).registers,
-                            (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
-                ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
-    UNION ALL
-    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL::smallint, NULL::oid
-        FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
-        WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
-            SELECT FROM pg_attribute o
-                WHERE o.attrelid = relation AND o.attname = named.n AND NOT o.attisdropped
-                    AND (named.n = ANY ((this).redact_columns)
-                         OR o.atttypid = CASE named.n WHEN (this).encoded_column
-                                                  THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
-                             AND (named.n IS DISTINCT FROM (this).birth_date_column
-                                  OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
-        HAVING count(*) > 0;
-END
-$$;
-
--- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
--- table does not come there.
-CREATE VIEW guard_part AS
-    WITH RECURSIVE below (target, relation) AS (
-        SELECT g.target, g.target FROM guard g
-        UNION
-        SELECT b.target, i.inhrelid FROM below b
-            JOIN pg_catalog.pg_inherits i
-                ON i.inhparent OPERATOR(pg_catalog.=) b.relation AND NOT i.inhdetachpending)
-    SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect, p.object, p.attnum, p.atttypid
-        FROM guard g
-        JOIN below d ON d.target OPERATOR(pg_catalog.=) g.target
-        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
-        CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
 
 -- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
 -- catalogue names: the server's own locks and pages, which the guard, the erasure and the
@@ -487,7 +401,7 @@ BEGIN
     SELECT d.relation INTO distributed FROM ndrs_optout.guard_distributed() AS d (relation)
         WHERE d.relation = ANY (relations) LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('0A000',
+        PERFORM ndrs_optout.raise_error('0A000',
             format('table %s is distributed', distributed),
             detail => 'Its rows are where neither the guard nor the erasure can be sure of them.',
             hint => 'Make it a local table again: Citus has undistribute_table() for that.');
@@ -495,21 +409,21 @@ BEGIN
 END
 $$;
 
-COMMENT ON TRIGGER forget_copies ON guard IS 'backends ask for the erasure''s ways again';
+COMMENT ON TRIGGER invalidate_caches ON guard IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
 COMMENT ON VIEW guard_count IS 'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction fails. Mechanism constraint counts nothing';
 COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
-    'backstop of a guard, called by its CHECK constraint: true, or error 23N01 (excluded patient), 23N02 (unreadable number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
+    'called by the CHECK constraint of a guard: true, or error 23N01 (excluded patient), 23N02 (unreadable number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
-    'backstop of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
+    'called by the CHECK constraint of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
 COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
 COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
     'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
-COMMENT ON FUNCTION guard_is_backstop(text, regclass, smallint, text[], text, text, boolean, smallint) IS
+COMMENT ON FUNCTION guard_is_constraint(text, regclass, smallint, text[], text, text, boolean, smallint) IS
     'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing but that';
-COMMENT ON FUNCTION guard_backstops() IS 'the functions that guards'' constraints call';
+COMMENT ON FUNCTION guard_constraint_functions() IS 'the functions that guards'' constraints call';
 COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
 COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
@@ -526,9 +440,5 @@ COMMENT ON FUNCTION guard_number(anyelement) IS
 COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
     'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (23N01), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
-
-COMMENT ON FUNCTION guard_parts(guard, regclass) IS
-    'the parts (trigger, backstop, columns) that a guard ought to have on a table that it covers: what is wrong (NULL: in force), the object, and number and type of the guarded column';
-COMMENT ON VIEW guard_part IS 'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or NULL when it is in force';
 COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
 COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';

@@ -30,11 +30,11 @@ BEGIN
         WHERE c.gap = accept_gap.gap AND c.relation IS NOT DISTINCT FROM accept_gap.relation
             AND c.object IS NOT DISTINCT FROM accept_gap.object;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('42704', 'there is no such gap',
+        PERFORM ndrs_optout.raise_error('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
     IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off', 'distributed table', 'table of the extension changed') THEN
-        PERFORM ndrs_optout.refuse('22023', 'this gap is to be closed, not accepted',
+        PERFORM ndrs_optout.raise_error('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
     INSERT INTO ndrs_optout.accepted_gap AS a (gap, relation, object, reason, severity)
@@ -173,7 +173,7 @@ AS $$
                   k.conrelid::regclass, k.conrelid::regclass, k.conname)
         FROM pg_constraint k
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY ((SELECT ndrs_optout.guard_backstops())::oid[])
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY ((SELECT ndrs_optout.guard_constraint_functions())::oid[])
         WHERE NOT EXISTS (SELECT FROM guard_part p WHERE p.relation = k.conrelid)
 
     -- Where the erasure's walk does not come
@@ -344,7 +344,7 @@ AS $$
                      ndrs_optout.erasure_missing_index(p.target, ARRAY[p.nhs_number_column],
                          ndrs_optout.erasure_holds_text(p.target, p.nhs_number_column))
                   FROM guard_part p
-                  WHERE p.relation = p.target AND p.part = 'backstop' AND p.defect IS NULL) AS m
+                  WHERE p.relation = p.target AND p.part = 'constraint' AND p.defect IS NULL) AS m
         WHERE m.command IS NOT NULL
 $$;
 

@@ -59,7 +59,7 @@ AS $$
         CROSS JOIN (SELECT count(DISTINCT k.conrelid) AS tables
                         FROM pg_depend d JOIN pg_constraint k ON k.oid = d.objid
                         WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
-                            AND d.refobjid = ANY (ndrs_optout.guard_backstops())) AS b
+                            AND d.refobjid = ANY (ndrs_optout.guard_constraint_functions())) AS b
 $$;
 
 CREATE FUNCTION health_sentry() RETURNS health_finding
@@ -91,7 +91,7 @@ AS $$
                CASE WHEN c.overdue + c.soon > 0 THEN 'SELECT * FROM ndrs_optout.case_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
                      count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 3) AS soon,
-                     count(*) FILTER (WHERE p.whose_move IS NOT NULL) AS open
+                     count(*) FILTER (WHERE p.waiting_for IS NOT NULL) AS open
                   FROM ndrs_optout.case_progress p) AS c
 $$;
 
@@ -370,7 +370,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH own AS (
         SELECT t.tgname, t.tgenabled, t.tgrelid::regclass AS relation,
-               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.forget_copies,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,
+               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.invalidate_caches,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,
                                            ndrs_optout.audit_purge_when_due,ndrs_optout.owner_only,
                                            ndrs_optout.exclusion_change,ndrs_optout.exclusion_truncation,
                                            ndrs_optout.exclusion_replicated,

@@ -2,8 +2,8 @@
 -- two memories of the same thing, so that one of them cannot shrink unseen.
 
 -- The checksum that is stored in a set.
-CREATE FUNCTION exclusion_set_checksum(exclusion_set) RETURNS bigint
-    AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_set_checksum'
+CREATE FUNCTION encoded_set_checksum(encoded_set) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_checksum'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 -- Patients whose opt-out took effect, who have not opted in since, and who are not on
@@ -38,7 +38,7 @@ BEGIN
     FOR attempt IN 1 .. 3 LOOP
         result := ARRAY(
             SELECT r.code FROM ndrs_optout.register r
-                WHERE ndrs_optout.exclusion_set_checksum(ndrs_optout.exclusion_list(r.code))
+                WHERE ndrs_optout.encoded_set_checksum(ndrs_optout.exclusion_list(r.code))
                     <> ndrs_optout.exclusion_list_checksum(r.code)
                 ORDER BY r.code);
         EXIT WHEN result = '{}';
@@ -97,7 +97,7 @@ AS $$
         CROSS JOIN LATERAL (
             SELECT ndrs_optout.cardinality(
                 (l.patients OPERATOR(ndrs_optout.&) list.members) OPERATOR(ndrs_optout.-)
-                (SELECT ndrs_optout.exclusion_set_agg(s.encoded_nhs_number) FROM settled s
+                (SELECT ndrs_optout.encoded_set_agg(s.encoded_nhs_number) FROM settled s
                      WHERE s.release_id = l.release_id))) AS p (patients)
         WHERE l.destroyed_on IS NULL AND p.patients > 0
         ORDER BY l.release_id, list.code
@@ -175,7 +175,7 @@ AS $$
         FROM (SELECT max(b.day) FILTER (WHERE b.observed) AS last FROM ndrs_optout.bank_holiday b) AS h
 $$;
 
-COMMENT ON FUNCTION exclusion_set_checksum(exclusion_set) IS 'the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
+COMMENT ON FUNCTION encoded_set_checksum(encoded_set) IS 'the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
 COMMENT ON FUNCTION unlisted_opt_outs() IS
     'opt-out cases that took effect, without a later case of opting in, whose patient is not on the exclusion list of a register';
 COMMENT ON FUNCTION differing_lists() IS

@@ -143,7 +143,7 @@ DECLARE
 BEGIN
     IF this.state = 'carried_out' THEN
         IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
-            PERFORM ndrs_optout.refuse('ND021', format('the patient of case %s is not excluded any more', case_id),
+            PERFORM ndrs_optout.raise_error('ND021', format('the patient of case %s is not excluded any more', case_id),
                 hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
         END IF;
         PERFORM ndrs_optout.begin_reading('ndrs_optout.complete_case()');

@@ -12,24 +12,24 @@
 CREATE TABLE national_check (
     check_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     expires_at       timestamptz NOT NULL,
-    asked            exclusion_set NOT NULL,
-    allowed          exclusion_set,
+    asked            encoded_set NOT NULL,
+    allowed          encoded_set,
     started_at       timestamptz NOT NULL,
     loaded_at        timestamptz,
     asked_patients   bigint NOT NULL,
     allowed_patients bigint,
-    left_out         bigint NOT NULL,
+    without_number         bigint NOT NULL,
     CHECK ((loaded_at IS NULL) = (allowed IS NULL) AND (loaded_at IS NULL) = (allowed_patients IS NULL))
 );
 SELECT pg_catalog.pg_extension_config_dump('national_check', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
 
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON national_check
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON national_check
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
-ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE national_check ENABLE ALWAYS TRIGGER forget_copies_truncate;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON national_check
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON national_check
+    FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches;
+ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
 -- The numbers of a request, in plain, until the reply is there or nobody waits for it
 -- any more.  In parts, by their first four digits, from which one is soon taken out.
@@ -47,7 +47,7 @@ CREATE VIEW national_check_progress AS
                 WHEN c.loaded_at IS NULL THEN 'waiting for the reply'
                 ELSE 'in force' END AS state,
            c.started_at, c.loaded_at, c.expires_at,
-           c.asked_patients, c.allowed_patients, c.left_out
+           c.asked_patients, c.allowed_patients, c.without_number
         FROM national_check c
         ORDER BY c.check_id;
 
@@ -57,7 +57,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.refuse('P0002', 'there is no such national check',
+    PERFORM ndrs_optout.raise_error('P0002', 'there is no such national check',
         hint => 'View ndrs_optout.national_check_progress lists the checks.');
 END
 $$;
@@ -91,23 +91,23 @@ DECLARE
     started record;
     started_at timestamptz := clock_timestamp();
 BEGIN
-    INSERT INTO ndrs_optout.national_check AS c (expires_at, asked, started_at, asked_patients, left_out)
+    INSERT INTO ndrs_optout.national_check AS c (expires_at, asked, started_at, asked_patients, without_number)
         SELECT started_at + make_interval(days => (SELECT p.national_check_days FROM ndrs_optout.policy p)),
-               a.asked, started_at, ndrs_optout.cardinality(a.asked), a.left_out
-            FROM (SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n))
+               a.asked, started_at, ndrs_optout.cardinality(a.asked), a.without_number
+            FROM (SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(n))
                              FILTER (WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)) AS asked,
-                         count(*) FILTER (WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE) AS left_out
+                         count(*) FILTER (WHERE ndrs_optout.nhs_number_is_placeholder(n) IS NOT FALSE) AS without_number
                       FROM unnest(numbers) AS n) AS a
             WHERE ndrs_optout.cardinality(a.asked) > 0
-        RETURNING c.check_id, c.asked_patients, c.left_out INTO started;
+        RETURNING c.check_id, c.asked_patients, c.without_number INTO started;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('22023', 'there is no NHS number to ask about',
+        PERFORM ndrs_optout.raise_error('22023', 'there is no NHS number to ask about',
             detail => format('Missing or unreadable numbers and placeholders: %s.', coalesce(cardinality(numbers), 0)));
     END IF;
     -- Ids say which check is the latest.  A sequence is set back by more roles than change
     -- tables (members of pg_write_all_data): then an old reply would outrank this one's.
     IF EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id > started.check_id AND c.loaded_at < now()) THEN
-        PERFORM ndrs_optout.refuse('55000', 'the ids of national checks have been set back',
+        PERFORM ndrs_optout.raise_error('55000', 'the ids of national checks have been set back',
             detail => 'An older check would decide instead of a new one.',
             hint => 'Ask the database owner to set the sequence ndrs_optout.national_check_check_id_seq to the greatest id in table ndrs_optout.national_check.');
     END IF;
@@ -120,7 +120,7 @@ BEGIN
                       ORDER BY part, number) AS u
             GROUP BY u.part;
     PERFORM ndrs_optout.audit('national check started',
-        jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'left_out', started.left_out));
+        jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'without_number', started.without_number));
     RETURN started.check_id;
 END
 $$;
@@ -151,7 +151,7 @@ BEGIN
         PERFORM ndrs_optout.no_such_check();
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id) THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the request of national check %s is not kept any more', check_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('the request of national check %s is not kept any more', check_id),
             detail => 'It goes when the reply is there, or when the check expires.');
     END IF;
     RETURN QUERY
@@ -165,7 +165,7 @@ $$;
 
 -- Whom a reply allows; NULL when it has numbers that were not asked about.  Lines can
 -- come one by one or many in one text.
-CREATE FUNCTION national_check_allowed(asked exclusion_set, lines text[]) RETURNS exclusion_set
+CREATE FUNCTION national_check_allowed(asked encoded_set, lines text[]) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_national_check_allowed'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
 
@@ -188,11 +188,11 @@ BEGIN
         PERFORM ndrs_optout.no_such_check();
     END IF;
     IF this.loaded_at IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the reply to national check %s was loaded already', check_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('the reply to national check %s was loaded already', check_id),
             hint => 'Start a new check, or cancel this one.');
     END IF;
     IF this.expires_at <= clock_timestamp() THEN
-        PERFORM ndrs_optout.refuse('ND021', format('national check %s has expired', check_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('national check %s has expired', check_id),
             hint => 'Start a new check: what the service knew then is too old.');
     END IF;
     -- OFFSET 0: the reply is read once.
@@ -210,10 +210,10 @@ BEGIN
                 AND ndrs_optout.national_check_allowed(c.asked, lines) IS NOT NULL
             ORDER BY c.loaded_at IS NOT NULL, c.check_id DESC LIMIT 1;
         IF FOUND THEN
-            PERFORM ndrs_optout.refuse('ND040', format('this looks like the reply to national check %s', other),
+            PERFORM ndrs_optout.raise_error('ND040', format('this looks like the reply to national check %s', other),
                 detail => format('It has numbers that check %s did not ask about.', check_id));
         END IF;
-        PERFORM ndrs_optout.refuse('ND040', 'the reply has numbers that were not asked about',
+        PERFORM ndrs_optout.raise_error('ND040', 'the reply has numbers that were not asked about',
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
@@ -224,7 +224,7 @@ BEGIN
         UPDATE ndrs_optout.national_check c
             SET asked = known.patients, asked_patients = ndrs_optout.cardinality(known.patients)
             FROM (SELECT a.allowed OPERATOR(ndrs_optout.|) (
-                             SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
+                             SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
                                  FROM ndrs_optout.national_check_part p CROSS JOIN LATERAL unnest(p.numbers) AS n
                                  WHERE p.check_id = load_national_check.check_id) AS patients
                       FROM ndrs_optout.national_check a WHERE a.check_id = load_national_check.check_id
@@ -281,9 +281,9 @@ $$;
 
 COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';
 COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one row';
-COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (left_out)';
-COMMENT ON TRIGGER forget_copies ON national_check IS 'backends read the checks again';
-COMMENT ON TRIGGER forget_copies_truncate ON national_check IS 'backends read the checks again';
+COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (without_number)';
+COMMENT ON TRIGGER invalidate_caches ON national_check IS 'backends read the checks again';
+COMMENT ON TRIGGER invalidate_caches_truncate ON national_check IS 'backends read the checks again';
 COMMENT ON FUNCTION no_such_check() IS 'error P0002';
 COMMENT ON FUNCTION begin_national_check() IS 'lets an erasure and a check that is being started wait for each other; error 25000';
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
@@ -292,7 +292,7 @@ COMMENT ON FUNCTION start_national_check(text) IS
     'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 COMMENT ON FUNCTION national_check_request(bigint) IS
     'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
-COMMENT ON FUNCTION national_check_allowed(exclusion_set, text[]) IS
+COMMENT ON FUNCTION national_check_allowed(encoded_set, text[]) IS
     'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no reply. A text may have many lines; the last comma or line end may be missing';
 COMMENT ON FUNCTION load_national_check(bigint, text[]) IS
     'loads the reply to a national check, and returns how many it allows; a text may have many lines. The numbers of the request are forgotten. Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 (loaded already, expired), P0002, ND010, ND011';

@@ -101,7 +101,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a WHERE a.state = OLD.state AND a.next_state = NEW.state) THEN
-        PERFORM ndrs_optout.refuse('ND021', format('case %s cannot become %s', NEW.case_id, replace(NEW.state, '_', ' ')));
+        PERFORM ndrs_optout.raise_error('ND021', format('case %s cannot become %s', NEW.case_id, replace(NEW.state, '_', ' ')));
     END IF;
     IF NEW.state <> OLD.state THEN
         PERFORM ndrs_optout.audit('case ' || replace(NEW.state, '_', ' '), jsonb_build_object('case', NEW.case_id));
@@ -130,21 +130,21 @@ DECLARE
     age_limit integer;
 BEGIN
     IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'applicant must be "self", "parent" or "representative"');
     END IF;
     IF date_of_birth > received_on OR NOT isfinite(date_of_birth) THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'the date of birth must not be after the day on which the request was received');
     END IF;
     IF applicant = 'parent' THEN
         IF date_of_birth IS NULL THEN
-            PERFORM ndrs_optout.refuse('22004',
+            PERFORM ndrs_optout.raise_error('22004',
                 'a parent''s request needs the child''s date of birth');
         END IF;
         SELECT child_age INTO STRICT age_limit FROM ndrs_optout.policy;
         IF date_of_birth + make_interval(years => age_limit) <= received_on THEN
-            PERFORM ndrs_optout.refuse('22023',
+            PERFORM ndrs_optout.raise_error('22023',
                 format('a parent can act for a child only under the age of %s', age_limit),
                 detail => 'The age counts on the day on which the request was received.',
                 hint => 'The patient can apply in person, or a representative where competency is in question.');
@@ -174,7 +174,7 @@ BEGIN
             AND c.ended_at IS NULL
         ORDER BY c.case_id LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('23505',
+        PERFORM ndrs_optout.raise_error('23505',
             'the patient has an open case for one of these registers',
             detail => format('It is case %s.', other),
             hint => 'Go on with that case, or name only the other registers.');
@@ -190,7 +190,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
-        PERFORM ndrs_optout.refuse('22023', 'channel must be "email", "online" or "post"');
+        PERFORM ndrs_optout.raise_error('22023', 'channel must be "email", "online" or "post"');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, what);
     PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
@@ -235,7 +235,7 @@ DECLARE
             ORDER BY w.position);
     unproven boolean := this.state = 'awaiting_identity' AND missing <> '{}';
 BEGIN
-    PERFORM ndrs_optout.refuse(CASE this.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
+    PERFORM ndrs_optout.raise_error(CASE this.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
         format('cannot %s case %s: %s',
             CASE action
                 WHEN 'exclude' THEN 'carry out'
@@ -272,7 +272,7 @@ BEGIN
     SELECT * INTO result FROM ndrs_optout.optout_case c WHERE c.case_id = locked_case.case_id FOR UPDATE;
     IF NOT FOUND THEN
         -- The id is not repeated: it may be a number that was put in the wrong place.
-        PERFORM ndrs_optout.refuse('P0002', 'there is no such case',
+        PERFORM ndrs_optout.raise_error('P0002', 'there is no such case',
             hint => 'View ndrs_optout.case_progress lists the cases.');
     END IF;
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a
@@ -296,7 +296,7 @@ DECLARE
 BEGIN
     IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
         OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             CASE WHEN proof IN ('identity', 'address') AND document IN ('passport', 'driving_licence', 'utility_bill', 'bank_statement')
                 THEN format('a %s is not accepted as proof of %s', replace(document, '_', ' '), proof)
                 ELSE 'the document is not accepted as proof' END,
@@ -331,7 +331,7 @@ DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record guardian call');
 BEGIN
     IF outcome IS NULL OR outcome NOT IN ('offered', 'declined', 'held') THEN
-        PERFORM ndrs_optout.refuse('22023', 'outcome must be "offered", "declined" or "held"');
+        PERFORM ndrs_optout.raise_error('22023', 'outcome must be "offered", "declined" or "held"');
     END IF;
     UPDATE ndrs_optout.optout_case c SET guardian_call = outcome WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('guardian call ' || outcome, jsonb_build_object('case', this.case_id));
@@ -378,7 +378,7 @@ END
 $$;
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
-CREATE FUNCTION withdraw_optout(number nhs_number, registers text[], channel text DEFAULT 'email',
+CREATE FUNCTION opt_in(number nhs_number, registers text[], channel text DEFAULT 'email',
     received_on date DEFAULT current_date, applicant text DEFAULT 'self', date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -393,7 +393,7 @@ DECLARE
 BEGIN
     PERFORM ndrs_optout.check_request(encoded, codes, applicant, channel, received_on, 'the request', date_of_birth);
     IF EXISTS (SELECT FROM unnest(codes) AS code WHERE NOT ndrs_optout.is_excluded(number, code)) THEN
-        PERFORM ndrs_optout.refuse('ND021', 'the patient is not excluded from each of these registers',
+        PERFORM ndrs_optout.raise_error('ND021', 'the patient is not excluded from each of these registers',
             hint => 'Name only registers that the patient has opted out of.');
     END IF;
     PERFORM ndrs_optout.readmit(number, codes);
@@ -422,7 +422,7 @@ DECLARE
     open_case bigint;
 BEGIN
     IF old_encoded OPERATOR(ndrs_optout.=) new_encoded THEN
-        PERFORM ndrs_optout.refuse('22023', 'the old and the new NHS number are the same');
+        PERFORM ndrs_optout.raise_error('22023', 'the old and the new NHS number are the same');
     END IF;
     WITH listed AS (
         SELECT e.register FROM ndrs_optout.exclusion e
@@ -438,7 +438,7 @@ BEGIN
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
             AND c.ended_at IS NULL;
     IF open_case IS NOT NULL THEN
-        PERFORM ndrs_optout.tell(false, format('case %s is open for the old number', open_case),
+        PERFORM ndrs_optout.raise_notice(false, format('case %s is open for the old number', open_case),
             'It goes on with the old number. Open another case for the new one.');
     END IF;
     PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
@@ -466,7 +466,7 @@ COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call w
 COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
 COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021, 25000';
 COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
-COMMENT ON FUNCTION withdraw_optout(nhs_number, text[], text, date, text, date) IS
+COMMENT ON FUNCTION opt_in(nhs_number, text[], text, date, text, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';

@@ -75,7 +75,7 @@ DECLARE
     subject jsonb;
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        PERFORM ndrs_optout.refuse('23503', format('cannot truncate table "ndrs_optout.%s"', TG_TABLE_NAME),
+        PERFORM ndrs_optout.raise_error('23503', format('cannot truncate table "ndrs_optout.%s"', TG_TABLE_NAME),
             hint => 'Delete the rows that nothing uses.');
     ELSIF TG_OP = 'INSERT' THEN
         IF NEW.changed_at IS NOT NULL AND ndrs_optout.being_restored() THEN

@@ -25,7 +25,7 @@ DECLARE
     replaced ndrs_optout.policy;
 BEGIN
     IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
-        PERFORM ndrs_optout.refuse('23514', 'cannot delete the policy row',
+        PERFORM ndrs_optout.raise_error('23514', 'cannot delete the policy row',
             hint => 'Change it with UPDATE ndrs_optout.policy SET ...');
     ELSIF TG_OP = 'INSERT' THEN
         DELETE FROM ndrs_optout.policy p RETURNING p.* INTO replaced;
@@ -155,7 +155,7 @@ DECLARE
     shipped text := to_char(OLD.day, 'YYYY-MM-DD');
 BEGIN
     IF OLD.changed_at IS NULL AND NOT ndrs_optout.being_restored() THEN
-        PERFORM ndrs_optout.refuse('23503', format('cannot delete or move the shipped bank holiday %s', shipped),
+        PERFORM ndrs_optout.raise_error('23503', format('cannot delete or move the shipped bank holiday %s', shipped),
             hint => format('To make it a working day, UPDATE ndrs_optout.bank_holiday SET observed = false WHERE day = ''%s''.',
                            shipped));
     END IF;

@@ -3,12 +3,12 @@
 -- Instead of RAISE, which leaves the caller's statement in the server log.  Against
 -- the server's own errors (a cancel, a timeout, a deadlock), functions that take an
 -- NHS number set log_min_error_statement.
-CREATE FUNCTION refuse(sqlstate text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_refuse'
+CREATE FUNCTION raise_error(sqlstate text, message text, detail text DEFAULT NULL, hint text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_raise_error'
     LANGUAGE C STABLE;
 
-CREATE FUNCTION tell(warning boolean, message text, hint text DEFAULT NULL) RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_tell'
+CREATE FUNCTION raise_notice(warning boolean, message text, hint text DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'ndrs_optout_raise_notice'
     LANGUAGE C VOLATILE;
 
 -- What procedures that commit call first.
@@ -21,9 +21,9 @@ CREATE FUNCTION begin_reading(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_reading'
     LANGUAGE C VOLATILE STRICT;
 
-COMMENT ON FUNCTION refuse(text, text, text, text) IS
+COMMENT ON FUNCTION raise_error(text, text, text, text) IS
     'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
-COMMENT ON FUNCTION tell(boolean, text, text) IS
+COMMENT ON FUNCTION raise_notice(boolean, text, text) IS
     'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';
 COMMENT ON FUNCTION begin_procedure(text) IS
     'for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for another name';

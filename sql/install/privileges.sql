@@ -8,7 +8,7 @@ REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
 -- Some things run with the rights of whoever causes them, who cannot name them.
 -- What carry_out() asks for first, since it runs as its caller:
 GRANT EXECUTE ON FUNCTION begin_procedure(text) TO PUBLIC;
--- The backstop of a guard:
+-- The constraint of a guard:
 GRANT EXECUTE ON FUNCTION
     guard_admits(oid, regclass, anyelement, text[], text, text),
     guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number)

@@ -9,7 +9,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF coalesce(btrim(salt), '') = '' THEN
-        PERFORM ndrs_optout.refuse('22004', 'a salt is needed',
+        PERFORM ndrs_optout.raise_error('22004', 'a salt is needed',
             hint => 'Without one, everybody can compute the ids of all patients.');
     END IF;
     RETURN salt;
@@ -32,7 +32,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF (pseudo_id ~ '^[0-9a-f]{64}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'this is not a pseudo-id',
+        PERFORM ndrs_optout.raise_error('22023', 'this is not a pseudo-id',
             detail => 'A pseudo-id has 64 hexadecimal digits in lower case, as ndrs_pseudo_id() returns them.');
     END IF;
     RETURN left(encode(sha256(convert_to('pseudoid_' || pseudo_id || ndrs_optout.checked_salt(salt), 'UTF8')), 'hex'), 16);
@@ -53,7 +53,7 @@ BEGIN
     IF (jsonb_typeof(fields) = 'object') IS NOT TRUE
         OR EXISTS (SELECT FROM jsonb_each(fields) AS f
                    WHERE lower(f.key) = 'nhsnumber' OR jsonb_typeof(f.value) <> 'string') THEN
-        PERFORM ndrs_optout.refuse('22023', 'the other fields must be an object of texts, without "NHSNumber"',
+        PERFORM ndrs_optout.raise_error('22023', 'the other fields must be an object of texts, without "NHSNumber"',
             hint => 'For example ''{"DOB": "29.11.1973"}''.');
     END IF;
     SELECT string_agg(f.value, '' ORDER BY lower(f.key COLLATE "C"), f.key COLLATE "C" DESC) INTO joined

@@ -58,7 +58,7 @@ BEGIN
         IF TG_OP = 'DELETE' THEN
             subject := format('purpose "%s"', OLD.code);
         END IF;
-        PERFORM ndrs_optout.refuse('23503', format('cannot delete %s', subject),
+        PERFORM ndrs_optout.raise_error('23503', format('cannot delete %s', subject),
             detail => 'Past releases may refer to it.',
             hint => 'To share nothing for it, UPDATE ndrs_optout.purpose SET permitted = false WHERE code = ...');
     END IF;
@@ -76,7 +76,7 @@ BEGIN
         RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
     END IF;
     IF NEW.code <> OLD.code THEN
-        PERFORM ndrs_optout.refuse('23503', format('cannot change the code of purpose "%s"', OLD.code),
+        PERFORM ndrs_optout.raise_error('23503', format('cannot change the code of purpose "%s"', OLD.code),
             detail => 'Past releases may refer to it.');
     END IF;
     IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL
@@ -107,15 +107,15 @@ CREATE TABLE exemption (
 SELECT pg_catalog.pg_extension_config_dump('exemption', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.exemption', 'exemption_id')::regclass, '');
 
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON purpose
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-ALTER TABLE purpose ENABLE ALWAYS TRIGGER forget_copies;
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON exemption
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-CREATE TRIGGER forget_copies_truncate AFTER TRUNCATE ON exemption
-    FOR EACH STATEMENT EXECUTE FUNCTION forget_copies();
-ALTER TABLE exemption ENABLE ALWAYS TRIGGER forget_copies;
-ALTER TABLE exemption ENABLE ALWAYS TRIGGER forget_copies_truncate;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON purpose
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE purpose ENABLE ALWAYS TRIGGER invalidate_caches;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON exemption
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON exemption
+    FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches;
+ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
 -- Whose approval it was, and for what, goes to the audit, which holds no identifiers.
 CREATE FUNCTION grant_exemption(recipient text, purpose text, approval_reference text,
@@ -132,18 +132,18 @@ BEGIN
     PERFORM ndrs_optout.checked_recipient(recipient);
     PERFORM ndrs_optout.checked_reason(approval_reference, 'reference');
     IF valid_from IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'an exemption needs a first day');
+        PERFORM ndrs_optout.raise_error('22004', 'an exemption needs a first day');
     END IF;
     IF valid_to < valid_from THEN
-        PERFORM ndrs_optout.refuse('22023', 'the exemption would end before it begins');
+        PERFORM ndrs_optout.raise_error('22023', 'the exemption would end before it begins');
     END IF;
     SELECT p.permitted INTO permitted FROM ndrs_optout.purpose p WHERE p.code = purpose;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('42704', 'there is no such purpose',
+        PERFORM ndrs_optout.raise_error('42704', 'there is no such purpose',
             hint => 'Table ndrs_optout.purpose lists the purposes.');
     END IF;
     IF NOT permitted THEN
-        PERFORM ndrs_optout.refuse('22023', format('nothing is shared for purpose "%s"', purpose),
+        PERFORM ndrs_optout.raise_error('22023', format('nothing is shared for purpose "%s"', purpose),
             detail => 'An exemption lifts the national opt-out and nothing else.');
     END IF;
     INSERT INTO ndrs_optout.exemption (recipient, purpose, approval_reference, valid_from, valid_to)
@@ -164,7 +164,7 @@ BEGIN
     UPDATE ndrs_optout.exemption e SET ended_at = clock_timestamp()
         WHERE e.exemption_id = exemption_id AND e.ended_at IS NULL;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', 'there is no such exemption to end',
+        PERFORM ndrs_optout.raise_error('P0002', 'there is no such exemption to end',
             hint => 'Table ndrs_optout.exemption lists them.');
     END IF;
     PERFORM ndrs_optout.audit('exemption ended', jsonb_build_object('exemption', exemption_id));
@@ -176,9 +176,9 @@ COMMENT ON FUNCTION purpose_change() IS 'trigger function: audits changes of pur
 COMMENT ON TRIGGER purpose_change ON purpose IS 'purposes stay, and their changes are audited';
 COMMENT ON TRIGGER purpose_change_truncate ON purpose IS 'purposes stay';
 COMMENT ON TABLE exemption IS 'approvals that a recipient need not respect the national opt-out for a purpose, from the first to the last day (in UTC; no last day: until it is ended); granted by grant_exemption()';
-COMMENT ON TRIGGER forget_copies ON purpose IS 'backends read the purposes again';
-COMMENT ON TRIGGER forget_copies ON exemption IS 'backends read the exemptions again';
-COMMENT ON TRIGGER forget_copies_truncate ON exemption IS 'backends read the exemptions again';
+COMMENT ON TRIGGER invalidate_caches ON purpose IS 'backends read the purposes again';
+COMMENT ON TRIGGER invalidate_caches ON exemption IS 'backends read the exemptions again';
+COMMENT ON TRIGGER invalidate_caches_truncate ON exemption IS 'backends read the exemptions again';
 COMMENT ON FUNCTION grant_exemption(text, text, text, date, date) IS
     'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 (no such recipient or purpose)';
 COMMENT ON FUNCTION end_exemption(bigint) IS 'ends an exemption at once; audited; error P0002';

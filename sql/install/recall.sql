@@ -44,7 +44,7 @@ BEGIN
     SELECT count(*) INTO notices FROM ndrs_optout.recall_notice n WHERE n.case_id = this.case_id;
     IF raised > 0 THEN
         PERFORM ndrs_optout.audit('recall notices raised', jsonb_build_object('case', this.case_id, 'notices', raised));
-        PERFORM ndrs_optout.tell(false, format('recall notices raised for case %s: %s', this.case_id, raised),
+        PERFORM ndrs_optout.raise_notice(false, format('recall notices raised for case %s: %s', this.case_id, raised),
             'View ndrs_optout.recall_progress lists them; ndrs_optout.recall_letter() writes each letter.');
     END IF;
     RETURN notices;
@@ -62,11 +62,11 @@ BEGIN
     SELECT * INTO result FROM ndrs_optout.recall_notice n WHERE n.notice_id = locked_notice.notice_id FOR UPDATE;
     IF NOT FOUND THEN
         -- The id is not repeated: it may be a number that was put in the wrong place.
-        PERFORM ndrs_optout.refuse('P0002', 'there is no such recall notice',
+        PERFORM ndrs_optout.raise_error('P0002', 'there is no such recall notice',
             hint => 'View ndrs_optout.recall_progress lists the notices.');
     END IF;
     IF result.acknowledged_at IS NOT NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('recall notice %s is answered already', notice_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('recall notice %s is answered already', notice_id),
             hint => 'View ndrs_optout.recall_progress says when the data was deleted.');
     END IF;
     RETURN result;
@@ -81,7 +81,7 @@ AS $$
 BEGIN
     PERFORM ndrs_optout.checked_day(day, 'the data was deleted');
     IF day < (SELECT r.released_on FROM ndrs_optout.release r WHERE r.release_id = checked_deletion.release_id) THEN
-        PERFORM ndrs_optout.refuse('22023', 'the data cannot have been deleted before it was released',
+        PERFORM ndrs_optout.raise_error('22023', 'the data cannot have been deleted before it was released',
             hint => 'View ndrs_optout.release_progress says when that was.');
     END IF;
     RETURN day;
@@ -114,12 +114,12 @@ DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
 BEGIN
     IF this.asked_at IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('nobody was asked with recall notice %s yet', notice_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('nobody was asked with recall notice %s yet', notice_id),
             hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
     END IF;
     PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
     IF chased_on < this.asked_at::date THEN
-        PERFORM ndrs_optout.refuse('22023', 'the recipient cannot have been reminded before it was asked',
+        PERFORM ndrs_optout.raise_error('22023', 'the recipient cannot have been reminded before it was asked',
             hint => 'View ndrs_optout.recall_progress says when that was.');
     END IF;
     UPDATE ndrs_optout.recall_notice n SET chased_on = chased_on WHERE n.notice_id = this.notice_id;
@@ -135,7 +135,7 @@ AS $$
 BEGIN
     IF this.id_scheme <> 'nhs_number' AND salt IS NULL
         OR this.id_scheme = 'release_pseudo_id' AND release_salt IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', format('the ids of recipient "%s" need a salt', this.recipient),
+        PERFORM ndrs_optout.raise_error('22004', format('the ids of recipient "%s" need a salt', this.recipient),
             detail => format('It is kept here: %s.', this.salt_reference),
             hint => CASE this.id_scheme
                 WHEN 'release_pseudo_id' THEN 'Give the salt of the pseudo-ids, and that of the release as release_salt.' END);
@@ -172,7 +172,7 @@ BEGIN
     SELECT * INTO STRICT its_recipient FROM ndrs_optout.recipient r WHERE r.recipient = its_release.recipient;
     IF its_case.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
-        PERFORM ndrs_optout.refuse('ND031', format('the NHS number is not that of case %s', this.case_id));
+        PERFORM ndrs_optout.raise_error('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
     PERFORM ndrs_optout.begin_reading('ndrs_optout.recall_letter()');
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
@@ -232,7 +232,7 @@ BEGIN
         PERFORM ndrs_optout.no_such_release();
     END IF;
     IF destroyed THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the data of release %s is destroyed already', release_id));
+        PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is destroyed already', release_id));
     END IF;
     PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
     UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;

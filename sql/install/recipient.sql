@@ -21,7 +21,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'the code of a recipient must have up to 63 lower-case letters, digits and underscores, the first a letter');
+        PERFORM ndrs_optout.raise_error('22023', 'the code of a recipient must have up to 63 lower-case letters, digits and underscores, the first a letter');
     END IF;
     PERFORM ndrs_optout.checked_reason(recipient, 'code');
     PERFORM ndrs_optout.checked_reason(name, 'name');
@@ -29,13 +29,13 @@ BEGIN
         PERFORM ndrs_optout.checked_reason(contact, 'contact');
     END IF;
     IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser') THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
     END IF;
     IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
         PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
         IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN
-            PERFORM ndrs_optout.refuse('22023', 'the salt itself must not be stored',
+            PERFORM ndrs_optout.raise_error('22023', 'the salt itself must not be stored',
                 hint => 'Say where it is kept.');
         END IF;
     END IF;
@@ -43,7 +43,7 @@ BEGIN
         VALUES (recipient, name, contact, id_scheme, salt_reference)
         ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('23505', format('recipient "%s" already exists', recipient));
+        PERFORM ndrs_optout.raise_error('23505', format('recipient "%s" already exists', recipient));
     END IF;
     PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
 END
@@ -55,7 +55,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.recipient r WHERE r.recipient = checked_recipient.recipient) THEN
-        PERFORM ndrs_optout.refuse('42704', 'there is no such recipient',
+        PERFORM ndrs_optout.raise_error('42704', 'there is no such recipient',
             hint => 'Table ndrs_optout.recipient lists them; ndrs_optout.add_recipient() adds one.');
     END IF;
     RETURN recipient;

@@ -17,7 +17,7 @@ BEGIN
     LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
     IF refresh_guards.target IS NOT NULL
         AND NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = refresh_guards.target) THEN
-        PERFORM ndrs_optout.refuse('42704', format('table %s is not guarded', refresh_guards.target),
+        PERFORM ndrs_optout.raise_error('42704', format('table %s is not guarded', refresh_guards.target),
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
     -- Before the first event of the audit, which is one of these tables
@@ -29,7 +29,7 @@ BEGIN
         END IF;
     END IF;
     tables := ARRAY(SELECT DISTINCT p.target FROM ndrs_optout.guard_part p
-                        WHERE p.part IN ('trigger', 'backstop')
+                        WHERE p.part IN ('trigger', 'constraint')
                             AND p.defect IN ('missing', 'disabled', 'not ALWAYS', 'not enforced')
                             AND (refresh_guards.target IS NULL OR p.target = refresh_guards.target)
                         ORDER BY p.target);

@@ -31,7 +31,7 @@ BEGIN
         ) AS u (used, why, what_to_do)
         WHERE u.used LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('23503',
+        PERFORM ndrs_optout.raise_error('23503',
             format('cannot delete or rename register "%s" because %s', OLD.code, use.why), hint => use.what_to_do);
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;

@@ -1,6 +1,6 @@
 -- release: what data was given to whom, with the set of patients that it held.
 
--- patients goes some time after the recipient has destroyed the data; see retained.
+-- patients goes some time after the recipient has destroyed the data; see retention_schedule.
 CREATE TABLE release (
     release_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     recipient     text COLLATE "C" NOT NULL,
@@ -9,7 +9,7 @@ CREATE TABLE release (
     registers     text[] NOT NULL,
     released_on   date NOT NULL,
     reference     text NOT NULL,
-    patients      exclusion_set,
+    patients      encoded_set,
     patient_count bigint NOT NULL,
     recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     destroyed_on  date,
@@ -19,7 +19,7 @@ SELECT pg_catalog.pg_extension_config_dump('release', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
 
 -- Refuses a set of patients unless each of them may be in this release now.
-CREATE FUNCTION release_check(patients exclusion_set, purpose text, registers text[], recipient text) RETURNS void
+CREATE FUNCTION release_check(patients encoded_set, purpose text, registers text[], recipient text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -33,7 +33,7 @@ BEGIN
                   GROUP BY 1) AS d
         WHERE d.decision IS DISTINCT FROM 'eligible';
     IF refused > 0 THEN
-        PERFORM ndrs_optout.refuse('ND041',
+        PERFORM ndrs_optout.raise_error('ND041',
             format('%s of %s patients must not be in this release', refused, ndrs_optout.cardinality(patients)),
             detail => format('By reason: %s.', reasons),
             hint => 'Nothing was recorded. Leave them out of the data, and record the release of the others before it is sent.');
@@ -45,7 +45,7 @@ $$;
 -- waits for whoever holds it, after its exclusion is committed and before it looks
 -- for releases; whoever locks later decides with the new list.  So no patient is in
 -- a release that was not found.
-CREATE FUNCTION record_release(recipient text, purpose text, patients exclusion_set, released_on date, reference text,
+CREATE FUNCTION record_release(recipient text, purpose text, patients encoded_set, released_on date, reference text,
     legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -66,7 +66,7 @@ BEGIN
     END IF;
     codes := ndrs_optout.checked_registers(coalesce(registers, ARRAY(SELECT r.code FROM ndrs_optout.register r)));
     IF coalesce(ndrs_optout.cardinality(patients), 0) = 0 THEN
-        PERFORM ndrs_optout.refuse('22004', 'a release needs its patients',
+        PERFORM ndrs_optout.raise_error('22004', 'a release needs its patients',
             hint => 'Data that is about nobody in particular is no release.');
     END IF;
     PERFORM ndrs_optout.release_check(patients, purpose, codes, recipient);
@@ -92,12 +92,12 @@ DECLARE
                         WHERE number IS NULL OR ndrs_optout.nhs_number_is_placeholder(number));
 BEGIN
     IF unusable > 0 THEN
-        PERFORM ndrs_optout.refuse('22004', format('%s of %s patients have no NHS number', unusable, cardinality(patients)),
+        PERFORM ndrs_optout.raise_error('22004', format('%s of %s patients have no NHS number', unusable, cardinality(patients)),
             detail => 'It is missing, a placeholder, or cannot be read.',
             hint => 'Who cannot be identified could not be recalled: leave them out.');
     END IF;
     RETURN ndrs_optout.record_release(recipient, purpose,
-        (SELECT ndrs_optout.exclusion_set_agg(ndrs_optout.encode_nhs_number(number)) FROM unnest(patients) AS number),
+        (SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(number)) FROM unnest(patients) AS number),
         released_on, reference, legal_basis, registers);
 END
 $$;
@@ -124,7 +124,7 @@ CREATE FUNCTION no_such_release() RETURNS void
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.refuse('P0002', 'there is no such release',
+    SELECT ndrs_optout.raise_error('P0002', 'there is no such release',
         hint => 'View ndrs_optout.release_progress lists the releases.')
 $$;
 
@@ -143,7 +143,7 @@ BEGIN
         PERFORM ndrs_optout.no_such_release();
     END IF;
     IF result IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('the patient list of release %s has been purged', release_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('the patient list of release %s has been purged', release_id),
             detail => 'The recipient has destroyed the data, and the retention period has ended.');
     END IF;
     RETURN result;
@@ -156,8 +156,8 @@ CREATE VIEW release_progress AS
         FROM release r
         ORDER BY r.release_id;
 COMMENT ON TABLE release IS 'releases of data to recipients, each with the set of the patients that it held; the set is purged some years after the recipient has destroyed the data';
-COMMENT ON FUNCTION release_check(exclusion_set, text, text[], text) IS 'error ND041 unless every member may be released to the recipient for the purpose now';
-COMMENT ON FUNCTION record_release(text, text, exclusion_set, date, text, text, text[]) IS
+COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS 'error ND041 unless every member may be released to the recipient for the purpose now';
+COMMENT ON FUNCTION record_release(text, text, encoded_set, date, text, text, text[]) IS
     'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
 COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
     'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';

@@ -21,7 +21,7 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- sweep_progress, and the last one of each column for health().  A ready case never is due: that nobody has carried it out is the
 -- registry's own delay.  A national check with its reply stays as long as an older one
 -- is in force, which it would else bring back for those whom both asked about.
-CREATE VIEW retained AS
+CREATE VIEW retention_schedule AS
     SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
            c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
         FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
@@ -78,7 +78,7 @@ CREATE VIEW purge_due AS
            l.run_at AS last_run_at, l.removed AS last_removed
         FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'), ('guard counts'), ('sweeps'),
                      ('recall notices'), ('release sets'), ('national checks')) AS w (what)
-        LEFT JOIN retained r ON r.what = w.what AND r.due_at <= pg_catalog.now()
+        LEFT JOIN retention_schedule r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
         GROUP BY w.what, l.run_at, l.removed
         ORDER BY w.what;
@@ -105,7 +105,7 @@ DECLARE
     counts jsonb;
 BEGIN
     IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.refuse('22023', 'as_of must be now or before',
+        PERFORM ndrs_optout.raise_error('22023', 'as_of must be now or before',
             detail => 'What is not due yet is kept.');
     END IF;
     PERFORM ndrs_optout.require_read_committed();
@@ -114,27 +114,27 @@ BEGIN
     -- What is due is asked again when the cases are locked: a hold or a proof may
     -- have come before.
     cases := ARRAY(SELECT c.case_id FROM ndrs_optout.optout_case c
-        WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+        WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                 WHERE r.what IN ('correspondence', 'unproven cases', 'recall notices')
                                     AND r.due_at <= as_of AND NOT r.held)
         ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
 
     DELETE FROM ndrs_optout.case_correspondence k
-        WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+        WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                 WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
     GET DIAGNOSTICS correspondence = ROW_COUNT;
 
     DELETE FROM ndrs_optout.recall_notice n
         WHERE n.acknowledged_at IS NOT NULL
-            AND n.case_id IN (SELECT r.id FROM ndrs_optout.retained r
+            AND n.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                   WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
     GET DIAGNOSTICS notices = ROW_COUNT;
 
     UPDATE ndrs_optout.release l SET patients = NULL
-        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'release sets' AND r.due_at <= as_of);
+        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'release sets' AND r.due_at <= as_of);
     GET DIAGNOSTICS sets = ROW_COUNT;
 
-    expired := ARRAY(SELECT r.id FROM ndrs_optout.retained r
+    expired := ARRAY(SELECT r.id FROM ndrs_optout.retention_schedule r
         WHERE r.what = 'unproven cases' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held ORDER BY r.id);
     PERFORM ndrs_optout.end_case(ndrs_optout.locked_case(e.case_id, 'expire'), 'withdrawn', NULL),
             ndrs_optout.audit('case expired', jsonb_build_object('case', e.case_id))
@@ -143,7 +143,7 @@ BEGIN
     -- An officer may be answering one again.
     DELETE FROM ndrs_optout.subject_access_request q
         WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
-                                   WHERE a.request_id IN (SELECT r.id FROM ndrs_optout.retained r
+                                   WHERE a.request_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                                               WHERE r.what = 'subject access requests' AND r.due_at <= as_of)
                                    FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS requests = ROW_COUNT;
@@ -164,16 +164,16 @@ BEGIN
     SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM summed) INTO tallies;
 
     DELETE FROM ndrs_optout.sweep s
-        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'sweeps' AND r.due_at <= as_of);
+        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'sweeps' AND r.due_at <= as_of);
     GET DIAGNOSTICS sweeps = ROW_COUNT;
 
     -- What is due is asked again when the checks are locked: a reply may have come before.
     checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
-        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r WHERE r.what = 'national checks' AND r.due_at <= as_of)
+        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'national checks' AND r.due_at <= as_of)
         ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
     WITH gone AS (
         DELETE FROM ndrs_optout.national_check n
-            WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retained r
+            WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                      WHERE r.what = 'national checks' AND r.id = ANY (checks) AND r.due_at <= as_of)
             RETURNING n.check_id)
     SELECT coalesce(array_agg(g.check_id), '{}') INTO checks FROM gone g;
@@ -183,7 +183,7 @@ BEGIN
     LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
     WITH marked AS (
         UPDATE ndrs_optout.audit_segment s SET purged_at = clock_timestamp()
-            WHERE s.first_event_id IN (SELECT r.id FROM ndrs_optout.retained r
+            WHERE s.first_event_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
                                            WHERE r.what = 'audit events' AND r.due_at <= as_of)
             RETURNING s.segment)
     SELECT max(m.segment) INTO months FROM marked m;
@@ -223,7 +223,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION release_hold(case_id bigint) RETURNS void
+CREATE FUNCTION lift_hold(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -232,7 +232,7 @@ DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
 BEGIN
     IF this.hold_reason IS NULL THEN
-        PERFORM ndrs_optout.refuse('ND021', format('case %s is not held', case_id));
+        PERFORM ndrs_optout.raise_error('ND021', format('case %s is not held', case_id));
     END IF;
     UPDATE ndrs_optout.optout_case c SET hold_reason = NULL WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('hold released', jsonb_build_object('case', this.case_id));
@@ -259,11 +259,11 @@ DECLARE
 BEGIN
     -- Only a loaded library's settings are listed.
     IF NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = 'cron.database_name') THEN
-        PERFORM ndrs_optout.refuse('55000', 'pg_cron is not loaded',
+        PERFORM ndrs_optout.raise_error('55000', 'pg_cron is not loaded',
             hint => format('Install its package, set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, and CREATE EXTENSION pg_cron.', current_database()));
     END IF;
     IF current_setting('cron.database_name') <> current_database() THEN
-        PERFORM ndrs_optout.refuse('55000', format('pg_cron keeps its jobs in database "%s"', current_setting('cron.database_name')),
+        PERFORM ndrs_optout.raise_error('55000', format('pg_cron keeps its jobs in database "%s"', current_setting('cron.database_name')),
             hint => format('There, a superuser can call cron.schedule_in_database(%L, ''30 2 * * *'', %L, %L) and cron.unschedule(%1$L).',
                            ndrs_optout.purge_job(), ndrs_optout.purge_command(), current_database()));
     END IF;
@@ -274,7 +274,7 @@ BEGIN
         JOIN pg_namespace n ON n.oid = d.objid
         WHERE e.extname = 'pg_cron';
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('55000', 'extension pg_cron is not installed in this database',
+        PERFORM ndrs_optout.raise_error('55000', 'extension pg_cron is not installed in this database',
             hint => 'CREATE EXTENSION pg_cron.');
     END IF;
     RETURN result;
@@ -311,14 +311,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF schedule IS NULL THEN
-        PERFORM ndrs_optout.refuse('22004', 'a schedule is needed');
+        PERFORM ndrs_optout.raise_error('22004', 'a schedule is needed');
     END IF;
     PERFORM ndrs_optout.purge_job_end();
     BEGIN
         EXECUTE format('SELECT %s($1, $2, $3)', ndrs_optout.extension_function('pg_cron', 'schedule', '{text,text,text}'))
             USING ndrs_optout.purge_job()::text, schedule, ndrs_optout.purge_command();
     EXCEPTION WHEN invalid_parameter_value THEN
-        PERFORM ndrs_optout.refuse('22023', 'pg_cron does not read this schedule',
+        PERFORM ndrs_optout.raise_error('22023', 'pg_cron does not read this schedule',
             hint => 'Minute, hour, day of month, month and day of week: ''30 2 * * *'' is every night at half past two, in pg_cron''s time zone, GMT by default.');
     END;
     PERFORM ndrs_optout.audit('purge scheduled', jsonb_build_object('schedule', schedule));
@@ -332,7 +332,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT ndrs_optout.purge_job_end() THEN
-        PERFORM ndrs_optout.refuse('42704', 'the purge is not scheduled');
+        PERFORM ndrs_optout.raise_error('42704', 'the purge is not scheduled');
     END IF;
     PERFORM ndrs_optout.audit('purge unscheduled');
 END
@@ -345,9 +345,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM ndrs_optout.retained r
+    IF NOT EXISTS (SELECT FROM ndrs_optout.retention_schedule r
                    WHERE r.what = 'audit events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
-        PERFORM ndrs_optout.refuse('ND050', 'the audit is append-only',
+        PERFORM ndrs_optout.raise_error('ND050', 'the audit is append-only',
             detail => 'Only a month that is due can be purged, and only once.');
     END IF;
     RETURN NEW;
@@ -359,13 +359,13 @@ CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
 ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
 
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retained IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
+COMMENT ON VIEW retention_schedule IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
 COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
 COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retained, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retention_schedule, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
 COMMENT ON FUNCTION place_hold(bigint, text) IS
-    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until release_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
-COMMENT ON FUNCTION release_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
+    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until lift_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
+COMMENT ON FUNCTION lift_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
 COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
 COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
 COMMENT ON FUNCTION purge_command() IS 'what pg_cron runs';

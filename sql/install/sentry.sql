@@ -127,10 +127,10 @@ AS $$
         WHEN (after).part = 'columns' THEN
             format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
                    (after).object, relation, column_name)
-        WHEN (after).part = 'backstop' AND (after).defect = 'not enforced' THEN
+        WHEN (after).part = 'constraint' AND (after).defect = 'not enforced' THEN
             format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"',
                    object, relation, column_name)
-        WHEN (after).part = 'backstop' THEN
+        WHEN (after).part = 'constraint' THEN
             format('cannot drop or change constraint "%s" of table %s: it guards column "%s"',
                    object, relation, column_name)
         WHEN (after).defect = 'disabled' THEN
@@ -159,16 +159,15 @@ BEGIN
                             THEN format('cannot compute column "%s" of table %s anew: the guard of column "%s" fills it',
                                         g.encoded_column, (a).relation, (a).nhs_number_column)
                         ELSE ndrs_optout.sentry_message(b, a) END,
-                   format('%s for column "%s": %s', CASE (a).part WHEN 'backstop' THEN 'constraint' ELSE (a).part END,
-                          (a).nhs_number_column, coalesce((a).defect, 'replaced or computed anew'))]
-                   ORDER BY (a).relation::text, (a).nhs_number_column, (a).part)
+                   format('%s for column "%s": %s', (a).part, (a).nhs_number_column, coalesce((a).defect, 'replaced or computed anew'))]
+                   ORDER BY (a).relation::text, (a).nhs_number_column, (a).part <> 'constraint', (a).part)
             FROM unnest(after) AS a
             JOIN ndrs_optout.guard g ON g.target = (a).target AND g.nhs_number_column = (a).nhs_number_column
             LEFT JOIN unnest(before) AS b
                 ON ((b).target, (b).nhs_number_column, (b).relation, (b).part)
                     = ((a).target, (a).nhs_number_column, (a).relation, (a).part)
             WHERE ndrs_optout.sentry_weakness((a).defect) > coalesce(ndrs_optout.sentry_weakness((b).defect), 0)
-                OR (a).part = 'backstop'
+                OR (a).part = 'constraint'
                     AND ((b).attnum <> coalesce((a).attnum, 0)
                          OR ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)));
 END
@@ -192,7 +191,7 @@ BEGIN
             LEFT JOIN unnest(before) AS b
                 ON ((b).target, (b).nhs_number_column, (b).relation, (b).part)
                     = ((a).target, (a).nhs_number_column, (a).relation, (a).part)
-            WHERE (a).part = 'backstop'
+            WHERE (a).part = 'constraint'
                 AND ((b).relation IS NULL OR (a).atttypid <> (b).atttypid
                      OR ndrs_optout.sentry_rewritten(b, a, (a).nhs_number_column, retyped))
                 -- The guard may be new itself: guard_table() has counted.
@@ -206,11 +205,11 @@ BEGIN
                                         = ((o).target, (o).nhs_number_column, (o).relation)))
             ORDER BY (a).relation::text, g.nhs_number_column
     LOOP
-        found_rows := ndrs_optout.erasure_look(this.owner, format(
+        found_rows := ndrs_optout.search_as_owner(this.owner, format(
             'SELECT ARRAY[count(*)::text] FROM ONLY %s WHERE ndrs_optout.guard_finds(%I, $2, $3)',
             this.relation, this.nhs_number_column), NULL, this.registers, true);
         IF found_rows[1]::bigint > 0 THEN
-            PERFORM ndrs_optout.refuse('23N01',
+            PERFORM ndrs_optout.raise_error('23N01',
                 format('table %s holds rows of excluded patients', this.relation),
                 detail => format('Rows found by column "%s": %s.', this.nhs_number_column, found_rows[1]),
                 hint => 'Delete these rows first. The database owner finds them with ndrs_optout.guard_matches(), or calls ndrs_optout.sweep() where the table is guarded.');
@@ -228,7 +227,7 @@ AS $$
         FROM unnest(before) AS b
         JOIN ndrs_optout.guard g ON g.target = (b).target AND g.nhs_number_column = (b).nhs_number_column
         JOIN pg_class c ON c.oid = (b).relation AND c.relkind IN ('r', 'f')
-        WHERE (b).part = 'backstop' AND (b).attnum IS NOT NULL
+        WHERE (b).part = 'constraint' AND (b).attnum IS NOT NULL
             AND NOT EXISTS (SELECT FROM unnest(after) AS a
                             WHERE ((a).target, (a).nhs_number_column, (a).relation)
                                 = ((b).target, (b).nhs_number_column, (b).relation))
@@ -246,7 +245,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT current_setting('ndrs_optout.allow_unguarded')::boolean THEN
-        PERFORM ndrs_optout.refuse('ND050', message,
+        PERFORM ndrs_optout.raise_error('ND050', message,
             hint => hint || ' A superuser can override this with SET LOCAL ndrs_optout.allow_unguarded = on.');
     END IF;
 END
@@ -259,7 +258,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM ndrs_optout.audit('guard weakened', jsonb_build_object('relation', relation, 'loss', loss));
-    PERFORM ndrs_optout.tell(true, format('the guard of table %s was weakened', relation),
+    PERFORM ndrs_optout.raise_notice(true, format('the guard of table %s was weakened', relation),
         'Call ndrs_optout.guard_coverage() to see what is open now.');
 END
 $$;
@@ -324,13 +323,13 @@ DECLARE
 BEGIN
     SELECT k.* INTO lacking FROM pg_constraint k
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_backstops())
+            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY (ndrs_optout.guard_constraint_functions())
         WHERE k.conrelid = parent AND k.contype = 'c' AND NOT k.connoinherit
             AND NOT EXISTS (SELECT FROM pg_constraint o
                             WHERE o.conrelid = child AND o.contype = 'c' AND o.conname = k.conname)
         ORDER BY k.conname LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('55000',
+        PERFORM ndrs_optout.raise_error('55000',
             format('table %s cannot come under the guard of table %s without constraint "%s"',
                    child, parent, lacking.conname),
             hint => format('As a role that may use schema ndrs_optout, run first: ALTER TABLE %s ADD CONSTRAINT %I %s;',

@@ -52,12 +52,12 @@ BEGIN
             GROUP BY b.leaf, r.relowner
             ORDER BY b.leaf::text
     LOOP
-        held := ndrs_optout.erasure_look(part.owner, format(
+        held := ndrs_optout.search_as_owner(part.owner, format(
             'SELECT array_agg(ARRAY[%s] ORDER BY t.ctid) FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',
             array_to_string('{t.ctid::text,to_json(t.*)::text}'::text[] || part.guarded, ', '), part.leaf),
             NULL, part.row_ids::text[]);
         IF ARRAY(SELECT held[i][1]::tid FROM generate_subscripts(held, 1) AS i ORDER BY i) <> part.row_ids THEN
-            PERFORM ndrs_optout.refuse('40001',
+            PERFORM ndrs_optout.raise_error('40001',
                 format('rows of table %s changed while they were read', part.leaf),
                 hint => 'Try again, or after SET default_transaction_isolation = ''repeatable read''.');
         END IF;
@@ -117,7 +117,7 @@ AS $$
     SELECT r.* FROM (SELECT ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.subject_access_rows(number,
-            ndrs_optout.erasure_resolve(ndrs_optout.erasure_walk(g.patients, a.codes, g.out_of, false))) AS r
+            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, a.codes, g.excluded_registers, false))) AS r
     UNION ALL
     SELECT 'exclusion list', to_jsonb(l), false
         FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
@@ -223,12 +223,12 @@ BEGIN
     SELECT * INTO this FROM ndrs_optout.subject_access_request q
         WHERE q.request_id = subject_access.request_id FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM ndrs_optout.refuse('P0002', 'there is no such subject access request',
+        PERFORM ndrs_optout.raise_error('P0002', 'there is no such subject access request',
             hint => 'View ndrs_optout.subject_access_progress lists the requests.');
     END IF;
     IF this.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
-        PERFORM ndrs_optout.refuse('ND031',
+        PERFORM ndrs_optout.raise_error('ND031',
             format('the NHS number is not that of subject access request %s', request_id));
     END IF;
     PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');

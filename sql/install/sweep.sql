@@ -89,12 +89,12 @@ DECLARE
     result ndrs_optout.sweep_state;
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL) THEN
-        PERFORM ndrs_optout.refuse('42704',
+        PERFORM ndrs_optout.raise_error('42704',
             CASE WHEN target IS NULL THEN 'no table is guarded' ELSE format('table %s is not guarded', target) END,
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
     IF NOT ndrs_optout.sweep_lock() THEN
-        PERFORM ndrs_optout.refuse('55006', 'another sweep is running',
+        PERFORM ndrs_optout.raise_error('55006', 'another sweep is running',
             hint => 'View ndrs_optout.sweep_progress shows how far it is.');
     END IF;
     SELECT s.sweep_id INTO result.sweep_id FROM ndrs_optout.sweep s
@@ -102,7 +102,7 @@ BEGIN
             AND s.fingerprint = current_fingerprint AND s.started_at > now() - interval '1 day'
         ORDER BY s.sweep_id DESC LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.tell(false, format('resuming sweep %s', result.sweep_id));
+        PERFORM ndrs_optout.raise_notice(false, format('resuming sweep %s', result.sweep_id));
     ELSE
         DELETE FROM ndrs_optout.sweep s
             WHERE s.target IS NOT DISTINCT FROM sweep_begin.target AND s.finished_at IS NULL;
@@ -112,7 +112,7 @@ BEGIN
     INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column)
         SELECT result.sweep_id, p.target, p.relation, p.nhs_number_column
             FROM ndrs_optout.guard_part p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r'
-            WHERE p.part = 'backstop' AND (p.target = sweep_begin.target OR sweep_begin.target IS NULL)
+            WHERE p.part = 'constraint' AND (p.target = sweep_begin.target OR sweep_begin.target IS NULL)
         ON CONFLICT DO NOTHING;
     result.more := true;
     RETURN result;
@@ -133,13 +133,13 @@ DECLARE
     changed bigint[];
 BEGIN
     batch.leaf := this.relation;
-    batch.row_ids := ndrs_optout.erasure_look(owner, format(
+    batch.row_ids := ndrs_optout.search_as_owner(owner, format(
         'SELECT array_agg(t.ctid::text) FROM ONLY %1$s t
              WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)'' AND ndrs_optout.guard_finds(t.%2$I, $2, $3) IS NOT TRUE
                  AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I, $3)',
         this.relation, this.nhs_number_column, this_guard.encoded_column, this.blocks_encoded, next_block),
         NULL, this_guard.registers)::tid[];
-    changed := ndrs_optout.erasure_run(
+    changed := ndrs_optout.change_as_owner(
         owner,
         format('WITH u AS (UPDATE ONLY %s SET %I = NULL
                     WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b)) RETURNING 1)
@@ -206,15 +206,15 @@ BEGIN
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
             PERFORM ndrs_optout.audit('sweep finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
-            PERFORM ndrs_optout.tell(false, format('sweep %s: patients erased: %s, rows erased: %s',
+            PERFORM ndrs_optout.raise_notice(false, format('sweep %s: patients erased: %s, rows erased: %s',
                 now.sweep_id, total.patients, total.rows_erased));
             IF total.patients_with_case > 0 THEN
-                PERFORM ndrs_optout.tell(false,
+                PERFORM ndrs_optout.raise_notice(false,
                     format('patients left to their open cases: %s', total.patients_with_case),
                     'CALL ndrs_optout.carry_out() for each of these cases erases them.');
             END IF;
             IF total.patients_left > 0 OR total.blocks_left > 0 THEN
-                PERFORM ndrs_optout.tell(true, format('patients not erased: %s, blocks not encoded: %s',
+                PERFORM ndrs_optout.raise_notice(true, format('patients not erased: %s, blocks not encoded: %s',
                         total.patients_left, total.blocks_left),
                     'ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
             END IF;
@@ -232,14 +232,14 @@ BEGIN
 
     SELECT g.* INTO this_guard FROM ndrs_optout.guard_part p
         JOIN ndrs_optout.guard g ON g.target = p.target AND g.nhs_number_column = p.nhs_number_column
-        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column AND p.part = 'backstop';
+        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column AND p.part = 'constraint';
     IF NOT FOUND THEN  -- dropped, detached or unguarded since
         this.state := 'done';
     ELSIF now.patients IS NULL THEN
         -- A statement that the server can share among workers.  The table may be dropped
         -- while this waits for it.
         BEGIN
-            now.patients := coalesce(ndrs_optout.erasure_look(
+            now.patients := coalesce(ndrs_optout.search_as_owner(
                 (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = now.relation),
                 format('SELECT array_agg(DISTINCT ndrs_optout.guard_number(t.%1$I)::text) FROM ONLY %2$s t
                             WHERE ndrs_optout.guard_finds(t.%1$I, $2, $3)', now.nhs_number_column, now.relation),
@@ -291,7 +291,7 @@ BEGIN
 
     IF this.state = 'done' THEN
         this.finished_at := clock_timestamp();
-        PERFORM ndrs_optout.tell(false, format('%s: patients found: %s, rows erased: %s%s', now.relation, this.patients_found,
+        PERFORM ndrs_optout.raise_notice(false, format('%s: patients found: %s, rows erased: %s%s', now.relation, this.patients_found,
             this.rows_erased, CASE WHEN this.rows_encoded > 0 THEN format(', rows encoded: %s', this.rows_encoded) END));
         now.relation := NULL;
         now.patients := NULL;

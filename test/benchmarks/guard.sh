@@ -34,7 +34,7 @@ guard_statement_trigger() {
 }
 
 # Nobody guards like that; it shows what the two parts of a guard cost.
-guard_without_backstop() {
+guard_without_constraint() {
 	echo "SET ndrs_optout.allow_unguarded = on;
 	      DO \$\$ BEGIN EXECUTE (
 	          SELECT format('ALTER TABLE $1 DROP CONSTRAINT %I', conname) FROM pg_constraint
@@ -54,7 +54,7 @@ guard_protect() {
 			echo "ALTER TABLE $2 ADD encoded ndrs_optout.encoded_nhs_number; $table, encoded_column => 'encoded')"
 			;;
 		"guard, constraint") echo "$table, mechanism => 'constraint')" ;;
-		"guard, its trigger alone") echo "$table); $(guard_without_backstop "$2")" ;;
+		"guard, its trigger alone") echo "$table); $(guard_without_constraint "$2")" ;;
 		"PL/pgSQL trigger, plain list") guard_trigger "$2" peer.refuse_plain ;;
 		"PL/pgSQL trigger, pgcrypto hmac") guard_trigger "$2" peer.refuse_hmac ;;
 		"statement trigger, plain list") guard_statement_trigger "$2" peer.refuse_plain_set ;;

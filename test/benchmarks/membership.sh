@@ -13,11 +13,11 @@ membership_labels=(
 	"no-op C function"
 	"is_excluded() of bigint"
 	"is_excluded() of nhs_number"
-	"exclusion_set @> of nhs_number"
-	"exclusion_set @> of encoded column"
+	"encoded_set @> of nhs_number"
+	"encoded_set @> of encoded column"
 	"the same, joined"
 	"the same, constant"
-	"the same, of exclusion_set_agg()"
+	"the same, of encoded_set_agg()"
 	"EXISTS, index probe"
 	"anti-join, hashed"
 	"PL/pgSQL function, index probe"
@@ -32,7 +32,7 @@ membership_labels=(
 # membership_statement LABEL LIST PROBE UNITS: PROBE is a table or a subquery with so
 # many rows.  Numbers fit intarray and roaringbitmap without their check digits.  What
 # is put together for the query is in memory and not in TOAST, from where these
-# types would fetch it for each row; an exclusion_set is fetched once.
+# types would fetch it for each row; an encoded_set is fetched once.
 membership_statement() {
 	local list=$2 probe=$3 units=$4 where
 	case $1 in
@@ -40,11 +40,11 @@ membership_statement() {
 		"no-op C function") where="bench.is_false(number)" ;;
 		"is_excluded() of bigint") where="ndrs_optout.is_excluded(number, 'list_$list')" ;;
 		"is_excluded() of nhs_number") where="ndrs_optout.is_excluded(nhs_number, 'list_$list')" ;;
-		"exclusion_set @> of nhs_number")
+		"encoded_set @> of nhs_number")
 			where="(SELECT s.members FROM peer.sets s WHERE s.size = $list)
 			           OPERATOR(ndrs_optout.@>) ndrs_optout.encode_nhs_number(nhs_number)"
 			;;
-		"exclusion_set @> of encoded column")
+		"encoded_set @> of encoded column")
 			where="(SELECT s.members FROM peer.sets s WHERE s.size = $list) OPERATOR(ndrs_optout.@>) encoded"
 			;;
 		"the same, joined")
@@ -56,8 +56,8 @@ membership_statement() {
 			echo "SELECT peer.count_in_set($list, \$probe\$ $probe \$probe\$)"
 			return
 			;;
-		"the same, of exclusion_set_agg()")
-			where="(SELECT ndrs_optout.exclusion_set_agg(e.encoded_nhs_number) FROM ndrs_optout.exclusion e
+		"the same, of encoded_set_agg()")
+			where="(SELECT ndrs_optout.encoded_set_agg(e.encoded_nhs_number) FROM ndrs_optout.exclusion e
 			            WHERE e.register = 'list_$list') OPERATOR(ndrs_optout.@>) encoded"
 			;;
 		"EXISTS, index probe") where="EXISTS (SELECT FROM peer.list_$list l WHERE l.number = p.number)" ;;
@@ -146,7 +146,7 @@ membership_prepare() {
 	need_list "$list" || return
 	in_bench "INSERT INTO peer.lists SELECT $list, array_agg((number / 10)::integer ORDER BY number), array_agg(number),
 	              hstore(array_agg(number::text), array_agg(''::text)) FROM peer.list_$list" || return
-	in_bench "INSERT INTO peer.sets SELECT $list, ndrs_optout.exclusion_set_agg(e.encoded_nhs_number)
+	in_bench "INSERT INTO peer.sets SELECT $list, ndrs_optout.encoded_set_agg(e.encoded_nhs_number)
 	              FROM ndrs_optout.exclusion e WHERE e.register = 'list_$list'" || return
 	if [ "$has_roaringbitmap" = t ]; then
 		in_bench "INSERT INTO peer.bitmaps SELECT size, rb_build(nines), rb64_build(numbers)
@@ -173,10 +173,10 @@ membership_prepare() {
 stage_membership() {
 	local list label hits cases=()
 	has_roaringbitmap=$(in_bench "SELECT count(*) > 0 FROM pg_available_extensions WHERE name = 'roaringbitmap'") || return
-	in_bench "CREATE TABLE peer.sets (size bigint, members ndrs_optout.exclusion_set);
+	in_bench "CREATE TABLE peer.sets (size bigint, members ndrs_optout.encoded_set);
 	          CREATE FUNCTION peer.count_in_set(list bigint, probe text) RETURNS bigint LANGUAGE plpgsql AS \$\$
 	          DECLARE
-	              members ndrs_optout.exclusion_set := (SELECT s.members FROM peer.sets s WHERE s.size = list);
+	              members ndrs_optout.encoded_set := (SELECT s.members FROM peer.sets s WHERE s.size = list);
 	              found bigint;
 	          BEGIN
 	              EXECUTE format('SELECT count(*) FROM %s p WHERE \$1 OPERATOR(ndrs_optout.@>) p.encoded', probe)
@@ -237,7 +237,7 @@ table_membership() {
 		           (SELECT bench.shown(pg_column_size(b.numbers) / l.size::float8)
 		             FROM peer.bitmaps b WHERE b.size = l.size) AS roaringbitmap64"),
 		       (SELECT bench.shown(pg_column_size(s.members) / l.size::float8) FROM peer.sets s WHERE s.size = l.size)
-		           AS exclusion_set
+		           AS encoded_set
 		    FROM bench.list l JOIN peer.lists p USING (size) ORDER BY l.size" || return
 	say "\"-\" among the look-ups: they drown in the set-up."
 	if [ "${has_roaringbitmap:-f}" != t ]; then

@@ -11,16 +11,16 @@ table_targets() {
 		    ('encoding, times cheaper than pgcrypto hmac()',
 		         (bench.cpu_ns('encoding', 'pgcrypto hmac() of bigint') - bench.cpu_ns('encoding', 'column alone'))
 		         / (bench.cpu_ns('encoding', 'encode_nhs_number() of bigint') - bench.cpu_ns('encoding', 'column alone')), '>= 5', 'x'),
-		    ('membership, list of $list, miss: times a no-op (exclusion_set @> of encoded column)',
-		         (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'exclusion_set @> of encoded column')
+		    ('membership, list of $list, miss: times a no-op (encoded_set @> of encoded column)',
+		         (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'encoded_set @> of encoded column')
 		         / (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'no-op C function'), '<= 3', 'x'),
-		    ('membership, list of $list, miss: times cheaper than an index probe (exclusion_set @> of encoded column)',
+		    ('membership, list of $list, miss: times cheaper than an index probe (encoded_set @> of encoded column)',
 		         (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'EXISTS, index probe')
-		         / (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'exclusion_set @> of encoded column'), '>= 5', 'x'),
-		    ('membership, list of $large_list, miss: added to a no-op (exclusion_set @> of encoded column)',
-		         (SELECT s.ns FROM bench.slope($large_list, 1) s WHERE s.label = 'exclusion_set @> of encoded column')
+		         / (SELECT s.ns FROM bench.slope($list, 1) s WHERE s.label = 'encoded_set @> of encoded column'), '>= 5', 'x'),
+		    ('membership, list of $large_list, miss: added to a no-op (encoded_set @> of encoded column)',
+		         (SELECT s.ns FROM bench.slope($large_list, 1) s WHERE s.label = 'encoded_set @> of encoded column')
 		         - (SELECT s.ns FROM bench.slope($large_list, 1) s WHERE s.label = 'no-op C function'), '<= 25', 'ns'),
-		    ('membership, list of $large_list: bytes per member of an exclusion_set', $(size_target "$large_list"), '<= 21', 'bytes'),
+		    ('membership, list of $large_list: bytes per member of an encoded_set', $(size_target "$large_list"), '<= 21', 'bytes'),
 		    ('COPY, guard with trigger, bare table: times an empty C trigger',
 		         bench.cpu_ns('guard bare', 'guard, both, reject') / bench.cpu_ns('guard bare', 'empty C trigger'), '<= 1.25', 'x'),
 		    ('the same, its trigger alone',

@@ -11,7 +11,7 @@ SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'email', 'Dear registry, I am Ada Seeded'),
        ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded, 999 000 0018') \g /dev/null
 RESET ROLE;
-SELECT is((SELECT (state, whose_move, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+SELECT is((SELECT (state, waiting_for, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
           '(awaiting_identity,applicant,"{identity,address}",)', 'the officer sees that both proofs are missing, and no due date yet');
 SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada),
           'ask for proof of identity and address', 'and what to do');
@@ -36,7 +36,7 @@ SELECT is((SELECT (state, due_on, guardian_call)::text FROM ndrs_optout.case_pro
 SET ROLE story_officer;
 SELECT ndrs_optout.record_identity(:ada, 'address', 'utility_bill', current_date, 'bill of Ada Seeded') \g /dev/null
 RESET ROLE;
-SELECT is((SELECT (state, whose_move, missing, due_on - current_date, days_left, overdue)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+SELECT is((SELECT (state, waiting_for, missing, due_on - current_date, days_left, overdue)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
           '(ready,officer,{},20,20,f)', 'the case is ready, and due in 20 days');
 SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada), format('CALL ndrs_optout.carry_out(%s, ...)', :ada), 'and says what comes next');
 
@@ -56,7 +56,7 @@ SELECT is(:previewed, 3, 'the preview has found her and two tumours');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 1, baby 1, demographics 1', 'she is gone from the cancer register only');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'and nobody else from anywhere');
 SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer') AND NOT ndrs_optout.is_excluded('9990000018', 'rare_disease'), 'she is on that list alone');
-SELECT is((SELECT (state, whose_move, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+SELECT is((SELECT (state, waiting_for, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
           format('(carried_out,officer,"SELECT ndrs_optout.complete_case(%s)")', :ada), 'the letter comes next');
 SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'draft', 'the certificate is a draft until then');
 

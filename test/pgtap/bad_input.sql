@@ -15,7 +15,7 @@ SELECT ndrs_optout.case_exclude(case_id, number::ndrs_optout.nhs_number) FROM st
 SELECT format('CALL ndrs_optout.carry_out(%s, %L)', case_id, number) FROM story.subject
     WHERE state IN ('carried_out', 'completed', 'opt_in') \gexec
 SELECT ndrs_optout.complete_case(case_id) FROM story.subject WHERE state IN ('completed', 'opt_in') \g /dev/null
-UPDATE story.subject SET case_id = ndrs_optout.withdraw_optout(number::ndrs_optout.nhs_number, '{cancer}') WHERE state = 'opt_in';
+UPDATE story.subject SET case_id = ndrs_optout.opt_in(number::ndrs_optout.nhs_number, '{cancer}') WHERE state = 'opt_in';
 SELECT ndrs_optout.request_subject_access('9990000026') AS request \gset
 SELECT case_id AS open_id FROM story.subject WHERE state = 'awaiting_identity' \gset
 
@@ -48,11 +48,11 @@ INSERT INTO story.action VALUES
     ('complete_case(%s)', '{carried_out,completed,opt_in}'),
     ('erasure_certificate(%s)', '{carried_out,completed}'),
     ('place_hold(%s, ''a complaint'')', '{awaiting_identity,ready,excluded,carried_out,completed,withdrawn,refused,opt_in}'),
-    ('release_hold(%s)', '{}');
+    ('lift_hold(%s)', '{}');
 SELECT is(story.asked('SELECT ndrs_optout.' || format(a.call, s.case_id, s.number)),
           CASE WHEN a.call LIKE 'complete_case%' AND s.state IN ('carried_out', 'opt_in') THEN '25001'
                WHEN s.state = ANY (a.lawful) THEN 'taken'
-               WHEN s.state = 'awaiting_identity' AND a.call NOT LIKE 'release_hold%' THEN 'ND020' ELSE 'ND021' END,
+               WHEN s.state = 'awaiting_identity' AND a.call NOT LIKE 'lift_hold%' THEN 'ND020' ELSE 'ND021' END,
           format('%s of a case that is %s', substring(a.call FROM '\w+'), s.state))
     FROM story.action a CROSS JOIN story.subject s ORDER BY a.call, s.state;
 -- Not certified in any state: this transaction has written, or the exclusion is not there.
@@ -72,7 +72,7 @@ INSERT INTO story.whole VALUES
     ('withdraw_case', ARRAY[:'open_id'], '{P0002}'),
     ('refuse_case', ARRAY[:'open_id', '''a reason'''], '{P0002,22004}'),
     ('place_hold', ARRAY[:'open_id', '''a complaint'''], '{P0002,22004}'),
-    ('withdraw_optout', ARRAY['''9990000050''::ndrs_optout.nhs_number', '''{cancer}''', '''post''', 'current_date', '''parent''', '''2024-01-01'''], '{22004,22023,22023,22023,22023,22004}'),
+    ('opt_in', ARRAY['''9990000050''::ndrs_optout.nhs_number', '''{cancer}''', '''post''', 'current_date', '''parent''', '''2024-01-01'''], '{22004,22023,22023,22023,22023,22004}'),
     ('erasure_preview', ARRAY['''9990000018''::ndrs_optout.nhs_number', '''{cancer}'''], '{22004,22023}'),
     ('request_subject_access', ARRAY['''9990000018''::ndrs_optout.nhs_number', '''self''', 'current_date', '''1980-01-02''::date'], '{22004,22023,22023,taken}'),
     ('subject_access', ARRAY[:'request', '''9990000026''::ndrs_optout.nhs_number'], '{P0002,22004}'),
@@ -154,8 +154,8 @@ INSERT INTO story.bad (call, answer) VALUES
     ('erasure_preview(''9990000018'', ''{cancer,cancers}'')', '42704'),
     ('place_hold(0, ''a complaint'')', 'P0002'),
     ('place_hold(OPEN, ''999-000-0018'')', '22023'),
-    ('release_hold(0)', 'P0002'),
-    ('release_hold(NULL)', 'P0002'),
+    ('lift_hold(0)', 'P0002'),
+    ('lift_hold(NULL)', 'P0002'),
     ('case_exclude(READY, ''9990000018'')', 'ND031'),
     ('case_exclude(READY, ''9999999999'')', 'ND004'),
     ('case_exclude(READY, NULL)', '22004'),
@@ -163,15 +163,15 @@ INSERT INTO story.bad (call, answer) VALUES
     ('case_exclude(NULL, ''9990000018'')', 'P0002'),
     ('case_certify(EXCLUDED, ''9990000018'')', 'ND031'),
     ('case_certify(NULL, NULL)', 'P0002'),
-    ('withdraw_optout(''9990000093'', ''{cancer}'')', 'ND021'),
-    ('withdraw_optout(''9990000050'', ''{cancer,rare_disease}'')', 'ND021'),
-    ('withdraw_optout(''9999999999'', ''{cancer}'')', 'ND004'),
-    ('withdraw_optout(''9990000050'', ''{}'')', '22023'),
-    ('withdraw_optout(''9990000050'', ''{cancers}'')', '42704'),
-    ('withdraw_optout(''9990000050'', ''{cancer}'', ''fax'')', '22023'),
-    ('withdraw_optout(''9990000050'', ''{cancer}'', ''post'', current_date + 1)', '22023'),
-    ('withdraw_optout(''9990000050'', ''{cancer}'', ''post'', ''-infinity'')', '22023'),
-    ('withdraw_optout(''9990000042'', ''{cancer}'')', '23505'),
+    ('opt_in(''9990000093'', ''{cancer}'')', 'ND021'),
+    ('opt_in(''9990000050'', ''{cancer,rare_disease}'')', 'ND021'),
+    ('opt_in(''9999999999'', ''{cancer}'')', 'ND004'),
+    ('opt_in(''9990000050'', ''{}'')', '22023'),
+    ('opt_in(''9990000050'', ''{cancers}'')', '42704'),
+    ('opt_in(''9990000050'', ''{cancer}'', ''fax'')', '22023'),
+    ('opt_in(''9990000050'', ''{cancer}'', ''post'', current_date + 1)', '22023'),
+    ('opt_in(''9990000050'', ''{cancer}'', ''post'', ''-infinity'')', '22023'),
+    ('opt_in(''9990000042'', ''{cancer}'')', '23505'),
     ('request_subject_access(''9999999999'')', 'ND004'),
     ('request_subject_access(''9990000018'', ''friend'')', '22023'),
     ('request_subject_access(''9990000018'', ''parent'')', '22004'),

@@ -7,7 +7,7 @@ SELECT ndrs_optout.open_case('9990000026', '{cancer}', date_of_birth => '1980-01
 SELECT ndrs_optout.record_correspondence(:ben, 'form', 'Ben Seeded'),
        ndrs_optout.record_identity(:ben, 'identity', 'passport', content => 'picture of Ben Seeded') \g /dev/null
 SELECT ndrs_optout.withdraw_case(:ben) \g /dev/null
-SELECT is((SELECT (state, whose_move, next_action, missing)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(withdrawn,,,{})', 'the case ends, and nobody has to do anything');
+SELECT is((SELECT (state, waiting_for, next_action, missing)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(withdrawn,,,{})', 'the case ends, and nobody has to do anything');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ben), 0, 'his proof is gone');
 SELECT is((SELECT (proofs_destroyed, date_of_birth)::text FROM ndrs_optout.optout_case WHERE case_id = :ben), '(1,)', 'it is known that there was one, and not when he was born');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 1, 'the copy of his form stays for its time');
@@ -26,7 +26,7 @@ SELECT ndrs_optout.open_case('9990000018', '{cancer,rare_disease}') AS ada \gset
 SELECT story.prove(:ada) \g /dev/null
 CALL ndrs_optout.carry_out(:ada, '9990000018');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.withdraw_case(%s)', :ada)), 'ND021 | cannot withdraw case %: it is carried out | %', 'what is carried out cannot be withdrawn');
-SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000018', '{cancer}') $$),
+SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer}') $$),
              format('23505 | the patient has an open case for one of these registers | It is case %s. | Go on with that case, or name only the other registers.', :ada),
              'and she does not opt in before the letter about it is written');
 SELECT ndrs_optout.complete_case(:ada) \g /dev/null
@@ -34,11 +34,11 @@ SELECT lives_ok($$ INSERT INTO registry.patient VALUES (4, '9990000018', 'Ada Se
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1, demographics 1', 'does not bring her in');
 
 -- She opts in to one of them again.
-SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000018', '{cancer,congenital_anomaly}') $$),
+SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer,congenital_anomaly}') $$),
              'ND021 | the patient is not excluded from each of these registers | Name only registers that the patient has opted out of.',
              'she cannot come back to where she never left');
-SELECT ndrs_optout.withdraw_optout('9990000018', '{cancer}', 'post') AS opt_in \gset
-SELECT is((SELECT (kind, state, whose_move, next_action, due_on - current_date)::text FROM ndrs_optout.case_progress WHERE case_id = :opt_in),
+SELECT ndrs_optout.opt_in('9990000018', '{cancer}', 'post') AS opt_in \gset
+SELECT is((SELECT (kind, state, waiting_for, next_action, due_on - current_date)::text FROM ndrs_optout.case_progress WHERE case_id = :opt_in),
           format('(opt_in,carried_out,officer,"SELECT ndrs_optout.complete_case(%s)",20)', :opt_in), 'it is done at once, and a letter is due');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1, demographics 1', 'nothing comes back');
 SELECT lives_ok($$ INSERT INTO registry.patient VALUES (4, '9990000018', 'Ada Seeded') $$, 'a feed with her comes');
@@ -62,7 +62,7 @@ SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :opt_in),
 SELECT is(story.audited(:opt_in), 'case opened, case completed, correspondence recorded', 'the audit has it');
 SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'issued', 'the certificate of what was done stays');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.erasure_certificate(%s)', :opt_in)), 'ND021 | case % is not about opting out', 'opting in has none');
-SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000018', '{cancer}') $$), 'ND021 | %', 'twice is once too often');
+SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer}') $$), 'ND021 | %', 'twice is once too often');
 
 -- And out again: a new case, with new proofs.
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS out \gset

@@ -17,12 +17,12 @@ SELECT unalike(:'letter'::text, '%your records%', 'and nothing of the parent''s 
 SELECT is((SELECT date_of_birth FROM ndrs_optout.optout_case WHERE case_id = :child), NULL, 'then the date is forgotten');
 
 -- The parent's mind changes.
-SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent') $$),
+SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000042', '{congenital_anomaly}', applicant => 'parent') $$),
              '22004 | a parent''s request needs the child''s date of birth', 'nobody opts a child in whose age nobody knows');
-SELECT alike(story.refusal($$ SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent',
+SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000042', '{congenital_anomaly}', applicant => 'parent',
                                   date_of_birth => (current_date - interval '14 years')::date) $$),
              '22023 | a parent can act for a child only under the age of 13 | %', 'nor somebody who can act in person');
-SELECT ndrs_optout.withdraw_optout('9990000042', '{congenital_anomaly}', applicant => 'parent',
+SELECT ndrs_optout.opt_in('9990000042', '{congenital_anomaly}', applicant => 'parent',
                                    date_of_birth => (current_date - interval '12 years')::date) AS child_in \gset
 SELECT story.undated(ndrs_optout.complete_case(:child_in)) AS letter \gset
 SELECT alike(:'letter'::text, E'%\n\nTo the applicant, as the parent of the child\n\n%', 'the letter is to the parent');

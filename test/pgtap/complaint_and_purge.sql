@@ -27,7 +27,7 @@ SELECT is((SELECT status FROM ndrs_optout.health() WHERE check_name = 'purge'), 
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 3, 'the copy is there');
 
 -- The complaint is settled.
-SELECT ndrs_optout.release_hold(:ada) \g /dev/null
+SELECT ndrs_optout.lift_hold(:ada) \g /dev/null
 SELECT is((SELECT (due, held, due_since <= now())::text FROM ndrs_optout.purge_due WHERE what = 'correspondence'), '(3,0,t)', 'now it is due');
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 3::bigint, 'and goes');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 0, 'all of it');
@@ -45,7 +45,7 @@ SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'
 UPDATE ndrs_optout.identity_evidence SET received_on = current_date - 180;
 SELECT ndrs_optout.place_hold(:ben, 'question to the ICO') \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'a hold keeps it');
-SELECT ndrs_optout.release_hold(:ben) \g /dev/null
+SELECT ndrs_optout.lift_hold(:ben) \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 1::bigint, 'then it ends');
 SELECT is((SELECT (state, proofs_destroyed)::text FROM ndrs_optout.optout_case WHERE case_id = :ben), '(withdrawn,1)', 'as if it were withdrawn');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence), 0, 'and his passport is gone');

@@ -33,7 +33,7 @@ SELECT alike(story.refusal(format('SELECT ndrs_optout.refuse_case(%s, ''99900000
 SELECT ndrs_optout.refuse_case(:ben, 'signed by somebody without power of attorney') \g /dev/null
 SELECT is((SELECT (state, refusal_reason, proofs_destroyed)::text FROM ndrs_optout.optout_case WHERE case_id = :ben),
           '(refused,"signed by somebody without power of attorney",2)', 'the case ends with the reason, and the proofs are gone');
-SELECT is((SELECT (whose_move, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(,)', 'nobody has to do anything');
+SELECT is((SELECT (waiting_for, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(,)', 'nobody has to do anything');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'nothing of his was touched');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 1, 'the copy is kept for its time');
 SELECT is(story.audited(:ben), 'case opened, case ready, correspondence recorded, case refused', 'the audit has it, without the reason');

@@ -143,7 +143,7 @@ SELECT ndrs_optout.is_excluded('9999999999', 'cancer');
 CREATE TEMP TABLE probe (nhs_number text CHECK (ndrs_optout.guard_matches(nhs_number, '{cancer}')));
 INSERT INTO probe VALUES ('9990000018');
 DROP TABLE probe;
--- Nor by the backstop's function, whatever table it is told to speak for, and wherever.
+-- Nor by the constraint's function, whatever table it is told to speak for, and wherever.
 CREATE TEMP TABLE probe (nhs_number text, CHECK (ndrs_optout.guard_admits(tableoid, 'patient', nhs_number, '{cancer}', 'allow', 'reject')));
 INSERT INTO probe VALUES ('9990000018');
 INSERT INTO probe VALUES ('9990000026');
@@ -173,7 +173,7 @@ CALL carry_out(:case_id, '9990000026');
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS letter;
 SELECT state FROM case_progress WHERE case_id = :case_id;
 SELECT supersede_nhs_number('9990000026', '9990000034');
-SELECT withdraw_optout('9990000026', '{cancer}') AS case_id \gset
+SELECT opt_in('9990000026', '{cancer}') AS case_id \gset
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS letter;
 SELECT open_case('9990000042', '{cancer}') AS case_id \gset
 SELECT withdraw_case(:case_id);

@@ -241,7 +241,7 @@ CALL carry_out(:case_id, '9990000085');
 SELECT * FROM vacuumed(:case_id);
 
 -- Cases that erased nothing have none.
-SELECT withdraw_optout('9990000018', '{cancer}') AS opt_in \gset
+SELECT opt_in('9990000018', '{cancer}') AS opt_in \gset
 SELECT erasure_certificate(:opt_in);
 \echo :SQLSTATE
 SELECT length(complete_case(:opt_in)) > 0 AS lettered;

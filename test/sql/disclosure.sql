@@ -40,7 +40,7 @@ SELECT count(*) FROM recipient;
 SELECT start_national_check('{9990000018,9990000026,9990000034}'::nhs_number[]) AS check_id \gset
 SELECT load_national_check(:check_id, ARRAY['9990000018,', '9990000026,']) AS allowed;
 SELECT record_release('university', 'research', '{9990000018,9990000026,9990000018}'::nhs_number[], current_date - 10, 'DARS 1', 'section 251, regulation 2') AS university \gset
-SELECT record_release('hospital', 'direct_care', exclusion_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), current_date - 9, 'order 2') AS hospital \gset
+SELECT record_release('hospital', 'direct_care', encoded_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), current_date - 9, 'order 2') AS hospital \gset
 SELECT record_release('charity', 'anonymised', 'SELECT nhs_number FROM public.patient -- all of them
 ;', current_date, 'project 3', registers => '{cancer}') AS charity \gset
 SELECT record_release('studies', 'direct_care', 'SELECT nhs_number FROM public.rare_patient', current_date, 'study 4', registers => '{rare_disease}') AS rare \gset
@@ -87,8 +87,8 @@ SELECT record_release('charity', NULL, '{9990000018}'::nhs_number[], current_dat
 SELECT record_release('charity', 'direct_care', '{}'::nhs_number[], current_date, 'x');
 \echo :SQLSTATE
 SELECT record_release('charity', 'direct_care', NULL::nhs_number[], current_date, 'x');
-SELECT record_release('charity', 'direct_care', NULL::exclusion_set, current_date, 'x');
-SELECT record_release('charity', 'direct_care', '{}'::exclusion_set, current_date, 'x');
+SELECT record_release('charity', 'direct_care', NULL::encoded_set, current_date, 'x');
+SELECT record_release('charity', 'direct_care', '{}'::encoded_set, current_date, 'x');
 SELECT record_release('charity', 'direct_care', NULL::text, current_date, 'x');
 SELECT record_release('charity', 'direct_care', '{9990000018,NULL,1111111111}'::nhs_number[], current_date, 'x');
 \echo :SQLSTATE
@@ -224,7 +224,7 @@ SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records of whom we ga
 SELECT erasure_certificate(:third_case_id) -> 'recalls' AS recalls;
 
 -- Whoever opts in again: what was asked for stays asked for.
-SELECT withdraw_optout('9990000018', '{cancer}') AS back \gset
+SELECT opt_in('9990000018', '{cancer}') AS back \gset
 SELECT p.recipient FROM recall_progress p WHERE p.case_id = :case_id AND p.acknowledged_at IS NULL;
 
 -- What the patient is told who asks.
@@ -244,7 +244,7 @@ SELECT * FROM due;
 SELECT place_hold(:case_id, 'complaint');
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
-SELECT release_hold(:case_id);
+SELECT lift_hold(:case_id);
 SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
 SELECT * FROM due;
 SELECT recipient, acknowledged_at IS NOT NULL AS answered FROM recall_progress WHERE case_id = :case_id;

@@ -42,7 +42,7 @@ SELECT ndrs_optout.adopt_key();
 ROLLBACK;
 SELECT ndrs_optout.is_excluded('9990000018', 'cancer');
 
--- Losing the recorded key does not open the backstop of a guarded table.
+-- Losing the recorded key does not open the constraint of a guarded table.
 CREATE TABLE guarded (nhs_number text);
 SELECT ndrs_optout.guard_table('guarded', 'nhs_number', '{cancer}', mechanism => 'constraint');
 BEGIN;

@@ -131,30 +131,30 @@ END
 $$;
 SELECT count(*), max(rows) FROM guard_tally WHERE target = 'counted'::regclass;
 
--- The backstop: a trigger that comes later, a disabled trigger, a replica.
-CREATE TABLE backstop (id int, nhs_number text);
-SELECT guard_table('backstop', 'nhs_number', '{cancer}', 'skip');
+-- The constraint: a trigger that comes later, a disabled trigger, a replica.
+CREATE TABLE overwritten (id int, nhs_number text);
+SELECT guard_table('overwritten', 'nhs_number', '{cancer}', 'skip');
 CREATE FUNCTION rewrite_number() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.nhs_number := '9990000018'; RETURN NEW; END $$;
-CREATE TRIGGER zzz_rewrite BEFORE INSERT ON backstop FOR EACH ROW EXECUTE FUNCTION rewrite_number();
-INSERT INTO backstop VALUES (1, '9990000026');
+CREATE TRIGGER zzz_rewrite BEFORE INSERT ON overwritten FOR EACH ROW EXECUTE FUNCTION rewrite_number();
+INSERT INTO overwritten VALUES (1, '9990000026');
 \echo :SQLSTATE
-DROP TRIGGER zzz_rewrite ON backstop;
+DROP TRIGGER zzz_rewrite ON overwritten;
 SET ndrs_optout.allow_unguarded = on;
-ALTER TABLE backstop DISABLE TRIGGER ALL;
+ALTER TABLE overwritten DISABLE TRIGGER ALL;
 RESET ndrs_optout.allow_unguarded;
-INSERT INTO backstop VALUES (1, '9990000018');
+INSERT INTO overwritten VALUES (1, '9990000018');
 \echo :SQLSTATE
-COPY backstop FROM stdin;
+COPY overwritten FROM stdin;
 1	9990000026
 2	9990000018
 \.
-ALTER TABLE backstop ENABLE TRIGGER ALL;
-ALTER TABLE backstop ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
+ALTER TABLE overwritten ENABLE TRIGGER ALL;
+ALTER TABLE overwritten ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
 SET session_replication_role = replica;
-INSERT INTO backstop VALUES (1, '9990000018');
+INSERT INTO overwritten VALUES (1, '9990000018');
 RESET session_replication_role;
-SELECT count(*) FROM backstop;
+SELECT count(*) FROM overwritten;
 
 -- Partitions: those that are there, those that come, rows that move, columns in
 -- another order, and a partition written to directly.
@@ -207,7 +207,7 @@ COPY birth FROM stdin;
 \.
 SELECT * FROM birth ORDER BY id;
 SELECT finding, rows_skipped, rows_redacted, rows_allowed FROM guard_count WHERE target = 'birth'::regclass ORDER BY finding;
--- A later trigger that brings the number back meets the backstop.
+-- A later trigger that brings the number back meets the constraint.
 CREATE FUNCTION refill() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.mother_nhs := '9990000018'; RETURN NEW; END $$;
 CREATE TRIGGER zzz_refill BEFORE INSERT ON birth FOR EACH ROW EXECUTE FUNCTION refill();
@@ -233,7 +233,7 @@ SELECT guard_table('unredactable', 't', '{cancer}', 'skip', redact_columns => '{
 SELECT guard_table('unredactable', 't', '{cancer}', 'redact', redact_columns => NULL);
 DROP FUNCTION refill CASCADE;
 
--- The backstop alone, for the fastest load.
+-- The constraint alone, for the fastest load.
 CREATE TABLE fast (id int, nhs text);
 SELECT guard_table('fast', 'nhs', '{cancer}', mechanism => 'constraint', on_missing => 'reject');
 SELECT count(*) AS triggers FROM pg_trigger WHERE tgrelid = 'fast'::regclass;
@@ -405,8 +405,8 @@ END
 $$;
 DROP TABLE wide;
 
--- What a backstop may answer, and what the erasure spares, is known to the session and not to its workers.
-SELECT p.oid::regprocedure, provolatile, proparallel FROM pg_proc p WHERE p.oid = ANY (guard_backstops()) ORDER BY 1;
+-- What a constraint may answer, and what the erasure spares, is known to the session and not to its workers.
+SELECT p.oid::regprocedure, provolatile, proparallel FROM pg_proc p WHERE p.oid = ANY (guard_constraint_functions()) ORDER BY 1;
 
 -- Counts of subtransactions leave nothing behind.
 CREATE TABLE skipping (nhs text);
@@ -515,6 +515,6 @@ SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;
 DELETE FROM guard_tally;
 DELETE FROM exclusion;
 DROP TABLE as_text, as_varchar, as_char, as_bigint, as_numeric, as_nhs_number, as_domain, patient, tumour, counted,
-    backstop, visit, shared, late, unsuitable, birth, scan, unredactable, fast, encoded;
+    overwritten, visit, shared, late, unsuitable, birth, scan, unredactable, fast, encoded;
 DROP DOMAIN text_domain;
 DROP FUNCTION rewrite_number;

@@ -121,7 +121,7 @@ ROLLBACK;
 -- Triggers, as a restore with --disable-triggers leaves them, and one that is off
 BEGIN;
 ALTER TABLE ndrs_optout.exclusion DISABLE TRIGGER ALL, ENABLE TRIGGER ALL;
-ALTER TABLE ndrs_optout.guard ENABLE TRIGGER forget_copies;
+ALTER TABLE ndrs_optout.guard ENABLE TRIGGER invalidate_caches;
 ALTER TABLE ndrs_optout.register DISABLE TRIGGER is_used;
 SELECT status, detail, replace(what_to_do, '; ', E'\n') AS what_to_do FROM asked WHERE check_name = 'triggers';
 SELECT what_to_do FROM asked WHERE check_name = 'triggers' \gexec
@@ -203,7 +203,7 @@ CALL carry_out(:opted_out, '9990000026');
 SELECT complete_case(:opted_out) IS NOT NULL AS completed;
 SELECT * FROM listed;
 BEGIN;
-SELECT withdraw_optout('9990000026', '{cancer}') > :opted_out AS opted_in;
+SELECT opt_in('9990000026', '{cancer}') > :opted_out AS opted_in;
 SELECT * FROM listed;
 UPDATE optout_case SET carried_out_at = (SELECT excluded_at - interval '1 s' FROM optout_case WHERE case_id = :opted_out)
     WHERE kind = 'opt_in';

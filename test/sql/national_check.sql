@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 ALTER TABLE national_check ALTER check_id RESTART WITH 1;
-CREATE VIEW pg_temp.progress AS SELECT check_id, state, asked_patients, allowed_patients, left_out FROM national_check_progress;
+CREATE VIEW pg_temp.progress AS SELECT check_id, state, asked_patients, allowed_patients, without_number FROM national_check_progress;
 
 -- ------------------------------------------------------------------ the request
 
@@ -217,7 +217,7 @@ SELECT count(*) FROM national_check_part;
 SELECT * FROM purge() WHERE what = 'national checks';
 -- An expired check stays as long as an older one is in force.
 UPDATE national_check SET expires_at = now() WHERE check_id = 2;
-SELECT id, due_at > now() AS later FROM retained WHERE what = 'national checks' ORDER BY id;
+SELECT id, due_at > now() AS later FROM retention_schedule WHERE what = 'national checks' ORDER BY id;
 SELECT * FROM purge() WHERE what = 'national checks';
 UPDATE national_check SET expires_at = now() WHERE check_id = 1;
 SELECT * FROM purge() WHERE what = 'national checks';

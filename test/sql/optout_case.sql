@@ -272,28 +272,28 @@ SELECT accept_dropped_tables(:swapped_id);
 
 -- A change of mind: from registers that the patient is out of, when no case is open.
 ALTER TABLE optout_case ALTER case_id RESTART WITH 201;
-SELECT withdraw_optout('9990000069', '{cancer,rare_disease}');
+SELECT opt_in('9990000069', '{cancer,rare_disease}');
 \echo :SQLSTATE
-SELECT withdraw_optout('9990000077', '{rare_disease}');
+SELECT opt_in('9990000077', '{rare_disease}');
 \echo :SQLSTATE
-SELECT withdraw_optout('9990000069', '{rare_disease}', 'pigeon');
-SELECT withdraw_optout('9990000069', '{rare_disease}', NULL);
-SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', current_date + 1);
-SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', NULL);
-SELECT withdraw_optout('9990000069', NULL);
-SELECT withdraw_optout(NULL, '{rare_disease}');
-SELECT withdraw_optout('9999999999', '{rare_disease}');
+SELECT opt_in('9990000069', '{rare_disease}', 'pigeon');
+SELECT opt_in('9990000069', '{rare_disease}', NULL);
+SELECT opt_in('9990000069', '{rare_disease}', 'post', current_date + 1);
+SELECT opt_in('9990000069', '{rare_disease}', 'post', NULL);
+SELECT opt_in('9990000069', NULL);
+SELECT opt_in(NULL, '{rare_disease}');
+SELECT opt_in('9999999999', '{rare_disease}');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-SELECT withdraw_optout('9990000069', '{rare_disease}');
+SELECT opt_in('9990000069', '{rare_disease}');
 \echo :SQLSTATE
 ROLLBACK;
 SELECT is_excluded('9990000069', 'rare_disease');
-SELECT withdraw_optout('9990000069', '{rare_disease}', 'post', current_date - 3);
+SELECT opt_in('9990000069', '{rare_disease}', 'post', current_date - 3);
 SELECT is_excluded('9990000069', 'rare_disease');
 SELECT kind, p.state, due_in, p.missing, p.next_action FROM progress p JOIN optout_case USING (case_id) WHERE case_id = 201;
 INSERT INTO shared_number VALUES (7, '9990000069', '1980-01-02');
 -- Until it is completed, nothing else goes on for the patient; and it is no case of opting out.
-SELECT withdraw_optout('9990000069', '{rare_disease}');
+SELECT opt_in('9990000069', '{rare_disease}');
 SELECT open_case('9990000069', '{rare_disease}');
 CALL carry_out(201, '9990000069');
 \echo :SQLSTATE
@@ -301,7 +301,7 @@ SELECT confirm_identity(201);
 SELECT withdraw_case(201);
 SELECT regexp_replace(complete_case(201), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
 \echo :letter
-SELECT withdraw_optout('9990000069', '{rare_disease}');
+SELECT opt_in('9990000069', '{rare_disease}');
 SELECT open_case('9990000069', '{rare_disease}') > 201 AS out_again;
 
 -- Mistakes.

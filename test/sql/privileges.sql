@@ -107,7 +107,7 @@ DELETE FROM case_erasure; DELETE FROM case_guard; DELETE FROM case_certificate; 
 SELECT revoke_access('regress_officer', 'officer');
 DROP ROLE regress_officer;
 
--- CREATE TABLE ... LIKE copies the backstop; whoever may not insert into the
+-- CREATE TABLE ... LIKE copies the constraint; whoever may not insert into the
 -- guarded table learns nothing from the copy.
 CREATE ROLE regress_analyst;
 GRANT SELECT ON patient TO regress_analyst;
@@ -248,10 +248,10 @@ INSERT INTO a_sample VALUES (1, 2, 2);
 SELECT relation, action, row_count FROM erase('9990000050', '{cancer}') WHERE row_count > 0;
 SELECT unguard_table('owned_patient'), unguard_table('an_admission');
 -- What runs with others' rights takes no nonsense.
-SELECT erasure_look(NULL, NULL, NULL, NULL);
-SELECT erasure_look(current_user::regrole, 'SELECT 1', NULL, NULL);
-SELECT erasure_look(0::regrole, 'SELECT 1', NULL, NULL);
-SELECT erasure_run(current_user::regrole, 'SELECT 7', ARRAY[]::erasure_batch[]);
+SELECT search_as_owner(NULL, NULL, NULL, NULL);
+SELECT search_as_owner(current_user::regrole, 'SELECT 1', NULL, NULL);
+SELECT search_as_owner(0::regrole, 'SELECT 1', NULL, NULL);
+SELECT change_as_owner(current_user::regrole, 'SELECT 7', ARRAY[]::erasure_batch[]);
 ALTER TABLE owned_patient DROP COLUMN index_regimen;
 DROP TABLE a_sample, owned_relative, an_admission, owned_regimen, owned_tumour, owned_patient;
 DROP FUNCTION nothing;

@@ -31,7 +31,7 @@ SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_
 CALL carry_out(:case_id, '9990000018');
 SELECT complete_case(:case_id) AS letter \gset
 SELECT :'letter' LIKE '%until ' || english_date((due_at AT TIME ZONE 'UTC')::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
-    FROM retained WHERE what = 'correspondence';
+    FROM retention_schedule WHERE what = 'correspondence';
 BEGIN;
 SELECT place_hold(:case_id, 'complaint') AS documents;
 SELECT complete_case(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
@@ -107,15 +107,15 @@ SELECT case_id, hold_reason FROM case_progress WHERE hold_reason IS NOT NULL;
 -- Another reason takes its place.
 SELECT place_hold(:withdrawn, 'court order') AS documents;
 SELECT hold_reason FROM case_progress WHERE hold_reason IS NOT NULL;
-SELECT release_hold(:withdrawn);
+SELECT lift_hold(:withdrawn);
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
 SELECT event, detail FROM audit_event WHERE event LIKE 'hold %' ORDER BY event_id;
 -- Too late: there is nothing to hold any more.
 SELECT place_hold(:withdrawn, 'complaint') AS documents;
-SELECT release_hold(:withdrawn);
-SELECT release_hold(:withdrawn);
+SELECT lift_hold(:withdrawn);
+SELECT lift_hold(:withdrawn);
 \echo :SQLSTATE
 SELECT place_hold(99, 'complaint');
 \echo :SQLSTATE

@@ -190,7 +190,7 @@ ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
 RESET ndrs_optout.allow_unguarded;
 DROP TRIGGER ndrs_optout_guard_2 ON patient;
 ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
--- A constraint that looks like the backstop and is none
+-- A constraint that looks like the constraint and is none
 ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1
     CHECK (nhs IS NOT NULL OR guard_admits(tableoid, 'by_domain'::regclass, nhs, '{cancer}', 'allow', 'reject')) NOT VALID;
 ALTER TABLE by_domain DROP CONSTRAINT ndrs_optout_guard_1, ADD CONSTRAINT ndrs_optout_guard_1

@@ -70,9 +70,9 @@ ask('registry', qq{
 	-- Sets of encoded numbers, in a row and out of line; their index and constraint too
 	CREATE TABLE cohort (
 		cohort_id int PRIMARY KEY,
-		members ndrs_optout.exclusion_set NOT NULL DEFAULT '{}' CHECK (ndrs_optout.cardinality(members) <> 3));
+		members ndrs_optout.encoded_set NOT NULL DEFAULT '{}' CHECK (ndrs_optout.cardinality(members) <> 3));
 	CREATE INDEX ON cohort (ndrs_optout.cardinality(members));
-	INSERT INTO cohort SELECT n, ndrs_optout.exclusion_set_agg(md5(i::text)::ndrs_optout.encoded_nhs_number)
+	INSERT INTO cohort SELECT n, ndrs_optout.encoded_set_agg(md5(i::text)::ndrs_optout.encoded_nhs_number)
 		FROM unnest(ARRAY[1, 10, 10000]) AS n, generate_series(1, n) AS i GROUP BY n;
 	INSERT INTO cohort (cohort_id) VALUES (0);
 
@@ -188,7 +188,7 @@ sub guards_work
 	ask($database, 'SET client_min_messages = error; SET ndrs_optout.allow_unguarded = on;'
 		. 'ALTER TABLE referral_1 DISABLE TRIGGER ALL');
 	refused_with($server, '23N01', "INSERT INTO referral VALUES ('$excluded', 1)",
-		'the backstop of a partition', database => $database);
+		'the constraint of a partition', database => $database);
 	return;
 }
 

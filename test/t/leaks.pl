@@ -370,7 +370,7 @@ subtest 'numbers that are unreadable or missing' => sub {
 
 # Without the trigger the CHECK constraint refuses, and a failed CHECK constraint
 # makes the server print the row.
-subtest 'the backstop alone' => sub {
+subtest 'the constraint alone' => sub {
 	write_file(rows("\t", $EXCLUDED));
 	$server->safe_psql('postgres', q{
 		SET client_min_messages = error;

@@ -273,7 +273,7 @@ subtest 'bind parameters and the settings of the role' => sub {
 	bound_unseen($BOUND, 'erasure_preview', q{SELECT ndrs_optout.erasure_preview(:number, '{cancer}');});
 	bound_unseen($BOUND, 'supersede_nhs_number', "SELECT ndrs_optout.supersede_nhs_number(:number, '$OTHER');");
 	$server->safe_psql('postgres', "SELECT ndrs_optout.complete_case($case_id)");
-	bound_unseen($BOUND, 'withdraw_optout', q{SELECT ndrs_optout.withdraw_optout(:number, '{cancer}');});
+	bound_unseen($BOUND, 'opt_in', q{SELECT ndrs_optout.opt_in(:number, '{cancer}');});
 
 	# What is refused
 	my $mistyped = substr($BOUND, 0, 9) . '7';

@@ -243,7 +243,7 @@ subtest 'a partition that is a foreign table' => sub {
 			CREATE TABLE ${table}_near PARTITION OF $table FOR VALUES IN (1)});
 		if ($guard eq 'constraint')
 		{
-			refused_with($registry, '42809', "BEGIN; $attach; $guard_it", 'the backstop alone is refused there');
+			refused_with($registry, '42809', "BEGIN; $attach; $guard_it", 'the constraint alone is refused there');
 			($attach, $guard_it) = ($guard_it, "SET ndrs_optout.allow_unguarded = on; $attach");
 		}
 		$registry->safe_psql('postgres', "$attach; $guard_it");
@@ -279,7 +279,7 @@ subtest 'a partition that is a foreign table' => sub {
 	$registry->safe_psql('postgres', "INSERT INTO parted_constraint VALUES $values");
 	is(held('parted_constraint_far', server => $elsewhere), '1A 2X 3B', 'NOT COVERED: a foreign partition that a superuser lets come later under mechanism "constraint"');
 	like($registry->safe_psql('postgres', q{SELECT severity, relation, gap FROM ndrs_optout.guard_coverage()}),
-		qr/^high\|parted_constraint_far\|guard's backstop on a foreign table/m, 'but told by guard_coverage()');
+		qr/^high\|parted_constraint_far\|guard's constraint on a foreign table/m, 'but told by guard_coverage()');
 	$registry->safe_psql('postgres', qq{
 		SET client_min_messages = error;
 		SET ndrs_optout.allow_unguarded = on;
@@ -311,7 +311,7 @@ subtest 'data of an old dump' => sub {
 	create_guarded('restored');
 
 	# --disable-triggers is refused by the sentry; where a superuser lets it pass, it
-	# leaves the backstop, which can only reject.
+	# leaves the constraint, which can only reject.
 	local $ENV{PGOPTIONS} = '-c ndrs_optout.allow_unguarded=on';
 	my %tries = (
 		'COPY' => [ "$directory/old.copy", [], \%all_in_one ],

@@ -50,7 +50,7 @@ $server->safe_psql('postgres', join ";\n",
 	q{
 		CREATE TABLE material AS SELECT n::ndrs_optout.nhs_number AS number, ARRAY[n::ndrs_optout.nhs_number] AS numbers,
 			ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number) AS encoded,
-			ndrs_optout.exclusion_set(ARRAY[ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number)]) AS these,
+			ndrs_optout.encoded_set(ARRAY[ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number)]) AS these,
 			n::text AS word, n::bigint AS long, n::numeric AS digits, ARRAY['cancer', n] AS words,
 			'patient'::regclass AS relation, 'patient'::regclass::oid AS id, 'text'::regtype AS type,
 			'guest'::name AS name, ARRAY['id'::name] AS names, current_date AS day, now() AS time,

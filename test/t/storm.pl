@@ -209,7 +209,7 @@ sub readmit
 sub opt_in
 {
 	my ($session, $loader, $patient, @registers) = @_;
-	my ($state, $case) = insist($session, sprintf(q{SELECT '= ' || ndrs_optout.withdraw_optout('%s', '{%s}')},
+	my ($state, $case) = insist($session, sprintf(q{SELECT '= ' || ndrs_optout.opt_in('%s', '{%s}')},
 		$NUMBER[$patient], join ',', @registers), '23505');
 	if ($state eq '23505')
 	{

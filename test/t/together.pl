@@ -89,8 +89,8 @@ my %tally;
 foreach my $round (1 .. $ROUNDS)
 {
 	my ($tables, $guards) = create_world();
-	my %out_of = map { $_ => [ some_of('cancer', 'rare_disease', 'congenital_anomaly') ] } some_of(@patients);
-	$server->safe_psql('postgres', "SELECT ndrs_optout.exclude('$_', " . array(@{ $out_of{$_} }) . ')') foreach keys %out_of;
+	my %excluded_registers = map { $_ => [ some_of('cancer', 'rare_disease', 'congenital_anomaly') ] } some_of(@patients);
+	$server->safe_psql('postgres', "SELECT ndrs_optout.exclude('$_', " . array(@{ $excluded_registers{$_} }) . ')') foreach keys %excluded_registers;
 	my @gone = shuffle(some_of(@patients));
 	my $from = array(my @registers = some_of('cancer', 'rare_disease'));
 
@@ -111,7 +111,7 @@ foreach my $round (1 .. $ROUNDS)
 		next unless grep { $from =~ /$_/ } @{ $guards->{$table} };
 		foreach my $patient (@gone)
 		{
-			my %out = map { $_ => 1 } @registers, @{ $out_of{$patient} // [] };
+			my %out = map { $_ => 1 } @registers, @{ $excluded_registers{$patient} // [] };
 			unlike($left, qr/^\Q$table\E \(\d+,\d+,$patient/m, "round $round: no number left in $table")
 			  unless grep { !$out{$_} } @{ $guards->{$table} };
 		}

@@ -1,4 +1,4 @@
--- Exclusion sets.
+-- Encoded sets.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 
@@ -17,46 +17,46 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 
 -- The text form: read in any order, written in one.
-SELECT '{}'::exclusion_set;
-SELECT ' { } '::exclusion_set;
-SELECT E'{ffffffffffffffffffffffffffffffff ,\t00112233445566778899AABBCCDDEEFF,\nffffffffffffffffffffffffffffffff}'::exclusion_set;
-SELECT given, outcome(format('SELECT %L::ndrs_optout.exclusion_set', given)) FROM unnest(ARRAY[
+SELECT '{}'::encoded_set;
+SELECT ' { } '::encoded_set;
+SELECT E'{ffffffffffffffffffffffffffffffff ,\t00112233445566778899AABBCCDDEEFF,\nffffffffffffffffffffffffffffffff}'::encoded_set;
+SELECT given, outcome(format('SELECT %L::ndrs_optout.encoded_set', given)) FROM unnest(ARRAY[
     '', '{', '}', '{}}', '{{}}', '{} x', '{,}', '{00112233445566778899aabbccddeeff', '00112233445566778899aabbccddeeff',
     '{00112233445566778899aabbccddeeff,}', '{,00112233445566778899aabbccddeeff}', '{00112233445566778899aabbccddeef}',
     '{00112233445566778899aabbccddeeff0}', '{00112233445566778899aabbccddeeff 00112233445566778899aabbccddeeff}',
     '{0011223344556677 8899aabbccddeeff}', '{00112233445566778899aabbccddeefg}', '{NULL}']) AS given;
-SELECT '{00112233445566778899aabbccddeefg}'::exclusion_set;
-SELECT typstorage, typalign, typlen FROM pg_type WHERE oid = 'exclusion_set'::regtype;
-SELECT pg_column_size('{}'::exclusion_set) AS empty, pg_column_size(exclusion_set(ARRAY[element(1)])) AS one;
+SELECT '{00112233445566778899aabbccddeefg}'::encoded_set;
+SELECT typstorage, typalign, typlen FROM pg_type WHERE oid = 'encoded_set'::regtype;
+SELECT pg_column_size('{}'::encoded_set) AS empty, pg_column_size(encoded_set(ARRAY[element(1)])) AS one;
 
 -- From an array
-SELECT exclusion_set('{}'::encoded_nhs_number[]) = '{}' AS empty,
-       exclusion_set(ARRAY[element(2), element(1), element(2)]) = exclusion_set(ARRAY[element(1), element(2)]) AS order_and_repetition,
-       cardinality(exclusion_set(ARRAY[[element(1), element(2)], [element(3), element(4)]])) AS dimensions,
-       exclusion_set(NULL) IS NULL AS null;
-SELECT exclusion_set(ARRAY[element(1), NULL]);
+SELECT encoded_set('{}'::encoded_nhs_number[]) = '{}' AS empty,
+       encoded_set(ARRAY[element(2), element(1), element(2)]) = encoded_set(ARRAY[element(1), element(2)]) AS order_and_repetition,
+       cardinality(encoded_set(ARRAY[[element(1), element(2)], [element(3), element(4)]])) AS dimensions,
+       encoded_set(NULL) IS NULL AS null;
+SELECT encoded_set(ARRAY[element(1), NULL]);
 \echo :SQLSTATE
 
 -- Operators
 SELECT s @> element(1) AS yes, element(1) <@ s AS yes, s @> element(4) AS no, element(4) <@ s AS no,
-       s @> NULL AS null, NULL::encoded_nhs_number <@ s AS null, element(1) <@ NULL::exclusion_set AS null
-    FROM (SELECT exclusion_set(ARRAY[element(1), element(2), element(3)])) AS v (s);
-SELECT a | b = exclusion_set(ARRAY[element(1), element(2), element(3)]) AS union,
-       a & b = exclusion_set(ARRAY[element(2)]) AS intersection,
-       a - b = exclusion_set(ARRAY[element(1)]) AS difference,
+       s @> NULL AS null, NULL::encoded_nhs_number <@ s AS null, element(1) <@ NULL::encoded_set AS null
+    FROM (SELECT encoded_set(ARRAY[element(1), element(2), element(3)])) AS v (s);
+SELECT a | b = encoded_set(ARRAY[element(1), element(2), element(3)]) AS union,
+       a & b = encoded_set(ARRAY[element(2)]) AS intersection,
+       a - b = encoded_set(ARRAY[element(1)]) AS difference,
        a = b AS equal, a <> b AS different, a = a | a AS itself, a <> a & a AS itself,
        cardinality(a - a), a | NULL IS NULL AS null
-    FROM (SELECT exclusion_set(ARRAY[element(1), element(2)]), exclusion_set(ARRAY[element(2), element(3)])) AS v (a, b);
-SELECT unnest('{ffffffffffffffffffffffffffffffff,00112233445566778899aabbccddeeff}'::exclusion_set);
-SELECT count(*) FROM unnest('{}'::exclusion_set);
-SELECT exclusion_set_agg(e) AS no_rows FROM (SELECT element(1) WHERE false) AS v (e);
-SELECT exclusion_set_agg(e) = exclusion_set(ARRAY[element(1), element(2)]) AS repetitions_and_nulls
+    FROM (SELECT encoded_set(ARRAY[element(1), element(2)]), encoded_set(ARRAY[element(2), element(3)])) AS v (a, b);
+SELECT unnest('{ffffffffffffffffffffffffffffffff,00112233445566778899aabbccddeeff}'::encoded_set);
+SELECT count(*) FROM unnest('{}'::encoded_set);
+SELECT encoded_set_agg(e) AS no_rows FROM (SELECT element(1) WHERE false) AS v (e);
+SELECT encoded_set_agg(e) = encoded_set(ARRAY[element(1), element(2)]) AS repetitions_and_nulls
     FROM (VALUES (element(2)), (NULL), (element(1)), (element(2))) AS v (e);
-SELECT i, cardinality(exclusion_set_agg(element(i / 2)) OVER (ORDER BY i)) FROM generate_series(1, 5) AS i;
+SELECT i, cardinality(encoded_set_agg(element(i / 2)) OVER (ORDER BY i)) FROM generate_series(1, 5) AS i;
 -- The aggregate's own functions are nobody's to call.
 DO $$
 BEGIN
-    PERFORM exclusion_set_agg_add(NULL, element(1));
+    PERFORM encoded_set_agg_add(NULL, element(1));
 EXCEPTION WHEN undefined_function OR feature_not_supported THEN  -- the one or the other, by release
     RAISE NOTICE 'refused';
 END
@@ -71,7 +71,7 @@ CREATE TEMP TABLE pair AS
 SELECT min(cardinality(a)) < 5 AS small_ones, max(cardinality(a)) > 300 AS large_ones,
        count(*) FILTER (WHERE NOT a && b) > 0 AS apart, count(*) FILTER (WHERE a <@ b) > 0 AS inside FROM pair;
 SELECT count(*) AS wrong FROM pair,
-    LATERAL (SELECT exclusion_set(a) AS s, exclusion_set(b) AS t) AS sets
+    LATERAL (SELECT encoded_set(a) AS s, encoded_set(b) AS t) AS sets
     WHERE ARRAY(SELECT unnest(s)) IS DISTINCT FROM ARRAY(SELECT DISTINCT e FROM unnest(a) AS e ORDER BY e)
         OR ARRAY(SELECT unnest(s | t)) IS DISTINCT FROM ARRAY(SELECT unnest(a) AS e UNION SELECT unnest(b) ORDER BY e)
         OR ARRAY(SELECT unnest(s & t)) IS DISTINCT FROM ARRAY(SELECT unnest(a) AS e INTERSECT SELECT unnest(b) ORDER BY e)
@@ -79,17 +79,17 @@ SELECT count(*) AS wrong FROM pair,
         OR (s = t) IS DISTINCT FROM (a <@ b AND b <@ a)
         OR (s <> t) IS NOT DISTINCT FROM (a <@ b AND b <@ a)
         OR cardinality(s) IS DISTINCT FROM (SELECT count(DISTINCT e) FROM unnest(a) AS e)
-        OR s <> (SELECT exclusion_set_agg(e) FROM unnest(a) AS e)
-        OR s::text::exclusion_set <> s
+        OR s <> (SELECT encoded_set_agg(e) FROM unnest(a) AS e)
+        OR s::text::encoded_set <> s
         OR EXISTS (SELECT FROM generate_series(0, 510, 3) AS i
                    WHERE (element(i) <@ s) IS DISTINCT FROM (element(i) = ANY (a))
                        OR (t @> element(i)) IS DISTINCT FROM (element(i) = ANY (b)));
 
 -- Large ones, stored out of line.
-CREATE TABLE stored (id int PRIMARY KEY, s exclusion_set);
-INSERT INTO stored SELECT id, exclusion_set_agg(element(i)) FROM generate_series(1, 3) AS id, generate_series(1, 20000) AS i
+CREATE TABLE stored (id int PRIMARY KEY, s encoded_set);
+INSERT INTO stored SELECT id, encoded_set_agg(element(i)) FROM generate_series(1, 3) AS id, generate_series(1, 20000) AS i
     WHERE i % id = 0 GROUP BY id;
-INSERT INTO stored VALUES (4, '{}'), (5, exclusion_set(ARRAY[element(5)])), (6, NULL);
+INSERT INTO stored VALUES (4, '{}'), (5, encoded_set(ARRAY[element(5)])), (6, NULL);
 SELECT id, cardinality(s), pg_column_size(s) / cardinality(s) AS bytes_per_member FROM stored WHERE id < 4 ORDER BY id;
 SELECT cardinality(a.s | b.s) AS union, cardinality(a.s & b.s) AS intersection, cardinality(a.s - b.s) AS difference, a.s <> b.s AS different
     FROM stored a, stored b WHERE a.id = 2 AND b.id = 3;
@@ -99,10 +99,10 @@ SELECT i, bool_and((element(i) <@ s) IS NOT DISTINCT FROM
     FROM generate_series(1, 30006, 6001) AS i, stored GROUP BY i ORDER BY i;
 DO $$
 DECLARE
-    t exclusion_set;
+    t encoded_set;
 BEGIN
     FOR i IN 1 .. 1000 LOOP
-        t := exclusion_set(ARRAY[element(i), element(i + 1)]);
+        t := encoded_set(ARRAY[element(i), element(i + 1)]);
         IF element(i) <@ t AND t @> element(i + 1) AND NOT element(i + 2) <@ t THEN
             CONTINUE;
         END IF;
@@ -128,19 +128,19 @@ ROLLBACK;
 CREATE TABLE numbered AS SELECT i, i % 3 AS third, CASE WHEN i % 100 > 0 THEN element(i % 15000) END AS e FROM generate_series(1, 40000) AS i;
 ANALYZE numbered;
 SET max_parallel_workers_per_gather = 0;
-SELECT exclusion_set_agg(e) AS serial FROM numbered \gset
+SELECT encoded_set_agg(e) AS serial FROM numbered \gset
 SELECT count(*) AS serial_count FROM numbered WHERE e <@ (SELECT s FROM stored WHERE id = 3) \gset
 SET max_parallel_workers_per_gather = 2;
 SET min_parallel_table_scan_size = 0;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET parallel_leader_participation = off;
-EXPLAIN (COSTS OFF) SELECT exclusion_set_agg(e) FROM numbered;
-SELECT cardinality(exclusion_set_agg(e)), exclusion_set_agg(e) = :'serial' AS equal FROM numbered;
-EXPLAIN (COSTS OFF) SELECT third, cardinality(exclusion_set_agg(e)) FROM numbered GROUP BY third;
-SELECT third, cardinality(exclusion_set_agg(e)) FROM numbered GROUP BY third ORDER BY third;
+EXPLAIN (COSTS OFF) SELECT encoded_set_agg(e) FROM numbered;
+SELECT cardinality(encoded_set_agg(e)), encoded_set_agg(e) = :'serial' AS equal FROM numbered;
+EXPLAIN (COSTS OFF) SELECT third, cardinality(encoded_set_agg(e)) FROM numbered GROUP BY third;
+SELECT third, cardinality(encoded_set_agg(e)) FROM numbered GROUP BY third ORDER BY third;
 SELECT third, count(DISTINCT e) FROM numbered GROUP BY third ORDER BY third;
-SELECT cardinality(exclusion_set_agg(e)) AS empty FROM numbered WHERE i < 0;
+SELECT cardinality(encoded_set_agg(e)) AS empty FROM numbered WHERE i < 0;
 -- Versions differ in how they write the parameter.
 DO $$
 DECLARE
@@ -165,9 +165,9 @@ BEGIN
 END
 $$;
 SELECT pg_temp.one_time_filter($$SELECT * FROM numbered WHERE e <@ '{}'$$),
-       pg_temp.one_time_filter($$SELECT * FROM numbered WHERE '{}'::exclusion_set @> e$$);
+       pg_temp.one_time_filter($$SELECT * FROM numbered WHERE '{}'::encoded_set @> e$$);
 SELECT count(*) FILTER (WHERE i IN (1, 100)) AS rows, count(e <@ '{}') AS not_null, count(*) FILTER (WHERE e <@ '{}') AS members,
-       count(*) - count('{}'::exclusion_set @> e) AS null FROM numbered;
+       count(*) - count('{}'::encoded_set @> e) AS null FROM numbered;
 CREATE FUNCTION estimate(query text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     plan json;
@@ -175,24 +175,24 @@ BEGIN
     EXECUTE 'EXPLAIN (FORMAT json) ' || query INTO plan;
     RETURN plan -> 0 -> 'Plan' ->> 'Plan Rows';
 END $$;
-SELECT estimate(format('SELECT * FROM ndrs_optout.unnest(%L::ndrs_optout.exclusion_set)', s)) FROM stored WHERE id = 3;
+SELECT estimate(format('SELECT * FROM ndrs_optout.unnest(%L::ndrs_optout.encoded_set)', s)) FROM stored WHERE id = 3;
 -- A fifth of the values is in the set.
 SELECT estimate(format('SELECT * FROM numbered WHERE e <@ %L', s)) BETWEEN 3000 AND 14000 AS good,
-       estimate(format('SELECT * FROM numbered WHERE %L::ndrs_optout.exclusion_set @> e', s)) BETWEEN 3000 AND 14000 AS good
-    FROM (SELECT exclusion_set_agg(element(i)) FROM generate_series(0, 15000, 5) AS i) AS v (s);
+       estimate(format('SELECT * FROM numbered WHERE %L::ndrs_optout.encoded_set @> e', s)) BETWEEN 3000 AND 14000 AS good
+    FROM (SELECT encoded_set_agg(element(i)) FROM generate_series(0, 15000, 5) AS i) AS v (s);
 
 -- The binary form, as version 1 writes it: this must be read for ever.
-CREATE TABLE binary_form (s exclusion_set);
+CREATE TABLE binary_form (s encoded_set);
 \set bytes '010000000003' '00112233445566778899aabbccddeeff' '7fffffffffffffffffffffffffffffff' 'ffeeddccbbaa99887766554433221100'
 -- A COPY file with one column of one row
 \set copy 'perl -e \'print "PGCOPY\\n\\377\\r\\n\\0", pack("NNnN/a*n", 0, 0, 1, pack("H*", $ARGV[0]), 65535)\' '
 \set program :copy :bytes
 COPY binary_form FROM PROGRAM :'program' (FORMAT binary);
 SELECT * FROM binary_form;
-SELECT exclusion_set_send(s) = ('\x' || :'bytes')::bytea AS same FROM binary_form;
+SELECT encoded_set_send(s) = ('\x' || :'bytes')::bytea AS same FROM binary_form;
 -- Written and read by the server
 CREATE TABLE binary_copy (LIKE stored);
-SELECT current_setting('data_directory') || '/exclusion_set.copy' AS file \gset
+SELECT current_setting('data_directory') || '/encoded_set.copy' AS file \gset
 COPY stored TO :'file' (FORMAT binary);
 COPY binary_copy FROM :'file' (FORMAT binary);
 \set program 'rm -f ' :'file'
@@ -227,8 +227,8 @@ SELECT count(*) FROM binary_form;
 
 -- A damaged page: no cast leads here, so the columns' types are changed behind
 -- the server's back.
-CREATE CAST (bytea AS exclusion_set) WITHOUT FUNCTION;
-CREATE TABLE intact AS SELECT n, (SELECT exclusion_set_agg(element(i)) FROM generate_series(1, n) AS i) AS s
+CREATE CAST (bytea AS encoded_set) WITHOUT FUNCTION;
+CREATE TABLE intact AS SELECT n, (SELECT encoded_set_agg(element(i)) FROM generate_series(1, n) AS i) AS s
     FROM unnest(ARRAY[0, 1, 50]) AS n;
 UPDATE pg_attribute SET atttypid = 'bytea'::regtype WHERE attrelid = 'intact'::regclass AND attname = 's';
 CREATE TABLE damaged AS
@@ -239,7 +239,7 @@ CREATE TABLE damaged AS
     SELECT n, -1, substring(s FOR cut) FROM intact, generate_series(0, length(s) - 1) AS cut
     UNION ALL
     SELECT n, -1, s || decode(repeat('00', more), 'hex') FROM intact, generate_series(1, 64) AS more;
-UPDATE pg_attribute SET atttypid = 'exclusion_set'::regtype WHERE attrelid IN ('intact'::regclass, 'damaged'::regclass) AND attname = 's';
+UPDATE pg_attribute SET atttypid = 'encoded_set'::regtype WHERE attrelid IN ('intact'::regclass, 'damaged'::regclass) AND attname = 's';
 SELECT n, cardinality(s), element(1) <@ s AS one, element(51) <@ s AS none FROM intact ORDER BY n;
 CREATE FUNCTION outcomes(expression text) RETURNS TABLE (outcome text, n bigint) LANGUAGE plpgsql AS $$
 BEGIN
@@ -251,7 +251,7 @@ SELECT * FROM outcomes('element(3) <@ s');
 SELECT * FROM outcomes('s @> element(3)');
 SELECT * FROM outcomes('s | s');
 SELECT * FROM outcomes('s = s');
-SELECT * FROM outcomes('exclusion_set_send(s)');
+SELECT * FROM outcomes('encoded_set_send(s)');
 SELECT * FROM outcomes('(SELECT count(*) FROM unnest(s))');
 -- This looks at the header only.
 SELECT * FROM outcomes('cardinality(s)');
@@ -264,7 +264,7 @@ DROP TABLE intact, damaged;
 INSERT INTO exclusion SELECT 'cancer', encode_nhs_number(i::nhs_number)
     FROM generate_series(9990000000, 9990002000) AS i WHERE nhs_number_or_null(i::text) IS NOT NULL;
 SELECT exclusion_list('cancer') AS list \gset
-SELECT cardinality(:'list'::exclusion_set), encode_nhs_number('9990000018') <@ :'list' AS held, cardinality(exclusion_list('rare_disease')) AS other;
+SELECT cardinality(:'list'::encoded_set), encode_nhs_number('9990000018') <@ :'list' AS held, cardinality(exclusion_list('rare_disease')) AS other;
 SELECT exclude('9990000018', '{rare_disease}');
 SELECT key_id AS key FROM encoding_key \gset
 SELECT import_exclusion_list('rare_disease', :'key', :'list'), import_exclusion_list('rare_disease', :'key', :'list') AS again;
@@ -286,9 +286,9 @@ SELECT exclusion_list('cancer') = :'list' AS same;
 DROP TABLE exported;
 -- Each placeholder is refused, and nothing is imported with it.
 SELECT digit, outcome(format('SELECT ndrs_optout.import_exclusion_list(''congenital_anomaly'', %L, %L)',
-        :'key', :'list'::exclusion_set | exclusion_set(ARRAY[encode_nhs_number(repeat(digit::text, 10)::nhs_number)])))
+        :'key', :'list'::encoded_set | encoded_set(ARRAY[encode_nhs_number(repeat(digit::text, 10)::nhs_number)])))
     FROM generate_series(0, 9) AS digit;
-SELECT import_exclusion_list('congenital_anomaly', :'key', exclusion_set(ARRAY[encode_nhs_number('9999999999')]));
+SELECT import_exclusion_list('congenital_anomaly', :'key', encoded_set(ARRAY[encode_nhs_number('9999999999')]));
 SELECT register, count(*) FROM exclusion GROUP BY register ORDER BY register;
 DELETE FROM exclusion;
 
@@ -298,8 +298,8 @@ CREATE FUNCTION cancelled(expression text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('SELECT CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN (%s) + nextval(''reached'') END
         FROM (SELECT s.a, s.b, s.a::text AS written
-                  FROM (SELECT exclusion_set_agg(md5(i::text)::encoded_nhs_number) AS a,
-                               exclusion_set_agg(md5((i + 50000)::text)::encoded_nhs_number) AS b
+                  FROM (SELECT encoded_set_agg(md5(i::text)::encoded_nhs_number) AS a,
+                               encoded_set_agg(md5((i + 50000)::text)::encoded_nhs_number) AS b
                             FROM generate_series(1, 100000) AS i OFFSET 0) AS s OFFSET 0) AS v', expression);
     RETURN 'not cancelled';
 EXCEPTION WHEN query_canceled THEN
@@ -307,7 +307,7 @@ EXCEPTION WHEN query_canceled THEN
 END
 $$;
 SELECT expression, cancelled(expression)
-    FROM unnest('{cardinality(a | b),cardinality(a & b),length(a::text),cardinality(written::exclusion_set)}'::text[]) AS expression;
+    FROM unnest('{cardinality(a | b),cardinality(a & b),length(a::text),cardinality(written::encoded_set)}'::text[]) AS expression;
 DROP FUNCTION cancelled;
 DROP SEQUENCE reached;
 

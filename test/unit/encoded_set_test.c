@@ -1,8 +1,8 @@
 /*
- * exclusion_set_test.c
+ * encoded_set_test.c
  *		Sets of encoded NHS numbers, against a linear search.
  */
-#include "exclusion_set.h"
+#include "encoded_set.h"
 #include "tap.h"
 
 #include <setjmp.h>
@@ -14,7 +14,7 @@ typedef struct Built
 {
 	char	   *memory;
 	size_t		size;
-	ExclusionSet set;
+	EncodedSet set;
 } Built;
 
 typedef EncodedNhsNumber (*MemberSource) (void);
@@ -82,15 +82,15 @@ build(Built *built, const EncodedNhsNumber *members, size_t count)
 	char	   *base;
 
 	memcpy(sorted, members, count * sizeof(EncodedNhsNumber));
-	count = exclusion_set_sort(sorted, count);
-	built->size = exclusion_set_size(count);
+	count = encoded_set_sort(sorted, count);
+	built->size = encoded_set_size(count);
 	built->memory = malloc(built->size + 1);
 	base = built->memory + 1;
 	memset(base, 0xA5, built->size);
-	memcpy(exclusion_set_members(base), sorted, count * sizeof(EncodedNhsNumber));
-	exclusion_set_seal(base, count);
+	memcpy(encoded_set_members(base), sorted, count * sizeof(EncodedNhsNumber));
+	encoded_set_seal(base, count);
 	free(sorted);
-	if (!exclusion_set_open(&built->set, base, built->size))
+	if (!encoded_set_open(&built->set, base, built->size))
 		abort();
 }
 
@@ -116,21 +116,21 @@ behaves_like_a_set(MemberSource source, size_t count)
 		given[i] = source();
 	build(&built, given, count);
 
-	good = exclusion_set_intact(&built.set);
+	good = encoded_set_intact(&built.set);
 	for (size_t i = 1; i < built.set.count; i++)
 		good = good && memcmp(&built.set.members[i - 1], &built.set.members[i], ENCODED_NHS_NUMBER_SIZE) < 0;
 	for (size_t i = 0; i < count; i++)
-		good = good && exclusion_set_contains(&built.set, &given[i]);
+		good = good && encoded_set_contains(&built.set, &given[i]);
 	for (size_t i = 0; i < built.set.count; i++)
 		good = good && (count > 2000 || linear_contains(given, count, &built.set.members[i])) &&
-			exclusion_set_position(&built.set, &built.set.members[i]) == i;
+			encoded_set_position(&built.set, &built.set.members[i]) == i;
 	for (int i = 0; i < 200; i++)
 	{
 		EncodedNhsNumber probe = i % 2 ? source() : uniform_member();
 		bool		is_member = linear_contains(given, count, &probe);
 
-		good = good && exclusion_set_contains(&built.set, &probe) == is_member &&
-			(exclusion_set_position(&built.set, &probe) < built.set.count) == is_member;
+		good = good && encoded_set_contains(&built.set, &probe) == is_member &&
+			(encoded_set_position(&built.set, &probe) < built.set.count) == is_member;
 	}
 	free(given);
 	free(built.memory);
@@ -152,18 +152,18 @@ merges(MemberSource source, size_t count_a, size_t count_b)
 	build(&a, given, count_a);
 	build(&b, given + count_a, count_b);
 
-	for (int operation = EXCLUSION_SET_UNION; operation <= EXCLUSION_SET_DIFFERENCE; operation++)
+	for (int operation = ENCODED_SET_UNION; operation <= ENCODED_SET_DIFFERENCE; operation++)
 	{
-		size_t		count = exclusion_set_merge(operation, &a.set, &b.set, result);
+		size_t		count = encoded_set_merge(operation, &a.set, &b.set, result);
 
-		good = good && count == exclusion_set_merge(operation, &a.set, &b.set, NULL) &&
-			count == exclusion_set_sort(result, count);
+		good = good && count == encoded_set_merge(operation, &a.set, &b.set, NULL) &&
+			count == encoded_set_sort(result, count);
 		for (size_t i = 0; i < count_a + count_b; i++)
 		{
-			bool		in_a = exclusion_set_contains(&a.set, &given[i]);
-			bool		in_b = exclusion_set_contains(&b.set, &given[i]);
-			bool		wanted = operation == EXCLUSION_SET_UNION ? in_a || in_b :
-				operation == EXCLUSION_SET_INTERSECTION ? in_a && in_b : in_a && !in_b;
+			bool		in_a = encoded_set_contains(&a.set, &given[i]);
+			bool		in_b = encoded_set_contains(&b.set, &given[i]);
+			bool		wanted = operation == ENCODED_SET_UNION ? in_a || in_b :
+				operation == ENCODED_SET_INTERSECTION ? in_a && in_b : in_a && !in_b;
 
 			good = good && linear_contains(result, count, &given[i]) == wanted;
 		}
@@ -183,7 +183,7 @@ notices_damage(MemberSource source, size_t count)
 {
 	EncodedNhsNumber given[64];
 	Built		built;
-	ExclusionSet damaged;
+	EncodedSet damaged;
 	bool		good = true;
 
 	for (size_t i = 0; i < count; i++)
@@ -195,19 +195,19 @@ notices_damage(MemberSource source, size_t count)
 		char		was = *byte;
 
 		*byte ^= (char) (1 << next_random() % 8);
-		if (!exclusion_set_open(&damaged, built.memory + 1, built.size))
-			good = good && i >= sizeof(uint32_t) && i < sizeof(ExclusionSetHeader);
+		if (!encoded_set_open(&damaged, built.memory + 1, built.size))
+			good = good && i >= sizeof(uint32_t) && i < sizeof(EncodedSetHeader);
 		else
 		{
 			/*
 			 * The length word is the server's.  What a later version may use
 			 * is looked at before the checksum.
 			 */
-			good = good && exclusion_set_intact(&damaged) == (i < sizeof(uint32_t)) &&
-				(i < offsetof(ExclusionSetHeader, version) || i >= offsetof(ExclusionSetHeader, count)) &&
-				(i < offsetof(ExclusionSetHeader, unused_too) || i >= sizeof(ExclusionSetHeader));
+			good = good && encoded_set_intact(&damaged) == (i < sizeof(uint32_t)) &&
+				(i < offsetof(EncodedSetHeader, version) || i >= offsetof(EncodedSetHeader, count)) &&
+				(i < offsetof(EncodedSetHeader, unused_too) || i >= sizeof(EncodedSetHeader));
 			for (size_t j = 0; j < count; j++)
-				exclusion_set_contains(&damaged, &given[j]);
+				encoded_set_contains(&damaged, &given[j]);
 		}
 		*byte = was;
 	}
@@ -220,20 +220,20 @@ static bool
 wants_both(void)
 {
 	uint64_t	memory[16] = {0};
-	ExclusionSetHeader header = {.version = EXCLUSION_SET_VERSION};
-	ExclusionSet set;
+	EncodedSetHeader header = {.version = ENCODED_SET_VERSION};
+	EncodedSet set;
 	bool		good = true;
 
 	header.count = 2;
 	memcpy(memory, &header, sizeof(header));
-	good = good && !exclusion_set_open(&set, memory, EXCLUSION_SET_SIZE(2, 0));
+	good = good && !encoded_set_open(&set, memory, ENCODED_SET_SIZE(2, 0));
 	header.count = 0;
 	header.words = 2;
 	memcpy(memory, &header, sizeof(header));
-	good = good && !exclusion_set_open(&set, memory, EXCLUSION_SET_SIZE(0, 2));
+	good = good && !encoded_set_open(&set, memory, ENCODED_SET_SIZE(0, 2));
 	header.words = 0;
 	memcpy(memory, &header, sizeof(header));
-	return good && exclusion_set_open(&set, memory, EXCLUSION_SET_SIZE(0, 0));
+	return good && encoded_set_open(&set, memory, ENCODED_SET_SIZE(0, 0));
 }
 
 /* A set of any other size than it says is none. */
@@ -242,7 +242,7 @@ minds_its_size(size_t count)
 {
 	EncodedNhsNumber given[64];
 	Built		built;
-	ExclusionSet set;
+	EncodedSet set;
 	bool		good = true;
 
 	for (size_t i = 0; i < count; i++)
@@ -253,10 +253,10 @@ minds_its_size(size_t count)
 		char	   *cut = malloc(size + 1);
 
 		memcpy(cut, built.memory + 1, size);
-		good = good && !exclusion_set_open(&set, cut, size);
+		good = good && !encoded_set_open(&set, cut, size);
 		free(cut);
 	}
-	good = good && !exclusion_set_open(&set, built.memory + 1, built.size + EXCLUSION_SET_ROUNDING);
+	good = good && !encoded_set_open(&set, built.memory + 1, built.size + ENCODED_SET_ROUNDING);
 	free(built.memory);
 	return good;
 }
@@ -297,11 +297,11 @@ test_version_1(void)
 	EncodedNhsNumber written[3];
 	EncodedNhsNumber other;
 	const EncodedNhsNumber *members;
-	ExclusionSet set;
+	EncodedSet set;
 	size_t		count = 0;
 	size_t		size = from_hex(message, bytes);
 
-	members = exclusion_set_read_message(bytes, size, &count);
+	members = encoded_set_read_message(bytes, size, &count);
 	ok(members != NULL && count == 3, "a message of version 1 is read");
 	memcpy(written, members, sizeof(written));
 	memcpy(&other, &written[1], sizeof(other));
@@ -313,9 +313,9 @@ test_version_1(void)
 		return;
 	}
 	size = from_hex(stored, bytes);
-	ok(exclusion_set_open(&set, bytes, size) && exclusion_set_intact(&set) && set.count == 3 &&
-	   exclusion_set_contains(&set, &written[0]) && exclusion_set_contains(&set, &written[1]) &&
-	   exclusion_set_contains(&set, &written[2]) && !exclusion_set_contains(&set, &other),
+	ok(encoded_set_open(&set, bytes, size) && encoded_set_intact(&set) && set.count == 3 &&
+	   encoded_set_contains(&set, &written[0]) && encoded_set_contains(&set, &written[1]) &&
+	   encoded_set_contains(&set, &written[2]) && !encoded_set_contains(&set, &other),
 	   "and a stored set");
 
 	/* Whatever is written otherwise changes the checksum. */
@@ -338,38 +338,38 @@ static void
 test_messages(void)
 {
 	EncodedNhsNumber members[3] = {{{1}}, {{2}}, {{3}}};
-	uint8_t		bytes[EXCLUSION_SET_MESSAGE_SIZE(3)];
+	uint8_t		bytes[ENCODED_SET_MESSAGE_SIZE(3)];
 	size_t		count;
 	bool		good = true;
 
-	exclusion_set_write_message(members, 3, bytes);
+	encoded_set_write_message(members, 3, bytes);
 	for (size_t size = 0; size <= sizeof(bytes); size++)
 	{
 		uint8_t    *cut = malloc(size + 1);
 		const EncodedNhsNumber *read;
 
 		memcpy(cut, bytes, size);
-		read = exclusion_set_read_message(cut, size, &count);
+		read = encoded_set_read_message(cut, size, &count);
 		good = good && (read != NULL) == (size == sizeof(bytes)) &&
 			(read == NULL || (count == 3 && memcmp(read, members, sizeof(members)) == 0));
 		free(cut);
 	}
 	ok(good, "a message comes back whole or not at all");
 
-	for (size_t i = 0; i < EXCLUSION_SET_MESSAGE_HEADER; i++)
+	for (size_t i = 0; i < ENCODED_SET_MESSAGE_HEADER; i++)
 	{
 		bytes[i] ^= 0x80;
-		good = good && exclusion_set_read_message(bytes, sizeof(bytes), &count) == NULL;
+		good = good && encoded_set_read_message(bytes, sizeof(bytes), &count) == NULL;
 		bytes[i] ^= 0x80;
 	}
 	ok(good, "each byte of its header counts");
 
 	members[1] = members[0];
-	exclusion_set_write_message(members, 3, bytes);
-	ok(exclusion_set_read_message(bytes, sizeof(bytes), &count) == NULL, "a member twice is refused");
+	encoded_set_write_message(members, 3, bytes);
+	ok(encoded_set_read_message(bytes, sizeof(bytes), &count) == NULL, "a member twice is refused");
 	members[1].bytes[0] = 4;
-	exclusion_set_write_message(members, 3, bytes);
-	ok(exclusion_set_read_message(bytes, sizeof(bytes), &count) == NULL, "members in disorder are refused");
+	encoded_set_write_message(members, 3, bytes);
+	ok(encoded_set_read_message(bytes, sizeof(bytes), &count) == NULL, "members in disorder are refused");
 }
 
 static void
@@ -384,8 +384,8 @@ test_equality(void)
 	build(&b, members, 2);
 	members[0] = members[2];
 	build(&c, members, 2);
-	ok(exclusion_set_equal(&a.set, &a.set) && !exclusion_set_equal(&a.set, &b.set) &&
-	   !exclusion_set_equal(&b.set, &c.set), "sets are equal when their members are");
+	ok(encoded_set_equal(&a.set, &a.set) && !encoded_set_equal(&a.set, &b.set) &&
+	   !encoded_set_equal(&b.set, &c.set), "sets are equal when their members are");
 	free(a.memory);
 	free(b.memory);
 	free(c.memory);
@@ -411,7 +411,7 @@ test_filter(void)
 		members[0] = uniform_member();
 		for (int i = 1; i < COUNT; i++)
 			members[i] = members[0];
-		passed += exclusion_set_contains(&built.set, members);
+		passed += encoded_set_contains(&built.set, members);
 	}
 	ok(passed > PROBES / 200 && passed < PROBES / 67, "the filter turns 99 out of 100 away");
 	ok(built.size <= COUNT * 18, "a member takes less than 18 bytes");
@@ -431,8 +431,8 @@ every_bit_decides(void)
 
 		other.bytes[bit / 8] ^= (uint8_t) (1 << bit % 8);
 		build(&built, &member, 1);
-		good = good && exclusion_set_contains(&built.set, &member) &&
-			!exclusion_set_contains(&built.set, &other);
+		good = good && encoded_set_contains(&built.set, &member) &&
+			!encoded_set_contains(&built.set, &other);
 		free(built.memory);
 	}
 	return good;
@@ -465,39 +465,39 @@ test_pauses(void)
 
 	for (int i = 0; i < COUNT; i++)
 		members[i] = uniform_member();
-	exclusion_set_pause = count_pause;
+	encoded_set_pause = count_pause;
 	pauses = 0;
 	build(&built, members, FEW);
-	ok(pauses == 0 && exclusion_set_intact(&built.set) && pauses == 0, "what is short does not pause");
+	ok(pauses == 0 && encoded_set_intact(&built.set) && pauses == 0, "what is short does not pause");
 	free(built.memory);
 
 	pauses = 0;
-	exclusion_set_sort(members, COUNT);
-	ok(pauses >= 2 * COUNT / EXCLUSION_SET_PAUSE_EVERY, "sorting pauses");
+	encoded_set_sort(members, COUNT);
+	ok(pauses >= 2 * COUNT / ENCODED_SET_PAUSE_EVERY, "sorting pauses");
 	pauses = 0;
-	exclusion_set_sort(members, COUNT);
-	ok(pauses == COUNT / EXCLUSION_SET_PAUSE_EVERY, "and finding out that nothing is to be sorted");
+	encoded_set_sort(members, COUNT);
+	ok(pauses == COUNT / ENCODED_SET_PAUSE_EVERY, "and finding out that nothing is to be sorted");
 	pauses = 0;
 	build(&built, members, COUNT);
 	while_built = pauses;
 	pauses = 0;
-	exclusion_set_intact(&built.set);
+	encoded_set_intact(&built.set);
 	ok(pauses > 0, "looking through a set pauses");
-	ok(while_built > pauses + COUNT / EXCLUSION_SET_PAUSE_EVERY, "making one does as well");
+	ok(while_built > pauses + COUNT / ENCODED_SET_PAUSE_EVERY, "making one does as well");
 	build(&other, members, COUNT / 2);
 	pauses = 0;
-	exclusion_set_merge(EXCLUSION_SET_DIFFERENCE, &built.set, &other.set, NULL);
-	ok(pauses == COUNT / EXCLUSION_SET_PAUSE_EVERY, "and merging");
+	encoded_set_merge(ENCODED_SET_DIFFERENCE, &built.set, &other.set, NULL);
+	ok(pauses == COUNT / ENCODED_SET_PAUSE_EVERY, "and merging");
 
-	exclusion_set_pause = leave;
+	encoded_set_pause = leave;
 	if (setjmp(left) == 0)
 	{
-		exclusion_set_merge(EXCLUSION_SET_UNION, &built.set, &other.set, NULL);
+		encoded_set_merge(ENCODED_SET_UNION, &built.set, &other.set, NULL);
 		ok(false, "which can be left there");
 	}
 	else
 		ok(true, "which can be left there");
-	exclusion_set_pause = NULL;
+	encoded_set_pause = NULL;
 	free(built.memory);
 	free(other.memory);
 	free(members);
@@ -542,10 +542,10 @@ main(void)
 	{
 		EncodedNhsNumber members[] = {{{0}}, {{0}}, {{0}}};
 
-		ok(exclusion_set_sort(members, 3) == 1, "repeated members are kept once");
+		ok(encoded_set_sort(members, 3) == 1, "repeated members are kept once");
 	}
 	ok(every_bit_decides(), "each of 128 bits decides");
-	ok(EXCLUSION_SET_SIZE(EXCLUSION_SET_MAX_MEMBERS, EXCLUSION_SET_WORDS(EXCLUSION_SET_MAX_MEMBERS)) < 0x3FFFFFFF,
+	ok(ENCODED_SET_SIZE(ENCODED_SET_MAX_MEMBERS, ENCODED_SET_WORDS(ENCODED_SET_MAX_MEMBERS)) < 0x3FFFFFFF,
 	   "the largest set fits in a value");
 
 	test_equality();

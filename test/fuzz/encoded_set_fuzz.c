@@ -1,12 +1,12 @@
 /*
- * exclusion_set_fuzz.c
+ * encoded_set_fuzz.c
  *		Sets of encoded NHS numbers out of hostile bytes, for libFuzzer.
  *
  * The first byte of an input says what the others are taken for.  Properties are
  * held against the plainest code that does the same; sanitizers look for reads
  * and writes outside of what each function was given.
  */
-#include "exclusion_set.h"
+#include "encoded_set.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,20 +58,20 @@ check(bool holds)
 }
 
 /* A set of members in any order; the caller frees its base. */
-static ExclusionSet
+static EncodedSet
 build(const EncodedNhsNumber *members, size_t count)
 {
 	EncodedNhsNumber *sorted = copy(members, count * sizeof(*members));
-	size_t		kept = exclusion_set_sort(sorted, count);
-	void	   *base = malloc(exclusion_set_size(kept));
-	ExclusionSet set;
+	size_t		kept = encoded_set_sort(sorted, count);
+	void	   *base = malloc(encoded_set_size(kept));
+	EncodedSet set;
 
 	if (kept > 0)
-		memcpy(exclusion_set_members(base), sorted, kept * sizeof(*members));
+		memcpy(encoded_set_members(base), sorted, kept * sizeof(*members));
 	free(sorted);
-	exclusion_set_seal(base, kept);
-	check(exclusion_set_open(&set, base, exclusion_set_size(kept)));
-	check(set.count == kept && exclusion_set_intact(&set));
+	encoded_set_seal(base, kept);
+	check(encoded_set_open(&set, base, encoded_set_size(kept)));
+	check(set.count == kept && encoded_set_intact(&set));
 	return set;
 }
 
@@ -80,26 +80,26 @@ static void
 use_stored(const uint8_t *bytes, size_t size)
 {
 	void	   *base = copy(bytes, size);
-	ExclusionSet set;
+	EncodedSet set;
 
-	if (exclusion_set_open(&set, base, size))
+	if (encoded_set_open(&set, base, size))
 	{
 		EncodedNhsNumber *result = malloc((2 * (size_t) set.count + 1) * sizeof(*result));
 		EncodedNhsNumber none = {{0}};
 
-		exclusion_set_intact(&set);
-		exclusion_set_contains(&set, &none);
+		encoded_set_intact(&set);
+		encoded_set_contains(&set, &none);
 		for (uint32_t i = 0; i < set.count; i++)
 		{
-			exclusion_set_contains(&set, &set.members[i]);
-			check(exclusion_set_position(&set, &set.members[i]) <= set.count);
+			encoded_set_contains(&set, &set.members[i]);
+			check(encoded_set_position(&set, &set.members[i]) <= set.count);
 			memcpy(&none, set.members[i].bytes, sizeof(none) - 1);
-			exclusion_set_contains(&set, &none);
+			encoded_set_contains(&set, &none);
 		}
-		for (int operation = EXCLUSION_SET_UNION; operation <= EXCLUSION_SET_DIFFERENCE; operation++)
-			check(exclusion_set_merge(operation, &set, &set, result) ==
-				  exclusion_set_merge(operation, &set, &set, NULL));
-		check(exclusion_set_equal(&set, &set));
+		for (int operation = ENCODED_SET_UNION; operation <= ENCODED_SET_DIFFERENCE; operation++)
+			check(encoded_set_merge(operation, &set, &set, result) ==
+				  encoded_set_merge(operation, &set, &set, NULL));
+		check(encoded_set_equal(&set, &set));
 		free(result);
 	}
 	free(base);
@@ -108,7 +108,7 @@ use_stored(const uint8_t *bytes, size_t size)
 static void
 use_stored_body(const uint8_t *bytes, size_t size)
 {
-	ExclusionSetHeader header = {.version = EXCLUSION_SET_VERSION};
+	EncodedSetHeader header = {.version = ENCODED_SET_VERSION};
 	size_t		whole;
 	uint8_t    *base;
 
@@ -116,7 +116,7 @@ use_stored_body(const uint8_t *bytes, size_t size)
 		return;
 	header.count = bytes[0] % MOST_MEMBERS;
 	header.words = bytes[1];
-	whole = EXCLUSION_SET_SIZE(header.count, header.words);
+	whole = ENCODED_SET_SIZE(header.count, header.words);
 	base = malloc(whole);
 	for (size_t i = 0; i < whole; i++)
 		base[i] = bytes[2 + i % (size - 2)];
@@ -130,15 +130,15 @@ use_message(const uint8_t *bytes, size_t size)
 {
 	void	   *message = copy(bytes, size);
 	size_t		count;
-	const EncodedNhsNumber *members = exclusion_set_read_message(message, size, &count);
+	const EncodedNhsNumber *members = encoded_set_read_message(message, size, &count);
 
 	if (members != NULL)
 	{
-		ExclusionSet set = build(members, count);
-		void	   *again = malloc(EXCLUSION_SET_MESSAGE_SIZE(count));
+		EncodedSet set = build(members, count);
+		void	   *again = malloc(ENCODED_SET_MESSAGE_SIZE(count));
 
-		check(set.count == count && size == EXCLUSION_SET_MESSAGE_SIZE(count));
-		exclusion_set_write_message(set.members, set.count, again);
+		check(set.count == count && size == ENCODED_SET_MESSAGE_SIZE(count));
+		encoded_set_write_message(set.members, set.count, again);
 		check(memcmp(again, message, size) == 0);
 		free(again);
 		free((void *) set.base);
@@ -152,41 +152,41 @@ use_members(const uint8_t *bytes, size_t size)
 	EncodedNhsNumber *members = copy(bytes, size);
 	size_t		count = size / sizeof(*members);
 	size_t		count_a = count > 0 ? bytes[size - 1] % (count + 1) : 0;
-	ExclusionSet a = build(members, count_a);
-	ExclusionSet b = build(members + count_a, count - count_a);
+	EncodedSet a = build(members, count_a);
+	EncodedSet b = build(members + count_a, count - count_a);
 	EncodedNhsNumber *result = malloc((count + 1) * sizeof(*result));
 
 	for (size_t i = 0; i < count; i++)
 	{
-		check(exclusion_set_contains(&a, &members[i]) ==
+		check(encoded_set_contains(&a, &members[i]) ==
 			  linear_contains(members, count_a, &members[i]));
-		check((exclusion_set_position(&a, &members[i]) < a.count) ==
+		check((encoded_set_position(&a, &members[i]) < a.count) ==
 			  linear_contains(members, count_a, &members[i]));
-		check(exclusion_set_contains(&b, &members[i]) ==
+		check(encoded_set_contains(&b, &members[i]) ==
 			  linear_contains(members + count_a, count - count_a, &members[i]));
 	}
-	for (int operation = EXCLUSION_SET_UNION; operation <= EXCLUSION_SET_DIFFERENCE; operation++)
+	for (int operation = ENCODED_SET_UNION; operation <= ENCODED_SET_DIFFERENCE; operation++)
 	{
-		size_t		merged = exclusion_set_merge(operation, &a, &b, result);
+		size_t		merged = encoded_set_merge(operation, &a, &b, result);
 
-		check(merged == exclusion_set_merge(operation, &a, &b, NULL));
-		check(merged == exclusion_set_sort(result, merged));
+		check(merged == encoded_set_merge(operation, &a, &b, NULL));
+		check(merged == encoded_set_sort(result, merged));
 		for (size_t i = 0; i < count; i++)
 		{
-			bool		in_a = exclusion_set_contains(&a, &members[i]);
-			bool		in_b = exclusion_set_contains(&b, &members[i]);
+			bool		in_a = encoded_set_contains(&a, &members[i]);
+			bool		in_b = encoded_set_contains(&b, &members[i]);
 
 			check(linear_contains(result, merged, &members[i]) ==
-				  (operation == EXCLUSION_SET_UNION ? in_a || in_b :
-				   operation == EXCLUSION_SET_INTERSECTION ? in_a && in_b : in_a && !in_b));
+				  (operation == ENCODED_SET_UNION ? in_a || in_b :
+				   operation == ENCODED_SET_INTERSECTION ? in_a && in_b : in_a && !in_b));
 		}
 		for (size_t i = 0; i < merged; i++)
 			check(linear_contains(members, count, &result[i]));
 	}
-	check(exclusion_set_equal(&a, &a));
-	check(exclusion_set_equal(&a, &b) ==
-		  (exclusion_set_merge(EXCLUSION_SET_UNION, &a, &b, NULL) ==
-		   exclusion_set_merge(EXCLUSION_SET_INTERSECTION, &a, &b, NULL)));
+	check(encoded_set_equal(&a, &a));
+	check(encoded_set_equal(&a, &b) ==
+		  (encoded_set_merge(ENCODED_SET_UNION, &a, &b, NULL) ==
+		   encoded_set_merge(ENCODED_SET_INTERSECTION, &a, &b, NULL)));
 	free(result);
 	free((void *) a.base);
 	free((void *) b.base);
@@ -224,7 +224,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t
 LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
 {
-	ExclusionSet set;
+	EncodedSet set;
 	size_t		count;
 
 	size = LLVMFuzzerMutate(data, size, max_size);
@@ -233,17 +233,17 @@ LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned in
 
 	count = (size - 1) / sizeof(EncodedNhsNumber);
 	set = build((const EncodedNhsNumber *) (data + 1), count);
-	size = exclusion_set_size(set.count);
+	size = encoded_set_size(set.count);
 	if (size < max_size && seed % 16 != 0)
 	{
 		data[0] = STORED;
 		memcpy(data + 1, set.base, size);
 	}
-	else if (EXCLUSION_SET_MESSAGE_SIZE(set.count) < max_size)
+	else if (ENCODED_SET_MESSAGE_SIZE(set.count) < max_size)
 	{
-		size = EXCLUSION_SET_MESSAGE_SIZE(set.count);
+		size = ENCODED_SET_MESSAGE_SIZE(set.count);
 		data[0] = MESSAGE;
-		exclusion_set_write_message(set.members, set.count, data + 1);
+		encoded_set_write_message(set.members, set.count, data + 1);
 	}
 	else
 		size = 0;

@@ -25,7 +25,7 @@
 -- bound: whether a lock on the parent stops a new child.
 -- keys_source and keys_role: how the keys are read from the rows ($2) that the way
 -- comes down from, and with whose rights.
-CREATE TYPE erasure_way AS (
+CREATE TYPE erasure_search AS (
     relation      regclass,
     action        text,
     source        text,
@@ -56,9 +56,9 @@ CREATE TABLE reference (
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
 -- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
-CREATE TRIGGER forget_copies AFTER INSERT OR UPDATE OR DELETE ON reference
-    FOR EACH ROW EXECUTE FUNCTION forget_copies();
-ALTER TABLE reference ENABLE ALWAYS TRIGGER forget_copies;
+CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON reference
+    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+ALTER TABLE reference ENABLE ALWAYS TRIGGER invalidate_caches;
 
 -- The operator that says whether two columns hold the same, when the types do
 -- ("=" may be another type's: citext has its own); else NULL.
@@ -120,7 +120,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT ndrs_optout.erasure_can_follow(type) THEN
-        PERFORM ndrs_optout.refuse('0A000', format('keys of type %s cannot be followed', format_type(type, NULL)));
+        PERFORM ndrs_optout.raise_error('0A000', format('keys of type %s cannot be followed', format_type(type, NULL)));
     END IF;
     RETURN format_type(ndrs_optout.erasure_base_type(type), -1);
 END
@@ -191,12 +191,12 @@ BEGIN
     IF EXISTS (SELECT FROM unnest(ARRAY[child, parent]) AS r (relation)
                LEFT JOIN pg_class c ON c.oid = r.relation
                WHERE (c.relkind IN ('r', 'p') AND c.relpersistence <> 't') IS NOT TRUE) THEN
-        PERFORM ndrs_optout.refuse('42809',
+        PERFORM ndrs_optout.raise_error('42809',
             'a reference is between permanent tables');
     END IF;
     IF coalesce(cardinality(child_columns), 0) = 0
         OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
-        PERFORM ndrs_optout.refuse('22023',
+        PERFORM ndrs_optout.raise_error('22023',
             'a reference needs as many child columns as parent columns, and at least one');
     END IF;
     PERFORM ndrs_optout.guard_must_be_local(ARRAY[child, parent]);
@@ -216,10 +216,10 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = n.relation AND a.attname = n.name
                               AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1;
     IF FOUND THEN
-        PERFORM ndrs_optout.refuse('42703', missing);
+        PERFORM ndrs_optout.raise_error('42703', missing);
     END IF;
     -- An error when the types cannot be compared.  With the rights that the walk will have.
-    PERFORM ndrs_optout.erasure_look(
+    PERFORM ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
         format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
     PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
@@ -238,13 +238,13 @@ DECLARE
     type oid := (SELECT ndrs_optout.erasure_base_type(a.atttypid) FROM pg_attribute a
         WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped);
 BEGIN
-    -- The backstop knows its column whatever its name is.  When it is gone, or is
+    -- The constraint knows its column whatever its name is.  When it is gone, or is
     -- on another column, the guard is not what it was, and neither is the search.
     IF NOT EXISTS (
         SELECT FROM ndrs_optout.guard_part p
             WHERE p.target = erasure_condition.target AND p.nhs_number_column = erasure_condition.nhs_number_column
-                AND p.relation = p.target AND p.part = 'backstop' AND p.defect IS NULL) THEN
-        PERFORM ndrs_optout.refuse('55000',
+                AND p.relation = p.target AND p.part = 'constraint' AND p.defect IS NULL) THEN
+        PERFORM ndrs_optout.raise_error('55000',
             format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
             detail => 'Its constraint is gone, or the column was renamed or has changed its type.',
             hint => 'Call ndrs_optout.unguard_table() and ndrs_optout.guard_table() again.');
@@ -278,23 +278,23 @@ $$;
 -- that the patient is not out of.  Guards of the table itself, of its parents, and
 -- of some partition or child; but a number that is redacted does not say whose the
 -- row is, and the number by which it was found (found_by) says that it is the patient's.
-CREATE FUNCTION erasure_keeps(relation regclass, out_of text[], found_by name) RETURNS text
+CREATE FUNCTION erasure_keep_condition(relation regclass, excluded_registers text[], found_by name) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN (
         WITH related AS (
-            SELECT g.nhs_number_column, g.registers <@ out_of AS in_scope, NULL AS some_rows
+            SELECT g.nhs_number_column, g.registers <@ excluded_registers AS in_scope, NULL AS some_rows
                 FROM ndrs_optout.erasure_lineage(relation) l
                 JOIN ndrs_optout.guard g ON g.target = l.ancestor
                 WHERE g.on_match <> 'redact'
             UNION ALL
-            SELECT g.nhs_number_column, g.registers <@ out_of,
+            SELECT g.nhs_number_column, g.registers <@ excluded_registers,
                    (SELECT format('t.tableoid IN (%s)', string_agg(d.relation::oid::text, ', '))
                         FROM ndrs_optout.erasure_descendants(g.target) d)
-                FROM ndrs_optout.erasure_descendants(erasure_keeps.relation) b
-                JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keeps.relation
+                FROM ndrs_optout.erasure_descendants(erasure_keep_condition.relation) b
+                JOIN ndrs_optout.guard g ON g.target = b.relation AND g.target <> erasure_keep_condition.relation
                 WHERE g.on_match <> 'redact')
         SELECT string_agg(format('(%s)', concat_ws(' AND ', r.some_rows,
                    CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
@@ -310,7 +310,7 @@ END
 $$;
 
 -- What happens to rows that were found, each action with its condition.
-CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, out_of text[], found_by name DEFAULT NULL)
+CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, excluded_registers text[], found_by name DEFAULT NULL)
 RETURNS TABLE (action text, condition text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -318,7 +318,7 @@ AS $$
 BEGIN
     RETURN QUERY
         SELECT a.action, a.condition
-            FROM ndrs_optout.erasure_keeps(relation, out_of, found_by) AS k (keeps)
+            FROM ndrs_optout.erasure_keep_condition(relation, excluded_registers, found_by) AS k (keeps)
             CROSS JOIN LATERAL (VALUES
                 ('unlink', 'true', unlinks),
                 ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
@@ -360,7 +360,7 @@ $$;
 -- The ways from guarded columns for patients who are out of these registers.  A
 -- table that serves several registers is a patient's to erase only when the patient is
 -- out of all of them.
-CREATE FUNCTION erasure_roots(registers text[], out_of text[]) RETURNS erasure_way[]
+CREATE FUNCTION erasure_root_searches(registers text[], excluded_registers text[]) RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -376,22 +376,22 @@ BEGIN
                    CASE a.action WHEN 'redact' THEN (
                        SELECT string_agg(format('%I = NULL', c), ', ')
                            FROM unnest(g.nhs_number_column || g.redact_columns) AS c) END,
-                   true, NULL, NULL)::ndrs_optout.erasure_way
+                   true, NULL, NULL)::ndrs_optout.erasure_search
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL (
-                SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ out_of
+                SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ excluded_registers
                 UNION ALL
-                SELECT 'redact', 'true' WHERE g.registers <@ out_of AND g.on_match = 'redact'
+                SELECT 'redact', 'true' WHERE g.registers <@ excluded_registers AND g.on_match = 'redact'
                 UNION ALL
-                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, out_of, g.nhs_number_column)
-                    WHERE g.registers <@ out_of AND g.on_match <> 'redact') AS a
-            WHERE g.registers && erasure_roots.registers
+                SELECT * FROM ndrs_optout.erasure_actions(g.target, false, excluded_registers, g.nhs_number_column)
+                    WHERE g.registers <@ excluded_registers AND g.on_match <> 'redact') AS a
+            WHERE g.registers && erasure_root_searches.registers
             ORDER BY g.target::text, g.nhs_number_column, a.action DESC);
 END
 $$;
 
 -- The ways down from rows of a table that were found for such patients.
-CREATE FUNCTION erasure_ways(leaf regclass, out_of text[]) RETURNS erasure_way[]
+CREATE FUNCTION erasure_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -401,22 +401,22 @@ BEGIN
                    ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL,
                    CASE WHEN NOT e.enforced THEN e.unlinking END, e.enforced,
                    ndrs_optout.erasure_keys_source(leaf, e.parent_columns),
-                   (SELECT p.relowner::regrole FROM pg_class p WHERE p.oid = leaf))::ndrs_optout.erasure_way
+                   (SELECT p.relowner::regrole FROM pg_class p WHERE p.oid = leaf))::ndrs_optout.erasure_search
             FROM ndrs_optout.erasure_lineage(leaf) l
             JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
             JOIN pg_class c ON c.oid = e.child
-            CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, out_of) a
+            CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, excluded_registers) a
             ORDER BY e.child::text, e.child_columns, e.parent_columns, a.action DESC);
 END
 $$;
 
-COMMENT ON TRIGGER forget_copies ON reference IS 'backends ask for the erasure''s ways again';
+COMMENT ON TRIGGER invalidate_caches ON reference IS 'backends ask for the erasure''s ways again';
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
 COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
 COMMENT ON FUNCTION erasure_key_type(oid) IS 'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is read';
-COMMENT ON TYPE erasure_way IS 'one step that the erasure''s walk can take';
+COMMENT ON TYPE erasure_search IS 'one step that the erasure''s walk can take';
 COMMENT ON FUNCTION erasure_known(anyarray, text) IS 'the array that a query of the catalogues, guards and references returns, remembered for as long as these stay as they are; the first argument says of which type it is';
 COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS 'what reads the values of columns of rows ($2), as the text of an array for each column';
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS 'where to look for rows of a child t that refer to a parent''s keys ($2)';
@@ -424,8 +424,8 @@ COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
     'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, 42809 (not a permanent table), 42883';
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS 'the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the guard is damaged';
 COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
-COMMENT ON FUNCTION erasure_keeps(regclass, text[], name) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
+COMMENT ON FUNCTION erasure_keep_condition(regclass, text[], name) IS 'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS 'the command that makes an index for these columns, or NULL when there is one';
 COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[], name) IS 'what happens to rows that were found, each action with its condition on table t';
-COMMENT ON FUNCTION erasure_roots(text[], text[]) IS 'the ways from the columns that are guarded for registers, for patients who are out of these; error 55000 when a guard is damaged';
-COMMENT ON FUNCTION erasure_ways(regclass, text[]) IS 'the ways down from rows of a table, for patients who are out of these registers; error 0A000';
+COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS 'the ways from the columns that are guarded for registers, for patients who are out of these; error 55000 when a guard is damaged';
+COMMENT ON FUNCTION erasure_child_searches(regclass, text[]) IS 'the ways down from rows of a table, for patients who are out of these registers; error 0A000';

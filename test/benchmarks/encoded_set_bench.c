@@ -1,6 +1,6 @@
 /*
- * exclusion_set_bench.c
- *		What building and searching an exclusion set costs.
+ * encoded_set_bench.c
+ *		What building and searching an encoded set costs.
  *
  * Nanoseconds of processor time for a look-up, the median of rounds in which
  * the loops take turns.  The loop that does nothing calls a function for each
@@ -8,7 +8,7 @@
  * several look-ups at a time; in a query, with what comes between them, it
  * cannot, and a miss in its cache shows in full.
  */
-#include "exclusion_set.h"
+#include "encoded_set.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 #define ROUNDS 9
 #define HUGE_PAGE ((size_t) 2 << 20)
 
-typedef bool (*Search) (const ExclusionSet *set, const EncodedNhsNumber *member);
+typedef bool (*Search) (const EncodedSet *set, const EncodedNhsNumber *member);
 
 static volatile size_t sink;
 
@@ -56,14 +56,14 @@ processor_time(void)
 }
 
 static bool
-nothing(const ExclusionSet *set, const EncodedNhsNumber *member)
+nothing(const EncodedSet *set, const EncodedNhsNumber *member)
 {
 	return member->bytes[0] == 0 && set->count == 0;
 }
 
 /* Through a volatile pointer, so that no loop is optimized away */
 static double
-time_search(Search search, const ExclusionSet *set, const EncodedNhsNumber *probes)
+time_search(Search search, const EncodedSet *set, const EncodedNhsNumber *probes)
 {
 	Search volatile called = search;
 	size_t		found = 0;
@@ -110,12 +110,12 @@ alloc_to_search(size_t size)
 static void
 bench(size_t count, const EncodedNhsNumber *misses, EncodedNhsNumber *hits)
 {
-	void	   *base = alloc_to_search(exclusion_set_size(count));
-	EncodedNhsNumber *members = exclusion_set_members(base);
+	void	   *base = alloc_to_search(encoded_set_size(count));
+	EncodedNhsNumber *members = encoded_set_members(base);
 	double		times[3][ROUNDS];
 	double		started;
 	double		built;
-	ExclusionSet set;
+	EncodedSet set;
 
 	for (size_t i = 0; i < count; i++)
 		members[i] = random_member();
@@ -123,22 +123,22 @@ bench(size_t count, const EncodedNhsNumber *misses, EncodedNhsNumber *hits)
 		hits[i] = members[next_random() % count];
 
 	started = processor_time();
-	if (exclusion_set_sort(members, count) != count)
+	if (encoded_set_sort(members, count) != count)
 		abort();
-	exclusion_set_seal(base, count);
+	encoded_set_seal(base, count);
 	built = processor_time() - started;
-	if (!exclusion_set_open(&set, base, exclusion_set_size(count)))
+	if (!encoded_set_open(&set, base, encoded_set_size(count)))
 		abort();
 
 	for (int round = 0; round < ROUNDS; round++)
 	{
 		times[0][round] = time_search(nothing, &set, misses);
-		time_search(exclusion_set_contains, &set, misses);	/* warms the cache */
-		times[1][round] = time_search(exclusion_set_contains, &set, misses);
-		times[2][round] = time_search(exclusion_set_contains, &set, hits);
+		time_search(encoded_set_contains, &set, misses);	/* warms the cache */
+		times[1][round] = time_search(encoded_set_contains, &set, misses);
+		times[2][round] = time_search(encoded_set_contains, &set, hits);
 	}
 	printf("%8zu  %16.2f  %7.3f  %7.2f  %6.2f  %5.1f  %6.1f\n",
-		   count, (double) exclusion_set_size(count) / (double) count, built / 1e9,
+		   count, (double) encoded_set_size(count) / (double) count, built / 1e9,
 		   median(times[0]), median(times[1]), median(times[1]) / median(times[0]),
 		   median(times[2]));
 	free(base);

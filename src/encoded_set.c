@@ -1,6 +1,6 @@
 /*
- * exclusion_set.c
- *		The SQL type exclusion_set.
+ * encoded_set.c
+ *		The SQL type encoded_set.
  *
  * What a stored value is made of is believed only as far as the core needs for
  * its safety, header and size, until its checksum is right.  That is computed
@@ -27,31 +27,31 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_in);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_out);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_recv);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_send);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_from_array);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_contains);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_contained);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_union);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_intersection);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_difference);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_eq);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_ne);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_cardinality);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_checksum);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_unnest);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_support);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_add);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_combine);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_serialize);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_deserialize);
-PG_FUNCTION_INFO_V1(ndrs_optout_exclusion_set_agg_result);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_in);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_out);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_recv);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_send);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_from_array);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_contains);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_contained);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_union);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_intersection);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_difference);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_eq);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_ne);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_cardinality);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_checksum);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_unnest);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_support);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_add);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_combine);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_serialize);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_deserialize);
+PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_result);
 
 #define HEX_DIGITS (2 * ENCODED_NHS_NUMBER_SIZE)
 
-/* What the core does now and then: see exclusion_set.h */
+/* What the core does now and then: see encoded_set.h */
 static void
 check_for_interrupts(void)
 {
@@ -59,9 +59,9 @@ check_for_interrupts(void)
 }
 
 void
-ndrs_exclusion_set_init(void)
+ndrs_encoded_set_init(void)
 {
-	exclusion_set_pause = check_for_interrupts;
+	encoded_set_pause = check_for_interrupts;
 }
 
 /* ---------------------------------------------------------------- building */
@@ -69,11 +69,11 @@ ndrs_exclusion_set_init(void)
 static void
 check_count(size_t count)
 {
-	if (count > EXCLUSION_SET_MAX_MEMBERS)
+	if (count > ENCODED_SET_MAX_MEMBERS)
 		ndrs_ereport(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("exclusion set is too large"),
+					 errmsg("encoded set is too large"),
 					 errdetail("It can have at most %d members.",
-							   EXCLUSION_SET_MAX_MEMBERS));
+							   ENCODED_SET_MAX_MEMBERS));
 }
 
 /*
@@ -110,12 +110,12 @@ ndrs_alloc_to_search(MemoryContext context, Size size)
  * Begin a set in a memory context.  More members than are expected may come.
  */
 void
-ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
+ndrs_set_begin(EncodedSetBuilder *builder, MemoryContext context,
 			   size_t expected)
 {
 	builder->count = 0;
 	builder->capacity = Max(expected, 16);
-	builder->base = ndrs_alloc_to_search(context, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
+	builder->base = ndrs_alloc_to_search(context, ENCODED_SET_FILTER_OFFSET(builder->capacity));
 }
 
 /*
@@ -123,21 +123,21 @@ ndrs_set_begin(ExclusionSetBuilder *builder, MemoryContext context,
  * those that differ, and at most as much again.
  */
 void
-ndrs_set_add(ExclusionSetBuilder *builder, const EncodedNhsNumber *members,
+ndrs_set_add(EncodedSetBuilder *builder, const EncodedNhsNumber *members,
 			 size_t count)
 {
 	if (builder->capacity - builder->count < count)
 	{
-		builder->count = exclusion_set_sort(exclusion_set_members(builder->base),
-											builder->count);
+		builder->count = encoded_set_sort(encoded_set_members(builder->base),
+										  builder->count);
 		check_count(builder->count);
 		while (builder->capacity - builder->count < Max(count, builder->capacity / 2))
 			builder->capacity *= 2;
 		builder->base = repalloc_huge(builder->base,
-									  EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
-		prefer_huge_pages(builder->base, EXCLUSION_SET_FILTER_OFFSET(builder->capacity));
+									  ENCODED_SET_FILTER_OFFSET(builder->capacity));
+		prefer_huge_pages(builder->base, ENCODED_SET_FILTER_OFFSET(builder->capacity));
 	}
-	memcpy(exclusion_set_members(builder->base) + builder->count, members,
+	memcpy(encoded_set_members(builder->base) + builder->count, members,
 		   count * sizeof(EncodedNhsNumber));
 	builder->count += count;
 }
@@ -145,19 +145,19 @@ ndrs_set_add(ExclusionSetBuilder *builder, const EncodedNhsNumber *members,
 static struct varlena *
 seal(void *base, size_t count)
 {
-	exclusion_set_seal(base, count);
-	SET_VARSIZE(base, exclusion_set_size(count));
+	encoded_set_seal(base, count);
+	SET_VARSIZE(base, encoded_set_size(count));
 	return base;
 }
 
 struct varlena *
-ndrs_set_end(ExclusionSetBuilder *builder)
+ndrs_set_end(EncodedSetBuilder *builder)
 {
-	size_t		count = exclusion_set_sort(exclusion_set_members(builder->base),
-										   builder->count);
+	size_t		count = encoded_set_sort(encoded_set_members(builder->base),
+										 builder->count);
 
 	check_count(count);
-	return seal(repalloc_huge(builder->base, exclusion_set_size(count)), count);
+	return seal(repalloc_huge(builder->base, encoded_set_size(count)), count);
 }
 
 /* ----------------------------------------------------------------- opening */
@@ -166,7 +166,7 @@ static void
 damaged(void)
 {
 	ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-				 errmsg("invalid exclusion set"),
+				 errmsg("invalid encoded set"),
 				 errdetail("The stored value is damaged, or a later version wrote it."));
 }
 
@@ -175,19 +175,19 @@ damaged(void)
  * current memory context.
  */
 void
-ndrs_open_set(ExclusionSet *set, Datum datum)
+ndrs_open_set(EncodedSet *set, Datum datum)
 {
 	struct varlena *value = PG_DETOAST_DATUM(datum);
 
-	if (!exclusion_set_open(set, value, VARSIZE(value)) ||
-		!exclusion_set_intact(set))
+	if (!encoded_set_open(set, value, VARSIZE(value)) ||
+		!encoded_set_intact(set))
 		damaged();
 }
 
 /* The set that a function was last called with, in its fn_extra */
 typedef struct SetArgument
 {
-	ExclusionSet set;			/* base is NULL: none */
+	EncodedSet	set;			/* base is NULL: none */
 	bool		toasted;		/* the set is a copy of a toasted value: */
 	struct varatt_external pointer;
 } SetArgument;
@@ -200,12 +200,12 @@ typedef struct SetArgument
  * was, since memory is used again, so it is opened anew; only what has the
  * address and the checksum of one that was right is not looked through again.
  */
-static const ExclusionSet *
+static const EncodedSet *
 set_argument(FunctionCallInfo fcinfo, int i)
 {
 	struct varlena *value = (struct varlena *) PG_GETARG_POINTER(i);
 	SetArgument *argument = fcinfo->flinfo->fn_extra;
-	ExclusionSet set;
+	EncodedSet	set;
 
 	if (argument == NULL)
 	{
@@ -240,7 +240,7 @@ set_argument(FunctionCallInfo fcinfo, int i)
 
 	if (argument->toasted || VARATT_IS_EXTENDED(value) ||
 		(char *) value != argument->set.base ||
-		!exclusion_set_open(&set, value, VARSIZE(value)) ||
+		!encoded_set_open(&set, value, VARSIZE(value)) ||
 		set.checksum != argument->set.checksum)
 	{
 		ndrs_open_set(&set, PointerGetDatum(value));
@@ -258,7 +258,7 @@ set_argument(FunctionCallInfo fcinfo, int i)
  * Read "{hex,hex,...}", in any order; false when it is something else.
  */
 static bool
-parse(const char *at, ExclusionSetBuilder *builder)
+parse(const char *at, EncodedSetBuilder *builder)
 {
 	bool		first = true;
 
@@ -295,25 +295,25 @@ parse(const char *at, ExclusionSetBuilder *builder)
 }
 
 Datum
-ndrs_optout_exclusion_set_in(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_in(PG_FUNCTION_ARGS)
 {
 	char	   *text = PG_GETARG_CSTRING(0);
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 
 	ndrs_set_begin(&builder, CurrentMemoryContext, strlen(text) / HEX_DIGITS);
 	if (!parse(text, &builder))
 		ereturn(fcinfo->context, (Datum) 0,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("invalid exclusion set"),
-				 errdetail("An exclusion set is written as encoded NHS numbers, 32 hexadecimal digits each, in braces and with commas between them."),
+				 errmsg("invalid encoded set"),
+				 errdetail("An encoded set is written as encoded NHS numbers, 32 hexadecimal digits each, in braces and with commas between them."),
 				 ndrs_errhidevalues_unless_soft(fcinfo->context)));
 	PG_RETURN_POINTER(ndrs_set_end(&builder));
 }
 
 Datum
-ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_out(PG_FUNCTION_ARGS)
 {
-	ExclusionSet set;
+	EncodedSet	set;
 	Size		size;
 	char	   *result;
 	char	   *at;
@@ -324,13 +324,13 @@ ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
 	size = (Size) set.count * (HEX_DIGITS + 1) + (set.count > 0 ? 2 : 3);
 	if (!AllocSizeIsValid(size))
 		ndrs_ereport(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("exclusion set is too large for its text form"),
+					 errmsg("encoded set is too large for its text form"),
 					 errhint("Use the binary format, or unnest() the set."));
 	at = result = palloc(size);
 	*at++ = '{';
 	for (uint32 i = 0; i < set.count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		if (i > 0)
 			*at++ = ',';
 		at += hex_encode((const char *) set.members[i].bytes,
@@ -344,10 +344,10 @@ ndrs_optout_exclusion_set_out(PG_FUNCTION_ARGS)
 static bytea *
 write_message(const EncodedNhsNumber *members, size_t count)
 {
-	bytea	   *message = palloc(VARHDRSZ + EXCLUSION_SET_MESSAGE_SIZE(count));
+	bytea	   *message = palloc(VARHDRSZ + ENCODED_SET_MESSAGE_SIZE(count));
 
-	SET_VARSIZE(message, VARHDRSZ + EXCLUSION_SET_MESSAGE_SIZE(count));
-	exclusion_set_write_message(members, count, VARDATA(message));
+	SET_VARSIZE(message, VARHDRSZ + ENCODED_SET_MESSAGE_SIZE(count));
+	encoded_set_write_message(members, count, VARDATA(message));
 	return message;
 }
 
@@ -355,48 +355,48 @@ write_message(const EncodedNhsNumber *members, size_t count)
  * Begin a set with the members in a message.
  */
 static void
-read_message(ExclusionSetBuilder *builder, const void *message, size_t size)
+read_message(EncodedSetBuilder *builder, const void *message, size_t size)
 {
 	size_t		count;
-	const EncodedNhsNumber *members = exclusion_set_read_message(message, size, &count);
+	const EncodedNhsNumber *members = encoded_set_read_message(message, size, &count);
 
 	if (members == NULL)
 		ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-					 errmsg("invalid binary form of an exclusion set"));
+					 errmsg("invalid binary form of an encoded set"));
 	ndrs_set_begin(builder, CurrentMemoryContext, count);
 	ndrs_set_add(builder, members, count);
 }
 
 Datum
-ndrs_optout_exclusion_set_recv(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_recv(PG_FUNCTION_ARGS)
 {
 	StringInfo	message = (StringInfo) PG_GETARG_POINTER(0);
 	int			size = message->len - message->cursor;
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 
 	read_message(&builder, pq_getmsgbytes(message, size), size);
 	PG_RETURN_POINTER(ndrs_set_end(&builder));
 }
 
 Datum
-ndrs_optout_exclusion_set_send(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_send(PG_FUNCTION_ARGS)
 {
-	ExclusionSet set;
+	EncodedSet	set;
 
 	ndrs_open_set(&set, PG_GETARG_DATUM(0));
 	PG_RETURN_BYTEA_P(write_message(set.members, set.count));
 }
 
 Datum
-ndrs_optout_exclusion_set_from_array(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_from_array(PG_FUNCTION_ARGS)
 {
 	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
 	int			count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
-	ExclusionSetBuilder builder;
+	EncodedSetBuilder builder;
 
 	if (array_contains_nulls(array))
 		ndrs_ereport(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("an exclusion set has no null members"));
+					 errmsg("an encoded set has no null members"));
 
 	/* Elements of such a type lie one behind the other. */
 	ndrs_set_begin(&builder, CurrentMemoryContext, count);
@@ -408,25 +408,25 @@ ndrs_optout_exclusion_set_from_array(PG_FUNCTION_ARGS)
 
 /* set @> element */
 Datum
-ndrs_optout_exclusion_set_contains(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_contains(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(exclusion_set_contains(set_argument(fcinfo, 0),
-										  (EncodedNhsNumber *) PG_GETARG_POINTER(1)));
+	PG_RETURN_BOOL(encoded_set_contains(set_argument(fcinfo, 0),
+										(EncodedNhsNumber *) PG_GETARG_POINTER(1)));
 }
 
 /* element <@ set */
 Datum
-ndrs_optout_exclusion_set_contained(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_contained(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(exclusion_set_contains(set_argument(fcinfo, 1),
-										  (EncodedNhsNumber *) PG_GETARG_POINTER(0)));
+	PG_RETURN_BOOL(encoded_set_contains(set_argument(fcinfo, 1),
+										(EncodedNhsNumber *) PG_GETARG_POINTER(0)));
 }
 
 static Datum
-merge(FunctionCallInfo fcinfo, ExclusionSetOperation operation)
+merge(FunctionCallInfo fcinfo, EncodedSetOperation operation)
 {
-	ExclusionSet a;
-	ExclusionSet b;
+	EncodedSet	a;
+	EncodedSet	b;
 	size_t		count;
 	void	   *base;
 
@@ -434,50 +434,50 @@ merge(FunctionCallInfo fcinfo, ExclusionSetOperation operation)
 	ndrs_open_set(&b, PG_GETARG_DATUM(1));
 
 	/* Twice, so as not to take the memory for what is not there */
-	count = exclusion_set_merge(operation, &a, &b, NULL);
+	count = encoded_set_merge(operation, &a, &b, NULL);
 	check_count(count);
-	base = ndrs_alloc_to_search(CurrentMemoryContext, exclusion_set_size(count));
-	exclusion_set_merge(operation, &a, &b, exclusion_set_members(base));
+	base = ndrs_alloc_to_search(CurrentMemoryContext, encoded_set_size(count));
+	encoded_set_merge(operation, &a, &b, encoded_set_members(base));
 	PG_RETURN_POINTER(seal(base, count));
 }
 
 Datum
-ndrs_optout_exclusion_set_union(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_union(PG_FUNCTION_ARGS)
 {
-	return merge(fcinfo, EXCLUSION_SET_UNION);
+	return merge(fcinfo, ENCODED_SET_UNION);
 }
 
 Datum
-ndrs_optout_exclusion_set_intersection(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_intersection(PG_FUNCTION_ARGS)
 {
-	return merge(fcinfo, EXCLUSION_SET_INTERSECTION);
+	return merge(fcinfo, ENCODED_SET_INTERSECTION);
 }
 
 Datum
-ndrs_optout_exclusion_set_difference(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_difference(PG_FUNCTION_ARGS)
 {
-	return merge(fcinfo, EXCLUSION_SET_DIFFERENCE);
+	return merge(fcinfo, ENCODED_SET_DIFFERENCE);
 }
 
 static bool
 equal_arguments(FunctionCallInfo fcinfo)
 {
-	ExclusionSet a;
-	ExclusionSet b;
+	EncodedSet	a;
+	EncodedSet	b;
 
 	ndrs_open_set(&a, PG_GETARG_DATUM(0));
 	ndrs_open_set(&b, PG_GETARG_DATUM(1));
-	return exclusion_set_equal(&a, &b);
+	return encoded_set_equal(&a, &b);
 }
 
 Datum
-ndrs_optout_exclusion_set_eq(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_eq(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(equal_arguments(fcinfo));
 }
 
 Datum
-ndrs_optout_exclusion_set_ne(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_ne(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(!equal_arguments(fcinfo));
 }
@@ -488,36 +488,36 @@ ndrs_optout_exclusion_set_ne(PG_FUNCTION_ARGS)
 static uint32
 count_members(Datum datum)
 {
-	ExclusionSet set;
-	struct varlena *header = PG_DETOAST_DATUM_SLICE(datum, 0, sizeof(ExclusionSetHeader) - VARHDRSZ);
+	EncodedSet	set;
+	struct varlena *header = PG_DETOAST_DATUM_SLICE(datum, 0, sizeof(EncodedSetHeader) - VARHDRSZ);
 
-	if (VARSIZE(header) < sizeof(ExclusionSetHeader) ||
-		!exclusion_set_open(&set, header, toast_raw_datum_size(datum)))
+	if (VARSIZE(header) < sizeof(EncodedSetHeader) ||
+		!encoded_set_open(&set, header, toast_raw_datum_size(datum)))
 		damaged();
 	return set.count;
 }
 
 Datum
-ndrs_optout_exclusion_set_cardinality(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_cardinality(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(count_members(PG_GETARG_DATUM(0)));
 }
 
 /* It is right, or else the set is not opened. */
 Datum
-ndrs_optout_exclusion_set_checksum(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_checksum(PG_FUNCTION_ARGS)
 {
-	ExclusionSet set;
+	EncodedSet	set;
 
 	ndrs_open_set(&set, PG_GETARG_DATUM(0));
 	PG_RETURN_INT64((int64) set.checksum);
 }
 
 Datum
-ndrs_optout_exclusion_set_unnest(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_unnest(PG_FUNCTION_ARGS)
 {
 	FuncCallContext *calls;
-	ExclusionSet *set;
+	EncodedSet *set;
 	const EncodedNhsNumber *member;
 
 	if (SRF_IS_FIRSTCALL())
@@ -526,7 +526,7 @@ ndrs_optout_exclusion_set_unnest(PG_FUNCTION_ARGS)
 
 		calls = SRF_FIRSTCALL_INIT();
 		outer = MemoryContextSwitchTo(calls->multi_call_memory_ctx);
-		set = palloc(sizeof(ExclusionSet));
+		set = palloc(sizeof(EncodedSet));
 		ndrs_open_set(set, PointerGetDatum(PG_GETARG_VARLENA_P(0)));
 		calls->user_fctx = set;
 		calls->max_calls = set->count;
@@ -547,7 +547,7 @@ ndrs_optout_exclusion_set_unnest(PG_FUNCTION_ARGS)
  * it becomes (element IS NULL AND NULL), which is false in a WHERE clause.
  */
 Datum
-ndrs_optout_exclusion_set_support(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_support(PG_FUNCTION_ARGS)
 {
 	Node	   *request = (Node *) PG_GETARG_POINTER(0);
 
@@ -597,31 +597,31 @@ ndrs_optout_exclusion_set_support(PG_FUNCTION_ARGS)
 /* --------------------------------------------------------------- aggregate */
 
 /*
- * The state of exclusion_set_agg is a builder in the aggregate's own context.
+ * The state of encoded_set_agg is a builder in the aggregate's own context.
  */
-static ExclusionSetBuilder *
+static EncodedSetBuilder *
 new_state(FunctionCallInfo fcinfo)
 {
 	MemoryContext context;
-	ExclusionSetBuilder *state;
+	EncodedSetBuilder *state;
 
 	if (!AggCheckCallContext(fcinfo, &context))
 		ndrs_elog("aggregate function called in non-aggregate context");
-	state = MemoryContextAlloc(context, sizeof(ExclusionSetBuilder));
+	state = MemoryContextAlloc(context, sizeof(EncodedSetBuilder));
 	ndrs_set_begin(state, context, 0);
 	return state;
 }
 
-static ExclusionSetBuilder *
+static EncodedSetBuilder *
 state_argument(FunctionCallInfo fcinfo, int i)
 {
-	return PG_ARGISNULL(i) ? NULL : (ExclusionSetBuilder *) PG_GETARG_POINTER(i);
+	return PG_ARGISNULL(i) ? NULL : (EncodedSetBuilder *) PG_GETARG_POINTER(i);
 }
 
 Datum
-ndrs_optout_exclusion_set_agg_add(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_agg_add(PG_FUNCTION_ARGS)
 {
-	ExclusionSetBuilder *state = state_argument(fcinfo, 0);
+	EncodedSetBuilder *state = state_argument(fcinfo, 0);
 
 	if (state == NULL)
 		state = new_state(fcinfo);
@@ -631,15 +631,15 @@ ndrs_optout_exclusion_set_agg_add(PG_FUNCTION_ARGS)
 }
 
 Datum
-ndrs_optout_exclusion_set_agg_combine(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_agg_combine(PG_FUNCTION_ARGS)
 {
-	ExclusionSetBuilder *state = state_argument(fcinfo, 0);
-	ExclusionSetBuilder *other = state_argument(fcinfo, 1);
+	EncodedSetBuilder *state = state_argument(fcinfo, 0);
+	EncodedSetBuilder *other = state_argument(fcinfo, 1);
 
 	if (state == NULL)
 		state = new_state(fcinfo);
 	if (other != NULL)
-		ndrs_set_add(state, exclusion_set_members(other->base), other->count);
+		ndrs_set_add(state, encoded_set_members(other->base), other->count);
 	PG_RETURN_POINTER(state);
 }
 
@@ -647,27 +647,27 @@ ndrs_optout_exclusion_set_agg_combine(PG_FUNCTION_ARGS)
  * Sorting changes nothing that could be seen in a state, so it is done in place.
  */
 static void
-sort_state(ExclusionSetBuilder *state)
+sort_state(EncodedSetBuilder *state)
 {
-	state->count = exclusion_set_sort(exclusion_set_members(state->base),
-									  state->count);
+	state->count = encoded_set_sort(encoded_set_members(state->base),
+									state->count);
 	check_count(state->count);
 }
 
 Datum
-ndrs_optout_exclusion_set_agg_serialize(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_agg_serialize(PG_FUNCTION_ARGS)
 {
-	ExclusionSetBuilder *state = state_argument(fcinfo, 0);
+	EncodedSetBuilder *state = state_argument(fcinfo, 0);
 
 	sort_state(state);
-	PG_RETURN_BYTEA_P(write_message(exclusion_set_members(state->base), state->count));
+	PG_RETURN_BYTEA_P(write_message(encoded_set_members(state->base), state->count));
 }
 
 Datum
-ndrs_optout_exclusion_set_agg_deserialize(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_agg_deserialize(PG_FUNCTION_ARGS)
 {
 	bytea	   *message = PG_GETARG_BYTEA_PP(0);
-	ExclusionSetBuilder *state = palloc(sizeof(ExclusionSetBuilder));
+	EncodedSetBuilder *state = palloc(sizeof(EncodedSetBuilder));
 
 	if (!AggCheckCallContext(fcinfo, NULL))
 		ndrs_elog("aggregate function called in non-aggregate context");
@@ -679,9 +679,9 @@ ndrs_optout_exclusion_set_agg_deserialize(PG_FUNCTION_ARGS)
  * No rows make the empty set.
  */
 Datum
-ndrs_optout_exclusion_set_agg_result(PG_FUNCTION_ARGS)
+ndrs_optout_encoded_set_agg_result(PG_FUNCTION_ARGS)
 {
-	ExclusionSetBuilder *state = state_argument(fcinfo, 0);
+	EncodedSetBuilder *state = state_argument(fcinfo, 0);
 	size_t		count = 0;
 	void	   *base;
 
@@ -690,9 +690,9 @@ ndrs_optout_exclusion_set_agg_result(PG_FUNCTION_ARGS)
 		sort_state(state);
 		count = state->count;
 	}
-	base = palloc(exclusion_set_size(count));
+	base = palloc(encoded_set_size(count));
 	if (count > 0)
-		memcpy(exclusion_set_members(base), exclusion_set_members(state->base),
+		memcpy(encoded_set_members(base), encoded_set_members(state->base),
 			   count * sizeof(EncodedNhsNumber));
 	PG_RETURN_POINTER(seal(base, count));
 }

@@ -1,5 +1,5 @@
 /*
- * exclusion_set.h
+ * encoded_set.h
  *		Compact immutable sets of encoded NHS numbers, without a server.
  *
  * Nothing here knows of fmgr or ereport, so that unit tests and the fuzzer can
@@ -8,7 +8,7 @@
  * A set is one flat piece of memory, on disk as in a backend, and is searched
  * where it lies:
  *
- *		header		32 bytes, see ExclusionSetHeader
+ *		header		32 bytes, see EncodedSetHeader
  *		members		16 bytes each, ascending, no two alike
  *		filter		words of 64 bits, one for every five members
  *		starts		of each group of eight words, the index of its first
@@ -33,8 +33,8 @@
  * as in PostgreSQL's own types, so data files move between machines of one
  * architecture only; the message below and the text form move anywhere.
  */
-#ifndef NDRS_EXCLUSION_SET_H
-#define NDRS_EXCLUSION_SET_H
+#ifndef NDRS_ENCODED_SET_H
+#define NDRS_ENCODED_SET_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -48,9 +48,9 @@ typedef struct EncodedNhsNumber
 	uint8_t		bytes[ENCODED_NHS_NUMBER_SIZE];
 } EncodedNhsNumber;
 
-#define EXCLUSION_SET_VERSION	1
+#define ENCODED_SET_VERSION	1
 
-typedef struct ExclusionSetHeader
+typedef struct EncodedSetHeader
 {
 	uint32_t	length_word;	/* the server's length word: not looked at */
 	uint8_t		version;
@@ -60,50 +60,50 @@ typedef struct ExclusionSetHeader
 	uint32_t	words;			/* of the filter; zero just without members */
 	uint64_t	checksum;		/* of all but itself and the length word */
 	uint64_t	unused_too;		/* zero */
-} ExclusionSetHeader;
+} EncodedSetHeader;
 
 /*
  * The server allows a value 1 GB less a byte: room for some 60.6 million.
  */
-#define EXCLUSION_SET_MAX_MEMBERS	60000000
+#define ENCODED_SET_MAX_MEMBERS	60000000
 
 /* What a writer makes of so many members; readers take any number of words. */
-#define EXCLUSION_SET_WORD_MEMBERS	5
-#define EXCLUSION_SET_WORDS(count) \
-	(((size_t) (count) + EXCLUSION_SET_WORD_MEMBERS - 1) / EXCLUSION_SET_WORD_MEMBERS)
+#define ENCODED_SET_WORD_MEMBERS	5
+#define ENCODED_SET_WORDS(count) \
+	(((size_t) (count) + ENCODED_SET_WORD_MEMBERS - 1) / ENCODED_SET_WORD_MEMBERS)
 
 /* Each member sets so many bits in its word; as many again choose each bit. */
-#define EXCLUSION_SET_FILTER_BITS	4
-#define EXCLUSION_SET_BIT_BITS		6
+#define ENCODED_SET_FILTER_BITS	4
+#define ENCODED_SET_BIT_BITS		6
 
 /* Words in a group, as a power of two */
-#define EXCLUSION_SET_GROUP_BITS	3
-#define EXCLUSION_SET_STARTS(words) \
-	((words) == 0 ? 0 : (((size_t) (words) - 1) >> EXCLUSION_SET_GROUP_BITS) + 2)
+#define ENCODED_SET_GROUP_BITS	3
+#define ENCODED_SET_STARTS(words) \
+	((words) == 0 ? 0 : (((size_t) (words) - 1) >> ENCODED_SET_GROUP_BITS) + 2)
 
 /* Where things are, and how much it all takes */
-#define EXCLUSION_SET_MEMBERS_OFFSET	sizeof(ExclusionSetHeader)
-#define EXCLUSION_SET_FILTER_OFFSET(count) \
-	(EXCLUSION_SET_MEMBERS_OFFSET + (size_t) (count) * ENCODED_NHS_NUMBER_SIZE)
-#define EXCLUSION_SET_STARTS_OFFSET(count, words) \
-	(EXCLUSION_SET_FILTER_OFFSET(count) + (size_t) (words) * sizeof(uint64_t))
-#define EXCLUSION_SET_ROUNDING	32
-#define EXCLUSION_SET_SIZE(count, words) \
-	((EXCLUSION_SET_STARTS_OFFSET(count, words) + \
-	  EXCLUSION_SET_STARTS(words) * sizeof(uint32_t) + EXCLUSION_SET_ROUNDING - 1) / \
-	 EXCLUSION_SET_ROUNDING * EXCLUSION_SET_ROUNDING)
+#define ENCODED_SET_MEMBERS_OFFSET	sizeof(EncodedSetHeader)
+#define ENCODED_SET_FILTER_OFFSET(count) \
+	(ENCODED_SET_MEMBERS_OFFSET + (size_t) (count) * ENCODED_NHS_NUMBER_SIZE)
+#define ENCODED_SET_STARTS_OFFSET(count, words) \
+	(ENCODED_SET_FILTER_OFFSET(count) + (size_t) (words) * sizeof(uint64_t))
+#define ENCODED_SET_ROUNDING	32
+#define ENCODED_SET_SIZE(count, words) \
+	((ENCODED_SET_STARTS_OFFSET(count, words) + \
+	  ENCODED_SET_STARTS(words) * sizeof(uint32_t) + ENCODED_SET_ROUNDING - 1) / \
+	 ENCODED_SET_ROUNDING * ENCODED_SET_ROUNDING)
 
 /*
  * The message (send and receive, serialize and deserialize): version and flags,
  * a byte each, the number of members in four bytes, most significant first, and
  * the members, ascending.
  */
-#define EXCLUSION_SET_MESSAGE_HEADER	6
-#define EXCLUSION_SET_MESSAGE_SIZE(count) \
-	(EXCLUSION_SET_MESSAGE_HEADER + (size_t) (count) * ENCODED_NHS_NUMBER_SIZE)
+#define ENCODED_SET_MESSAGE_HEADER	6
+#define ENCODED_SET_MESSAGE_SIZE(count) \
+	(ENCODED_SET_MESSAGE_HEADER + (size_t) (count) * ENCODED_NHS_NUMBER_SIZE)
 
 /* A set that was opened */
-typedef struct ExclusionSet
+typedef struct EncodedSet
 {
 	const char *base;
 	const EncodedNhsNumber *members;
@@ -112,63 +112,63 @@ typedef struct ExclusionSet
 	uint64_t	checksum;
 	uint32_t	count;
 	uint32_t	words;
-} ExclusionSet;
+} EncodedSet;
 
-typedef enum ExclusionSetOperation
+typedef enum EncodedSetOperation
 {
-	EXCLUSION_SET_UNION,
-	EXCLUSION_SET_INTERSECTION,
-	EXCLUSION_SET_DIFFERENCE
-} ExclusionSetOperation;
+	ENCODED_SET_UNION,
+	ENCODED_SET_INTERSECTION,
+	ENCODED_SET_DIFFERENCE
+} EncodedSetOperation;
 
 /* Here whoever builds a set puts its members. */
 static inline EncodedNhsNumber *
-exclusion_set_members(void *base)
+encoded_set_members(void *base)
 {
-	return (EncodedNhsNumber *) ((char *) base + EXCLUSION_SET_MEMBERS_OFFSET);
+	return (EncodedNhsNumber *) ((char *) base + ENCODED_SET_MEMBERS_OFFSET);
 }
 
 static inline size_t
-exclusion_set_size(size_t count)
+encoded_set_size(size_t count)
 {
-	return EXCLUSION_SET_SIZE(count, EXCLUSION_SET_WORDS(count));
+	return ENCODED_SET_SIZE(count, ENCODED_SET_WORDS(count));
 }
 
 /*
  * Called now and then by whatever takes long; it may leave by longjmp, since what is
  * made at that moment is of no use then.  NULL: nothing to do.
  */
-#define EXCLUSION_SET_PAUSE_EVERY	65536
+#define ENCODED_SET_PAUSE_EVERY	65536
 
-extern void (*exclusion_set_pause) (void);
+extern void (*encoded_set_pause) (void);
 
 static inline void
-exclusion_set_pause_at(size_t step)
+encoded_set_pause_at(size_t step)
 {
-	if (step % EXCLUSION_SET_PAUSE_EVERY == EXCLUSION_SET_PAUSE_EVERY - 1 &&
-		exclusion_set_pause != NULL)
-		exclusion_set_pause();
+	if (step % ENCODED_SET_PAUSE_EVERY == ENCODED_SET_PAUSE_EVERY - 1 &&
+		encoded_set_pause != NULL)
+		encoded_set_pause();
 }
 
 extern int	encoded_nhs_number_compare(const void *a, const void *b);
 
-extern size_t exclusion_set_sort(EncodedNhsNumber *members, size_t count);
-extern void exclusion_set_seal(void *base, size_t count);
+extern size_t encoded_set_sort(EncodedNhsNumber *members, size_t count);
+extern void encoded_set_seal(void *base, size_t count);
 
-extern bool exclusion_set_open(ExclusionSet *set, const void *base, size_t size);
-extern bool exclusion_set_intact(const ExclusionSet *set);
-extern bool exclusion_set_contains(const ExclusionSet *set,
+extern bool encoded_set_open(EncodedSet *set, const void *base, size_t size);
+extern bool encoded_set_intact(const EncodedSet *set);
+extern bool encoded_set_contains(const EncodedSet *set,
+								 const EncodedNhsNumber *member);
+extern size_t encoded_set_position(const EncodedSet *set,
 								   const EncodedNhsNumber *member);
-extern size_t exclusion_set_position(const ExclusionSet *set,
-									 const EncodedNhsNumber *member);
-extern bool exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b);
-extern size_t exclusion_set_merge(ExclusionSetOperation operation,
-								  const ExclusionSet *a, const ExclusionSet *b,
-								  EncodedNhsNumber *result);
+extern bool encoded_set_equal(const EncodedSet *a, const EncodedSet *b);
+extern size_t encoded_set_merge(EncodedSetOperation operation,
+								const EncodedSet *a, const EncodedSet *b,
+								EncodedNhsNumber *result);
 
-extern void exclusion_set_write_message(const EncodedNhsNumber *members,
-										size_t count, void *message);
-extern const EncodedNhsNumber *exclusion_set_read_message(const void *message,
-														  size_t size, size_t *count);
+extern void encoded_set_write_message(const EncodedNhsNumber *members,
+									  size_t count, void *message);
+extern const EncodedNhsNumber *encoded_set_read_message(const void *message,
+														size_t size, size_t *count);
 
-#endif							/* NDRS_EXCLUSION_SET_H */
+#endif							/* NDRS_ENCODED_SET_H */

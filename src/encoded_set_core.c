@@ -1,5 +1,5 @@
 /*
- * exclusion_set_core.c
+ * encoded_set_core.c
  *		Sets of encoded NHS numbers without a server: build, search, merge,
  *		validate.
  *
@@ -7,17 +7,17 @@
  *
  * Whatever bytes a set is made of, once it is open nothing here reads outside
  * it or fails to end: a damaged one gives wrong answers at worst, and
- * exclusion_set_intact() tells of the damage.  A set need not be aligned: what
+ * encoded_set_intact() tells of the damage.  A set need not be aligned: what
  * is wider than a byte is copied out.
  */
-#include "exclusion_set.h"
+#include "encoded_set.h"
 
 #include <string.h>
 
 /* So many members are sorted by insertion. */
 #define FEW_MEMBERS 96
 
-void		(*exclusion_set_pause) (void) = NULL;
+void		(*encoded_set_pause) (void) = NULL;
 
 /* Eight bytes as an integer, most significant first */
 static inline uint64_t
@@ -87,7 +87,7 @@ sort_from_byte(EncodedNhsNumber *members, size_t count, int byte)
 
 	for (size_t i = 0; i < count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		next[members[i].bytes[byte]]++;
 	}
 	for (int value = 0; value < 256; value++)
@@ -106,7 +106,7 @@ sort_from_byte(EncodedNhsNumber *members, size_t count, int byte)
 		{
 			EncodedNhsNumber member = members[next[value]];
 
-			exclusion_set_pause_at(next[value]);
+			encoded_set_pause_at(next[value]);
 			while (member.bytes[byte] != value)
 			{
 				size_t		to = next[member.bytes[byte]]++;
@@ -135,7 +135,7 @@ strictly_ascending(const EncodedNhsNumber *members, size_t count)
 {
 	for (size_t i = 1; i < count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		if (compare(&members[i - 1], &members[i]) >= 0)
 			return false;
 	}
@@ -146,7 +146,7 @@ strictly_ascending(const EncodedNhsNumber *members, size_t count)
  * Sort in place and drop duplicates; returns how many members are left.
  */
 size_t
-exclusion_set_sort(EncodedNhsNumber *members, size_t count)
+encoded_set_sort(EncodedNhsNumber *members, size_t count)
 {
 	size_t		kept = 0;
 
@@ -156,7 +156,7 @@ exclusion_set_sort(EncodedNhsNumber *members, size_t count)
 	sort_from_byte(members, count, 0);
 	for (size_t i = 1; i < count; i++)
 	{
-		exclusion_set_pause_at(i);
+		encoded_set_pause_at(i);
 		if (compare(&members[kept], &members[i]) != 0)
 			members[++kept] = members[i];
 	}
@@ -180,13 +180,13 @@ filter_bits(const EncodedNhsNumber *member)
 	uint64_t	half = load_bytes(member->bytes + 8);
 	uint64_t	bits = 0;
 
-#if EXCLUSION_SET_FILTER_BITS != 4
+#if ENCODED_SET_FILTER_BITS != 4
 #error "as many lines as bits"
 #endif
 	bits |= UINT64_C(1) << (half & 63);
-	bits |= UINT64_C(1) << (half >> EXCLUSION_SET_BIT_BITS & 63);
-	bits |= UINT64_C(1) << (half >> 2 * EXCLUSION_SET_BIT_BITS & 63);
-	bits |= UINT64_C(1) << (half >> 3 * EXCLUSION_SET_BIT_BITS & 63);
+	bits |= UINT64_C(1) << (half >> ENCODED_SET_BIT_BITS & 63);
+	bits |= UINT64_C(1) << (half >> 2 * ENCODED_SET_BIT_BITS & 63);
+	bits |= UINT64_C(1) << (half >> 3 * ENCODED_SET_BIT_BITS & 63);
 	return bits;
 }
 
@@ -203,7 +203,7 @@ add_to_checksum(uint64_t checksum, uint64_t word)
 static uint64_t
 compute_checksum(const char *base, size_t size)
 {
-	ExclusionSetHeader header;
+	EncodedSetHeader header;
 	uint64_t	sum[4] = {1, 2, 3, 4};
 	uint64_t	word[4];
 
@@ -220,7 +220,7 @@ compute_checksum(const char *base, size_t size)
 		sum[3] = add_to_checksum(sum[3], word[3]);
 		if (at == size)
 			break;
-		exclusion_set_pause_at(at / sizeof(word));
+		encoded_set_pause_at(at / sizeof(word));
 		memcpy(word, base + at, sizeof(word));
 	}
 	sum[0] = add_to_checksum(sum[0], sum[1]);
@@ -229,31 +229,31 @@ compute_checksum(const char *base, size_t size)
 }
 
 /*
- * Make a set of exclusion_set_size(count) bytes out of the members that are in
+ * Make a set of encoded_set_size(count) bytes out of the members that are in
  * their place in it, sorted.
  */
 void
-exclusion_set_seal(void *base, size_t count)
+encoded_set_seal(void *base, size_t count)
 {
-	ExclusionSetHeader header = {0};
-	const EncodedNhsNumber *members = exclusion_set_members(base);
-	char	   *filter = (char *) base + EXCLUSION_SET_FILTER_OFFSET(count);
+	EncodedSetHeader header = {0};
+	const EncodedNhsNumber *members = encoded_set_members(base);
+	char	   *filter = (char *) base + ENCODED_SET_FILTER_OFFSET(count);
 	char	   *starts;
-	char	   *end = (char *) base + exclusion_set_size(count);
+	char	   *end = (char *) base + encoded_set_size(count);
 	uint32_t	at = 0;
 
-	header.version = EXCLUSION_SET_VERSION;
+	header.version = ENCODED_SET_VERSION;
 	header.count = (uint32_t) count;
-	header.words = (uint32_t) EXCLUSION_SET_WORDS(count);
+	header.words = (uint32_t) ENCODED_SET_WORDS(count);
 
-	starts = (char *) base + EXCLUSION_SET_STARTS_OFFSET(count, header.words);
+	starts = (char *) base + ENCODED_SET_STARTS_OFFSET(count, header.words);
 	memset(starts, 0, end - starts);
 	for (uint32_t i = 0; i < header.words; i++)
 	{
 		uint64_t	word = 0;
 
-		exclusion_set_pause_at(i);
-		if ((i & ((1 << EXCLUSION_SET_GROUP_BITS) - 1)) == 0)
+		encoded_set_pause_at(i);
+		if ((i & ((1 << ENCODED_SET_GROUP_BITS) - 1)) == 0)
 		{
 			memcpy(starts, &at, sizeof(at));
 			starts += sizeof(at);
@@ -277,27 +277,27 @@ exclusion_set_seal(void *base, size_t count)
  * none of a version that is known here.
  */
 bool
-exclusion_set_open(ExclusionSet *set, const void *base, size_t size)
+encoded_set_open(EncodedSet *set, const void *base, size_t size)
 {
-	ExclusionSetHeader header;
+	EncodedSetHeader header;
 
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, base, sizeof(header));
 
 	/* The limits keep the size from overflowing where it has 32 bits. */
-	if (header.version != EXCLUSION_SET_VERSION || header.flags != 0 ||
+	if (header.version != ENCODED_SET_VERSION || header.flags != 0 ||
 		header.unused != 0 || header.unused_too != 0 ||
-		header.count > EXCLUSION_SET_MAX_MEMBERS ||
-		header.words > EXCLUSION_SET_MAX_MEMBERS ||
+		header.count > ENCODED_SET_MAX_MEMBERS ||
+		header.words > ENCODED_SET_MAX_MEMBERS ||
 		(header.count == 0) != (header.words == 0) ||
-		size != EXCLUSION_SET_SIZE(header.count, header.words))
+		size != ENCODED_SET_SIZE(header.count, header.words))
 		return false;
 
 	set->base = base;
-	set->members = (const EncodedNhsNumber *) (set->base + EXCLUSION_SET_MEMBERS_OFFSET);
-	set->filter = set->base + EXCLUSION_SET_FILTER_OFFSET(header.count);
-	set->starts = set->base + EXCLUSION_SET_STARTS_OFFSET(header.count, header.words);
+	set->members = (const EncodedNhsNumber *) (set->base + ENCODED_SET_MEMBERS_OFFSET);
+	set->filter = set->base + ENCODED_SET_FILTER_OFFSET(header.count);
+	set->starts = set->base + ENCODED_SET_STARTS_OFFSET(header.count, header.words);
 	set->checksum = header.checksum;
 	set->count = header.count;
 	set->words = header.words;
@@ -308,10 +308,10 @@ exclusion_set_open(ExclusionSet *set, const void *base, size_t size)
  * Is it as it was sealed?  Reads all of it.
  */
 bool
-exclusion_set_intact(const ExclusionSet *set)
+encoded_set_intact(const EncodedSet *set)
 {
 	return set->checksum ==
-		compute_checksum(set->base, EXCLUSION_SET_SIZE(set->count, set->words));
+		compute_checksum(set->base, ENCODED_SET_SIZE(set->count, set->words));
 }
 
 /*
@@ -320,7 +320,7 @@ exclusion_set_intact(const ExclusionSet *set)
  * the member is, or how many there are when it is none.
  */
 static size_t
-search_from(const ExclusionSet *set, size_t at, const EncodedNhsNumber *member)
+search_from(const EncodedSet *set, size_t at, const EncodedNhsNumber *member)
 {
 	size_t		low = 0;
 	size_t		high = set->count;	/* first index that is too high */
@@ -355,11 +355,11 @@ search_from(const ExclusionSet *set, size_t at, const EncodedNhsNumber *member)
  * far into it.
  */
 static inline size_t
-search_place(const ExclusionSet *set, uint64_t where, const EncodedNhsNumber *member)
+search_place(const EncodedSet *set, uint64_t where, const EncodedNhsNumber *member)
 {
 	uint32_t	start[2];
 
-	where >>= EXCLUSION_SET_GROUP_BITS;
+	where >>= ENCODED_SET_GROUP_BITS;
 	memcpy(start, set->starts + (where >> 32) * sizeof(uint32_t), sizeof(start));
 	where = (uint64_t) (uint32_t) where * (uint32_t) (start[1] - start[0]);
 	return search_from(set, start[0] + (size_t) (where >> 32), member);
@@ -371,7 +371,7 @@ search_place(const ExclusionSet *set, uint64_t where, const EncodedNhsNumber *me
  * access to memory, is not asked.
  */
 size_t
-exclusion_set_position(const ExclusionSet *set, const EncodedNhsNumber *member)
+encoded_set_position(const EncodedSet *set, const EncodedNhsNumber *member)
 {
 	if (set->count == 0)
 		return 0;
@@ -379,7 +379,7 @@ exclusion_set_position(const ExclusionSet *set, const EncodedNhsNumber *member)
 }
 
 bool
-exclusion_set_contains(const ExclusionSet *set, const EncodedNhsNumber *member)
+encoded_set_contains(const EncodedSet *set, const EncodedNhsNumber *member)
 {
 	uint64_t	where = place(member, set->words);
 	uint64_t	bits = filter_bits(member);
@@ -397,7 +397,7 @@ exclusion_set_contains(const ExclusionSet *set, const EncodedNhsNumber *member)
 /* ----------------------------------------------------------------- merging */
 
 bool
-exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b)
+encoded_set_equal(const EncodedSet *a, const EncodedSet *b)
 {
 	return a->count == b->count &&
 		memcmp(a->members, b->members, (size_t) a->count * ENCODED_NHS_NUMBER_SIZE) == 0;
@@ -408,13 +408,13 @@ exclusion_set_equal(const ExclusionSet *a, const ExclusionSet *b)
  * many there are.
  */
 size_t
-exclusion_set_merge(ExclusionSetOperation operation,
-					const ExclusionSet *a, const ExclusionSet *b,
-					EncodedNhsNumber *result)
+encoded_set_merge(EncodedSetOperation operation,
+				  const EncodedSet *a, const EncodedSet *b,
+				  EncodedNhsNumber *result)
 {
-	bool		only_in_a = operation != EXCLUSION_SET_INTERSECTION;
-	bool		in_both = operation != EXCLUSION_SET_DIFFERENCE;
-	bool		only_in_b = operation == EXCLUSION_SET_UNION;
+	bool		only_in_a = operation != ENCODED_SET_INTERSECTION;
+	bool		in_both = operation != ENCODED_SET_DIFFERENCE;
+	bool		only_in_b = operation == ENCODED_SET_UNION;
 	size_t		i = 0;
 	size_t		j = 0;
 	size_t		count = 0;
@@ -424,7 +424,7 @@ exclusion_set_merge(ExclusionSetOperation operation,
 	{
 		int			order;
 
-		exclusion_set_pause_at(step++);
+		encoded_set_pause_at(step++);
 		if (i == a->count)
 			order = 1;
 		else if (j == b->count)
@@ -447,19 +447,19 @@ exclusion_set_merge(ExclusionSetOperation operation,
 /* ---------------------------------------------------------------- messages */
 
 /*
- * Write EXCLUSION_SET_MESSAGE_SIZE(count) bytes.
+ * Write ENCODED_SET_MESSAGE_SIZE(count) bytes.
  */
 void
-exclusion_set_write_message(const EncodedNhsNumber *members, size_t count,
-							void *message)
+encoded_set_write_message(const EncodedNhsNumber *members, size_t count,
+						  void *message)
 {
 	uint8_t    *header = message;
 
-	header[0] = EXCLUSION_SET_VERSION;
+	header[0] = ENCODED_SET_VERSION;
 	header[1] = 0;
 	for (int i = 0; i < 4; i++)
 		header[2 + i] = (uint8_t) (count >> (24 - 8 * i));
-	memcpy(header + EXCLUSION_SET_MESSAGE_HEADER, members, count * sizeof(*members));
+	memcpy(header + ENCODED_SET_MESSAGE_HEADER, members, count * sizeof(*members));
 }
 
 /*
@@ -467,19 +467,19 @@ exclusion_set_write_message(const EncodedNhsNumber *members, size_t count,
  * many as the message has room for.
  */
 const EncodedNhsNumber *
-exclusion_set_read_message(const void *message, size_t size, size_t *count)
+encoded_set_read_message(const void *message, size_t size, size_t *count)
 {
 	const uint8_t *header = message;
 	const EncodedNhsNumber *members;
 
-	if (size < EXCLUSION_SET_MESSAGE_HEADER ||
-		header[0] != EXCLUSION_SET_VERSION || header[1] != 0)
+	if (size < ENCODED_SET_MESSAGE_HEADER ||
+		header[0] != ENCODED_SET_VERSION || header[1] != 0)
 		return NULL;
 	*count = (size_t) header[2] << 24 | (size_t) header[3] << 16 |
 		(size_t) header[4] << 8 | (size_t) header[5];
-	if (*count > EXCLUSION_SET_MAX_MEMBERS ||
-		size != EXCLUSION_SET_MESSAGE_SIZE(*count))
+	if (*count > ENCODED_SET_MAX_MEMBERS ||
+		size != ENCODED_SET_MESSAGE_SIZE(*count))
 		return NULL;
-	members = (const EncodedNhsNumber *) (header + EXCLUSION_SET_MESSAGE_HEADER);
+	members = (const EncodedNhsNumber *) (header + ENCODED_SET_MESSAGE_HEADER);
 	return strictly_ascending(members, *count) ? members : NULL;
 }
