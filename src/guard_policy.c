@@ -106,7 +106,9 @@ ndrs_guard_policies(Oid relid)
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, ANUM_TARGET, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+	/* By the primary key: a site may have thousands of guards. */
+	list_free(RelationGetIndexList(rel));
+	scan = systable_beginscan(rel, rel->rd_pkindex, OidIsValid(rel->rd_pkindex), NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		int			natts = RelationGetNumberOfAttributes(rel);

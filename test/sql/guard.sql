@@ -518,3 +518,13 @@ DROP TABLE as_text, as_varchar, as_char, as_bigint, as_numeric, as_nhs_number, a
     overwritten, visit, shared, late, unsuitable, birth, scan, unredactable, fast, encoded;
 DROP DOMAIN text_domain;
 DROP FUNCTION rewrite_number;
+
+-- There may be thousands of guards: a statement looks up its table's by the primary key.
+CREATE TABLE one_of_many (number text);
+SELECT guard_table('one_of_many', 'number', '{cancer}');
+BEGIN;
+SELECT pg_stat_get_xact_numscans('guard'::regclass) AS scans \gset
+INSERT INTO one_of_many VALUES ('9990000026');
+SELECT pg_stat_get_xact_numscans('guard'::regclass) - :scans AS scans_of_all;
+ROLLBACK;
+DROP TABLE one_of_many;
