@@ -9,6 +9,11 @@ CREATE TABLE duty_privilege (
     privilege   text,
     PRIMARY KEY (duty, object_kind, name, privilege)
 );
+COMMENT ON TABLE duty_privilege IS
+    'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right '
+    'of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads '
+    'the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the '
+    'owner of the extension';
 -- not dumped: it comes with the extension.
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
@@ -71,6 +76,7 @@ CREATE TABLE granted_access (
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (role, duty)
 );
+COMMENT ON TABLE granted_access IS 'which role has which duty, as grant_access() gave it';
 SELECT pg_catalog.pg_extension_config_dump('granted_access', '');
 
 -- Everything here that a privilege can be had on.
@@ -95,6 +101,7 @@ AS $$
     SELECT 'routine', r.proname, r.oid, r.oid::regprocedure::text, 'EXECUTE'
         FROM pg_proc r WHERE r.pronamespace = 'ndrs_optout'::regnamespace
 $$;
+COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an object of the extension';
 
 -- What duties give.
 CREATE FUNCTION access_given(duties text[])
@@ -106,6 +113,7 @@ AS $$
         FROM ndrs_optout.duty_privilege d JOIN ndrs_optout.access_objects() AS o USING (object_kind, name, privilege)
         WHERE d.duty = ANY (duties)
 $$;
+COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';
 
 -- What a role, or "public", can do here, on whatever ground.
 CREATE FUNCTION access_held(role name)
@@ -124,6 +132,8 @@ AS $$
             ELSE has_table_privilege(role, o.object_id, o.privilege)
         END
 $$;
+COMMENT ON FUNCTION access_held(name) IS
+    'the privileges that a role has here, or everybody ("public"), on whatever ground';
 
 -- Where a role with a duty can do less or more than its duties say.  A role has
 -- the duties of those that it inherits from; what everybody may do is no excess.
@@ -153,6 +163,9 @@ AS $$
         FROM (SELECT DISTINCT a.role FROM ndrs_optout.granted_access a) AS g
         WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.role)
 $$;
+COMMENT ON FUNCTION access_differences() IS
+    'where a role with a duty lacks a privilege of its duties (missing) or has one that is in none of them (excess), '
+    'and duties of roles that do not exist';
 
 -- Every role that can read or change tables of the extension otherwise than by its
 -- duties, by whatever way: a grant, a predefined role, a role attribute, the rights of
@@ -218,6 +231,11 @@ AS $$
         GROUP BY 1, 2
         ORDER BY 1, 2
 $$;
+COMMENT ON FUNCTION access_ways() IS
+    'every role besides superusers and the owner that can read or change tables of the extension, and by which way, '
+    'duties left out: grants, predefined roles (pg_read_all_data, pg_write_all_data, pg_maintain, server files and '
+    'programs), REPLICATION, CREATEROLE before version 16, membership in a superuser or the owner, also where a role '
+    'must SET ROLE or grant it to itself first';
 
 CREATE FUNCTION checked_role(role regrole, duty text) RETURNS name
 LANGUAGE plpgsql STABLE
@@ -237,6 +255,8 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION checked_role(regrole, text) IS
+    'the name of the role; errors 42704 (no such role), 22023 (no such duty)';
 
 CREATE FUNCTION grant_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql
@@ -257,6 +277,10 @@ BEGIN
     PERFORM ndrs_optout.audit('access granted', jsonb_build_object('role', role_name, 'duty', duty));
 END
 $$;
+COMMENT ON FUNCTION grant_access(regrole, text) IS
+    'gives a role what a duty needs: officer, loader, analyst, auditor or dba (table duty_privilege); can be '
+    'repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such '
+    'duty)';
 
 CREATE FUNCTION revoke_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql
@@ -284,17 +308,6 @@ BEGIN
     PERFORM ndrs_optout.audit('access revoked', jsonb_build_object('role', role_name, 'duty', duty));
 END
 $$;
-
-COMMENT ON TABLE duty_privilege IS 'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the owner of the extension';
-COMMENT ON TABLE granted_access IS 'which role has which duty, as grant_access() gave it';
-COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an object of the extension';
-COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';
-COMMENT ON FUNCTION access_held(name) IS 'the privileges that a role has here, or everybody ("public"), on whatever ground';
-COMMENT ON FUNCTION access_differences() IS 'where a role with a duty lacks a privilege of its duties (missing) or has one that is in none of them (excess), and duties of roles that do not exist';
-COMMENT ON FUNCTION access_ways() IS
-    'every role besides superusers and the owner that can read or change tables of the extension, and by which way, duties left out: grants, predefined roles (pg_read_all_data, pg_write_all_data, pg_maintain, server files and programs), REPLICATION, CREATEROLE before version 16, membership in a superuser or the owner, also where a role must SET ROLE or grant it to itself first';
-COMMENT ON FUNCTION checked_role(regrole, text) IS 'the name of the role; errors 42704 (no such role), 22023 (no such duty)';
-COMMENT ON FUNCTION grant_access(regrole, text) IS
-    'gives a role what a duty needs: officer, loader, analyst, auditor or dba (table duty_privilege); can be repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such duty)';
 COMMENT ON FUNCTION revoke_access(regrole, text) IS
-    'takes from a role what a duty gave, except what another of its duties needs. Audited; errors 42704 (no such role, or it does not have the duty), 22023 (no such duty)';
+    'takes from a role what a duty gave, except what another of its duties needs. Audited; errors 42704 (no such '
+    'role, or it does not have the duty), 22023 (no such duty)';

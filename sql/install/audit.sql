@@ -12,6 +12,7 @@ CREATE TABLE audit_segment (
     closing_link   bytea NOT NULL,
     purged_at      timestamptz
 );
+COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
 SELECT pg_catalog.pg_extension_config_dump('audit_segment', '');
 
 -- Has this database written an event of its own?  Then what comes into its tables is not a
@@ -20,6 +21,8 @@ CREATE TABLE audit_begun (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+COMMENT ON TABLE audit_begun IS
+    'one row as soon as this database has written an event of its own; none while a dump is restored into it';
 -- not dumped: a restored database begins anew.
 
 -- There are no foreign keys between tables that are dumped, here and elsewhere: a
@@ -38,6 +41,9 @@ CREATE TABLE audit_event (
     acting_role  name NOT NULL,
     link         bytea
 );
+COMMENT ON TABLE audit_event IS
+    'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one '
+    'before';
 CREATE INDEX audit_event_segment ON audit_event (segment);
 SELECT pg_catalog.pg_extension_config_dump('audit_event', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.audit_event', 'entry_id')::regclass, '');
@@ -51,6 +57,9 @@ AS $$
         FROM jsonb_each(after) n JOIN jsonb_each(before) o USING (key)
         WHERE n.value <> o.value AND n.key <> 'changed_at'
 $$;
+COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS
+    'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when '
+    'there is none';
 
 -- The role that acts is the one that was set, or else the session's: inside a
 -- SECURITY DEFINER function current_user says nothing.
@@ -70,10 +79,15 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION audit(text, jsonb) IS
+    'adds an event to the audit; it gets its place in the chain when the transaction commits';
 
 CREATE FUNCTION audit_apart(event text, detail text, session_role name, acting_role name) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_audit_apart'
     LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
+    'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only '
+    'transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
 
 -- Before a function returns what it tells of a patient: the event is committed, whatever
 -- becomes of the statement.
@@ -84,6 +98,8 @@ AS $$
     SELECT ndrs_optout.audit_apart(event, detail::text, session_user,
                                    coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
 $$;
+COMMENT ON FUNCTION audit_at_once(text, jsonb) IS
+    'writes an event, and returns when it is committed; errors as audit_apart()';
 
 CREATE FUNCTION audit_link(previous bytea, this audit_event) RETURNS bytea
 LANGUAGE sql IMMUTABLE
@@ -93,6 +109,7 @@ AS $$
         this.event_id, this.segment - date '2000-01-01', extract(epoch FROM this.happened_at), this.event, this.detail,
         this.session_role, this.acting_role)::text, 'UTF8'))
 $$;
+COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
 
 -- The library calls it at the very end of a transaction, with what that has added.  Under
 -- REPEATABLE READ and SERIALIZABLE the update fails with 40001 when another transaction has
@@ -136,13 +153,20 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION audit_link_events(bigint[]) IS
+    'puts events of this transaction at the end of the chain, by their entry_id and in this order; error 40001 when '
+    'another transaction did so since the snapshot of this one';
 
 CREATE FUNCTION audit_chain() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_audit_chain'
     LANGUAGE C;
+COMMENT ON FUNCTION audit_chain() IS
+    'trigger function: leaves an event to audit_link_events(), which the library calls before the transaction '
+    'commits; error 55000 when a role that is no superuser prepares the transaction instead';
 
 CREATE TRIGGER audit_chain AFTER INSERT ON audit_event
     FOR EACH ROW EXECUTE FUNCTION audit_chain();
+COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_chain;
 
 CREATE FUNCTION audit_append_only() RETURNS trigger
@@ -161,28 +185,13 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_event
     FOR EACH ROW EXECUTE FUNCTION audit_append_only();
+COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_event
     FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only();
+COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE audit_event ENABLE ALWAYS TRIGGER append_only_truncate;
-
-COMMENT ON TABLE audit_segment IS 'months of the audit: where each begins and ends, and when its events were purged';
-COMMENT ON TABLE audit_event IS 'what was done, when and by whom, without any patient''s identifier; append-only, each event linked to the one before';
-COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS 'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when there is none';
-COMMENT ON TABLE audit_begun IS 'one row as soon as this database has written an event of its own; none while a dump is restored into it';
-COMMENT ON FUNCTION audit(text, jsonb) IS 'adds an event to the audit; it gets its place in the chain when the transaction commits';
-COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
-    'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
-COMMENT ON FUNCTION audit_at_once(text, jsonb) IS 'writes an event, and returns when it is committed; errors as audit_apart()';
-COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
-COMMENT ON FUNCTION audit_link_events(bigint[]) IS
-    'puts events of this transaction at the end of the chain, by their entry_id and in this order; error 40001 when another transaction did so since the snapshot of this one';
-COMMENT ON FUNCTION audit_chain() IS
-    'trigger function: leaves an event to audit_link_events(), which the library calls before the transaction commits; error 55000 when a role that is no superuser prepares the transaction instead';
-COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
-COMMENT ON TRIGGER audit_chain ON audit_event IS 'links the event to the one before';
-COMMENT ON TRIGGER append_only ON audit_event IS 'events are not changed';
-COMMENT ON TRIGGER append_only_truncate ON audit_event IS 'events are not removed';

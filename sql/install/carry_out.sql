@@ -14,6 +14,7 @@ CREATE TABLE case_erasure (
     action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
     row_count bigint NOT NULL
 );
+COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
 SELECT pg_catalog.pg_extension_config_dump(
@@ -28,6 +29,7 @@ CREATE TABLE case_guard (
     registers         text[],
     PRIMARY KEY (case_id, target, nhs_number_column, registers)
 );
+COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
 SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
 
 CREATE FUNCTION case_must_be_opt_out(this optout_case) RETURNS void
@@ -40,6 +42,7 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
 
 -- The case of carry_out: locked, and the patient's.
 CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number, action text) RETURNS optout_case
@@ -58,6 +61,9 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS
+    'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another '
+    'patient''s number)';
 
 -- Two people can share a number by mistake.  Where a guard names a column with the
 -- date of birth, it must be the case's in every row with the number.
@@ -99,6 +105,8 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS
+    'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
 
 CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -113,6 +121,9 @@ BEGIN
     PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
 END
 $$;
+COMMENT ON FUNCTION confirm_identity(bigint) IS
+    'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: '
+    'carry_out() goes on then. It counts until the case is carried out; errors P0002, ND020, ND021';
 
 -- What is kept is there to be found again when the case is carried out again.
 CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
@@ -127,6 +138,7 @@ AS $$
                e.path, e.action, e.row_count
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
 $$;
+COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
 
 -- A register that cannot be searched must not be certified.
 CREATE FUNCTION case_check_guards(this optout_case) RETURNS void
@@ -148,6 +160,9 @@ BEGIN
                      WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'));
 END
 $$;
+COMMENT ON FUNCTION case_check_guards(optout_case) IS
+    'errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or of the '
+    'extension, is distributed';
 
 -- Tables that were guarded when the patient was excluded and are gone: somebody
 -- has to say that nothing of them lives on under another name.
@@ -167,6 +182,9 @@ BEGIN
     RETURN accepted;
 END
 $$;
+COMMENT ON FUNCTION accept_dropped_tables(bigint) IS
+    'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on '
+    'nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
 
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
 -- the patient's rows are the way to rows in flight that refer to them.  Who was
@@ -201,6 +219,7 @@ BEGIN
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
+COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
 
 -- Whether the patient of a case is on the list of each of its registers.  Locks
 -- the rows, so that nobody readmits the patient before the transaction ends.
@@ -215,6 +234,8 @@ AS $$
             FOR KEY SHARE)
     SELECT count(*) = cardinality(this.registers) FROM listed
 $$;
+COMMENT ON FUNCTION case_is_excluded(optout_case) IS
+    'whether the patient of a case is on the list of each of its registers; locks the rows';
 
 -- Step 2 of carry_out: when nobody is left who may have passed the guard before
 -- the exclusion, erase, count again and certify.
@@ -297,6 +318,9 @@ BEGIN
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
 END
 $$;
+COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS
+    'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; '
+    'errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 
 -- A procedure that commits can neither pin its search_path nor be SECURITY
 -- DEFINER, so it does nothing but call those that are.  The first COMMIT ends
@@ -315,18 +339,10 @@ BEGIN
     COMMIT;
 END
 $$;
-
-COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
-COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
-COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
-COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS 'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another patient''s number)';
-COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS 'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
-COMMENT ON FUNCTION confirm_identity(bigint) IS 'records that all rows with the NHS number of a case are the patient''s, although a date of birth disagrees: carry_out() goes on then. It counts until the case is carried out; errors P0002, ND020, ND021';
-COMMENT ON FUNCTION case_check_guards(optout_case) IS 'errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or of the extension, is distributed';
-COMMENT ON FUNCTION accept_dropped_tables(bigint) IS 'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
-COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
-COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
-COMMENT ON FUNCTION case_is_excluded(optout_case) IS 'whether the patient of a case is on the list of each of its registers; locks the rows';
-COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS 'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a recall notice for each release that held the patient. Commits between the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, or another date of birth in a guarded table), 55000 (guards do not read the exclusion list as SQL does), 55P03 (lock_timeout)';
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a '
+    'recall notice for each release that held the patient. Commits between the steps; can be repeated after an '
+    'interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are '
+    'missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, '
+    'or another date of birth in a guarded table), 55000 (guards do not read the exclusion list as SQL does), 55P03 '
+    '(lock_timeout)';

@@ -29,5 +29,6 @@ CREATE VIEW case_progress AS
                                       WHERE e.case_id = c.case_id AND e.proof = w.proof)
                     ORDER BY w.position) END AS missing) AS m
         ORDER BY f.ended, c.due_on NULLS LAST, c.case_id;
-
-COMMENT ON VIEW case_progress IS 'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes next';
+COMMENT ON VIEW case_progress IS
+    'the cases, the most urgent first: state, due date, days left, what is missing, whose move it is and what comes '
+    'next';

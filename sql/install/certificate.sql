@@ -7,6 +7,7 @@ CREATE TABLE case_certificate (
     certificate jsonb NOT NULL,
     issued_at   timestamptz NOT NULL
 );
+COMMENT ON TABLE case_certificate IS 'the certificates of completed cases, as they were issued';
 SELECT pg_catalog.pg_extension_config_dump('case_certificate', '');
 
 -- jsonb's own text is the canonical form: one order of keys, one spacing.
@@ -16,6 +17,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT encode(sha256(convert_to(certificate::text, 'UTF8')), 'hex')
 $$;
+COMMENT ON FUNCTION certificate_hash(jsonb) IS
+    'SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
 
 -- A name that anybody may have chosen for a table, as the certificate has it: it may say
 -- something, so one that is not made of letters, digits, _ and $ alone is not repeated.
@@ -28,6 +31,8 @@ AS $$
                     AND NOT ndrs_optout.holds_nhs_number(name)
                 THEN name ELSE instead END
 $$;
+COMMENT ON FUNCTION certificate_name(text, text) IS
+    'the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there instead';
 
 -- What the erasures of a case did: one entry for each table that was searched,
 -- also where nothing was found.
@@ -41,6 +46,7 @@ AS $$
                   FROM ndrs_optout.case_erasure ce WHERE ce.case_id = certificate_tables.case_id
                   GROUP BY relation, table_oid, registers, action) AS e
 $$;
+COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
 
 -- Whether some transaction, prepared transaction, slot or standby may still read what
 -- the erasure of a case deleted, so that no VACUUM can have removed it.
@@ -55,6 +61,8 @@ AS $$
                      UNION ALL SELECT p.transaction FROM pg_prepared_xact() AS p) AS h (oldest)
             WHERE age(h.oldest) >= age(this.erased_by::xid))
 $$;
+COMMENT ON FUNCTION certificate_readable(optout_case) IS
+    'whether something that began before the end of the erasure of a case may still read what it deleted';
 
 -- When a VACUUM ended on each table that lost rows, and on all that could hold its
 -- rows then, since the erasure; NULL: not yet, or not known.
@@ -73,6 +81,9 @@ AS $$
         GROUP BY e.relation, e.table_oid, e.part_oids
         HAVING sum(e.row_count) > 0
 $$;
+COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS
+    'tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; NULL: not '
+    'yet, not known, or what was deleted can still be read';
 
 -- How far what was deleted is gone.
 CREATE FUNCTION certificate_levels(this optout_case) RETURNS jsonb
@@ -95,6 +106,8 @@ AS $$
                          'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'))
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
 $$;
+COMMENT ON FUNCTION certificate_levels(optout_case) IS
+    'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
 
 -- Whom the patient's data was given to, and what is known of its deletion there.
 CREATE FUNCTION certificate_recalls(case_id bigint) RETURNS jsonb
@@ -110,6 +123,7 @@ AS $$
         JOIN ndrs_optout.recipient p USING (recipient)
         WHERE n.case_id = certificate_recalls.case_id
 $$;
+COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
 
 -- Gaps that were accepted are out of reach all the same.  No table is looked at: a case is
 -- completed whatever others lock and however many tables there are.  Gaps that an earlier
@@ -145,6 +159,9 @@ AS $$
         LEFT JOIN ndrs_optout.accepted_gap a
             ON a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation AND a.object IS NOT DISTINCT FROM g.object
 $$;
+COMMENT ON FUNCTION certificate_out_of_scope() IS
+    'what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look into tables, '
+    'accepted or not';
 
 -- Only a recount that found nothing makes a case carried_out, so the case says
 -- what the recount was.
@@ -190,6 +207,8 @@ BEGIN
         'audit', jsonb_build_object('event_id', done.event_id, 'link', encode(done.link, 'hex')));
 END
 $$;
+COMMENT ON FUNCTION certificate_of(bigint, text) IS
+    'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
 
 CREATE FUNCTION issue_certificate(case_id bigint) RETURNS void
 LANGUAGE sql
@@ -204,6 +223,7 @@ AS $$
                                                                       'sha256', ndrs_optout.certificate_hash(i.certificate)))
         FROM issued i
 $$;
+COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
 
 CREATE FUNCTION erasure_certificate(case_id bigint) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -220,6 +240,10 @@ BEGIN
     RETURN ndrs_optout.certificate_of(case_id, 'draft');
 END
 $$;
+COMMENT ON FUNCTION erasure_certificate(bigint) IS
+    'the certificate of a case''s erasure: what was done, what was verified and what was not reached, without any '
+    'identifier. status: issued, as it was stored when the case was completed, or draft for a case that is carried '
+    'out and not completed; errors P0002, ND020, ND021 (not carried out, or not about opting out)';
 
 -- The event must hold the hash, and be what was linked to the event before it:
 -- whoever changes both certificate and event is found out.  An event of a month that
@@ -241,19 +265,9 @@ AS $$
             <= (SELECT to_char(max(s.segment), 'YYYY-MM') FROM ndrs_optout.audit_segment s WHERE s.purged_at IS NOT NULL) THEN NULL
         ELSE false END
 $$;
-
-COMMENT ON TABLE case_certificate IS 'the certificates of completed cases, as they were issued';
-COMMENT ON FUNCTION certificate_hash(jsonb) IS 'SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
-COMMENT ON FUNCTION certificate_name(text, text) IS 'the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there instead';
-COMMENT ON FUNCTION certificate_readable(optout_case) IS 'whether something that began before the end of the erasure of a case may still read what it deleted';
-COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
-COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS 'tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; NULL: not yet, not known, or what was deleted can still be read';
-COMMENT ON FUNCTION certificate_levels(optout_case) IS 'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
-COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
-COMMENT ON FUNCTION certificate_out_of_scope() IS 'what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look into tables, accepted or not';
-COMMENT ON FUNCTION certificate_of(bigint, text) IS 'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
-COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
-COMMENT ON FUNCTION erasure_certificate(bigint) IS
-    'the certificate of a case''s erasure: what was done, what was verified and what was not reached, without any identifier. status: issued, as it was stored when the case was completed, or draft for a case that is carried out and not completed; errors P0002, ND020, ND021 (not carried out, or not about opting out)';
 COMMENT ON FUNCTION verify_certificate(jsonb) IS
-    'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to the one before it (verify_audit() tells whether the rest is); NULL when the audit of that month was purged. Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another layout, the certificate must be put through jsonb first';
+    'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to '
+    'the one before it (verify_audit() tells whether the rest is); NULL when the audit of that month was purged. '
+    'Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with '
+    'client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another '
+    'layout, the certificate must be put through jsonb first';

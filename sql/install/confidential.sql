@@ -4,6 +4,8 @@ CREATE TABLE confidential_key (
     public_key bytea NOT NULL,
     set_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+COMMENT ON TABLE confidential_key IS
+    'public keys that confidential copies are encrypted for, the newest first in use; the private keys are not here';
 SELECT pg_catalog.pg_extension_config_dump('confidential_key', '');
 
 CREATE FUNCTION set_confidential_key(armored_public_key text) RETURNS text
@@ -58,6 +60,9 @@ BEGIN
     RETURN id;
 END
 $$;
+COMMENT ON FUNCTION set_confidential_key(text) IS
+    'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns '
+    'its id; errors 22004, 22023 (no public key, or a short one)';
 
 CREATE FUNCTION current_confidential_key() RETURNS confidential_key
 LANGUAGE sql STABLE
@@ -65,6 +70,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT k FROM ndrs_optout.confidential_key k ORDER BY k.set_at DESC LIMIT 1
 $$;
+COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
 
 CREATE FUNCTION confidential(content bytea) RETURNS bytea
 LANGUAGE plpgsql
@@ -91,6 +97,8 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION confidential(bytea) IS
+    'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
 
 -- By what it says itself: another key may have been set meanwhile.
 CREATE FUNCTION confidential_key_id(ciphertext bytea) RETURNS text
@@ -105,10 +113,4 @@ BEGIN
     RETURN result;
 END
 $$;
-
-COMMENT ON TABLE confidential_key IS 'public keys that confidential copies are encrypted for, the newest first in use; the private keys are not here';
-COMMENT ON FUNCTION set_confidential_key(text) IS
-    'sets the public key that content is encrypted for from now on, an armored PGP key (RSA or ElGamal), and returns its id; errors 22004, 22023 (no public key, or a short one)';
-COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
-COMMENT ON FUNCTION confidential(bytea) IS 'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
 COMMENT ON FUNCTION confidential_key_id(bytea) IS 'the id of the key that opens a ciphertext, or of a public key';

@@ -11,6 +11,9 @@ CREATE TABLE case_correspondence (
     key_id            text NOT NULL,
     content           bytea NOT NULL
 );
+COMMENT ON TABLE case_correspondence IS
+    'the confidential copy of a request: form, e-mails and letters as PGP ciphertext, never the proofs; purged when '
+    'the policy''s years are over';
 CREATE INDEX case_correspondence_case_id ON case_correspondence (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_correspondence', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.case_correspondence', 'correspondence_id')::regclass, '');
@@ -42,6 +45,6 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON TABLE case_correspondence IS 'the confidential copy of a request: form, e-mails and letters as PGP ciphertext, never the proofs; purged when the policy''s years are over';
 COMMENT ON FUNCTION record_correspondence(bigint, text, bytea, date) IS
-    'keeps a form, email or letter of a case, as ciphertext for the confidential key, and returns its id; errors P0002, ND021, 22004, 22023, 55000 (no confidential key)';
+    'keeps a form, email or letter of a case, as ciphertext for the confidential key, and returns its id; errors '
+    'P0002, ND021, 22004, 22023, 55000 (no confidential key)';

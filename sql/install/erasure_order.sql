@@ -7,6 +7,7 @@ CREATE TYPE erasure_command AS (
     command text,
     leaves  regclass[]
 );
+COMMENT ON TYPE erasure_command IS 'a command of the erasure, with whose rights to run it, and on which tables';
 
 -- How far down each table is, below every other that it refers to.  Tables that
 -- refer to each other in a cycle are one component, and equally far down.  So are those
@@ -66,6 +67,8 @@ BEGIN
         INTO components, depths FROM unnest(nodes) WITH ORDINALITY AS k (node, n);
 END
 $$;
+COMMENT ON FUNCTION erasure_depths(regclass[]) IS
+    'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
 
 -- What makes every trigger of these tables run at once from here on.
 CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
@@ -85,6 +88,8 @@ BEGIN
             GROUP BY r.relowner);
 END
 $$;
+COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
+    'the commands that defer no trigger of these tables from here on';
 
 -- What deletes the rows of a walk from these tables and returns how many, children
 -- first, tables of one owner in a row in one statement: foreign keys are checked at
@@ -123,8 +128,5 @@ BEGIN
             ORDER BY min(s.n));
 END
 $$;
-
-COMMENT ON TYPE erasure_command IS 'a command of the erasure, with whose rights to run it, and on which tables';
-COMMENT ON FUNCTION erasure_depths(regclass[]) IS 'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
-COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS 'the commands that defer no trigger of these tables from here on';
-COMMENT ON FUNCTION erasure_deletions(regclass[]) IS 'the commands that delete rows of these tables and count them, in order; error ND030 for a table with a rule';
+COMMENT ON FUNCTION erasure_deletions(regclass[]) IS
+    'the commands that delete rows of these tables and count them, in order; error ND030 for a table with a rule';

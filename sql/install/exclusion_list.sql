@@ -6,6 +6,7 @@ CREATE TABLE register (
     name text NOT NULL,
     changed_at timestamptz  -- NULL: as shipped
 );
+COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
 INSERT INTO register (code, name) VALUES
     ('cancer', 'National Cancer Register'),
     ('rare_disease', 'National Rare Disease Register'),
@@ -19,25 +20,33 @@ CREATE TABLE exclusion (
     excluded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (register, encoded_nhs_number)
 );
+COMMENT ON TABLE exclusion IS
+    'the exclusion list: who must never be registered again, by register and encoded NHS number';
 SELECT pg_catalog.pg_extension_config_dump('exclusion', '');
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON register
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON register IS 'backends read the exclusion list again';
 CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON register
     FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches_truncate ON register IS 'backends read the exclusion list again';
 ALTER TABLE register ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE register ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON exclusion
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON exclusion IS 'backends read the exclusion list again';
 CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON exclusion
     FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches_truncate ON exclusion IS 'backends read the exclusion list again';
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE exclusion ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON register
     FOR EACH ROW EXECUTE FUNCTION site_row_change('register', 'code');
+COMMENT ON TRIGGER site_row ON register IS 'marks the site''s own registers, and audits their changes';
 CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON register
     FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('register', 'code');
+COMMENT ON TRIGGER site_row_truncate ON register IS 'registers are deleted one by one';
 
 -- Every change of the list is audited, by whatever way it came: how many patients, and
 -- of which registers.
@@ -52,6 +61,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION exclusion_change() IS
+    'trigger function ("added" or "removed"): audits how many rows of each register the statement has added or removed';
 CREATE FUNCTION exclusion_truncation() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -63,26 +74,37 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION exclusion_truncation() IS
+    'trigger function: audits how many rows of each register TRUNCATE removes';
 CREATE FUNCTION exclusion_replicated() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_replicated'
     LANGUAGE C;
+COMMENT ON FUNCTION exclusion_replicated() IS 'trigger function: audits a row that a replication worker applies';
 
 CREATE TRIGGER audit_added AFTER INSERT ON exclusion REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('added');
+COMMENT ON TRIGGER audit_added ON exclusion IS 'audits who was added: how many';
 CREATE TRIGGER audit_removed AFTER DELETE ON exclusion REFERENCING OLD TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('removed');
+COMMENT ON TRIGGER audit_removed ON exclusion IS 'audits who was removed: how many';
 CREATE TRIGGER audit_updated_removed AFTER UPDATE ON exclusion REFERENCING OLD TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('removed');
+COMMENT ON TRIGGER audit_updated_removed ON exclusion IS 'audits an UPDATE: the rows as they were';
 CREATE TRIGGER audit_updated_added AFTER UPDATE ON exclusion REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('added');
+COMMENT ON TRIGGER audit_updated_added ON exclusion IS 'audits an UPDATE: the rows as they are';
 CREATE TRIGGER audit_truncated BEFORE TRUNCATE ON exclusion
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_truncation();
+COMMENT ON TRIGGER audit_truncated ON exclusion IS 'audits TRUNCATE';
 CREATE TRIGGER replicated_added AFTER INSERT ON exclusion REFERENCING NEW TABLE AS changed
     FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+COMMENT ON TRIGGER replicated_added ON exclusion IS 'audits what a replication worker inserts';
 CREATE TRIGGER replicated_removed AFTER DELETE ON exclusion REFERENCING OLD TABLE AS changed
     FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+COMMENT ON TRIGGER replicated_removed ON exclusion IS 'audits what a replication worker deletes';
 CREATE TRIGGER replicated_updated AFTER UPDATE ON exclusion REFERENCING NEW TABLE AS changed
     FOR EACH ROW EXECUTE FUNCTION exclusion_replicated();
+COMMENT ON TRIGGER replicated_updated ON exclusion IS 'audits what a replication worker updates';
 ALTER TABLE exclusion
     ENABLE ALWAYS TRIGGER audit_added, ENABLE ALWAYS TRIGGER audit_removed,
     ENABLE ALWAYS TRIGGER audit_updated_removed, ENABLE ALWAYS TRIGGER audit_updated_added,
@@ -116,6 +138,8 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION checked_registers(text[]) IS
+    'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
 
 CREATE FUNCTION exclude(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -129,6 +153,9 @@ BEGIN
         ON CONFLICT DO NOTHING;
 END
 $$;
+COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
+    'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes '
+    'nothing. Audited; errors ND004, ND010, ND011, 42704';
 
 CREATE FUNCTION readmit(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -142,10 +169,13 @@ BEGIN
                 ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
 END
 $$;
+COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
+    'takes a patient off the exclusion list of the given registers. Audited; errors ND004, ND010, ND011, 42704';
 
 CREATE FUNCTION exclusion_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_support'
     LANGUAGE C STRICT;
+COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
 
 -- STABLE, although what is committed while a statement runs counts from the next call on:
 -- a plan may keep an answer for the statement (Memoize), which is then as old as the
@@ -154,16 +184,28 @@ CREATE FUNCTION exclusion_support(internal) RETURNS internal
 CREATE FUNCTION is_excluded(number nhs_number, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; errors '
+    'ND010, ND011, 42704';
 CREATE FUNCTION is_excluded(number text, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_text'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+COMMENT ON FUNCTION is_excluded(text, text) IS
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL '
+    'when the text is not an NHS number; errors ND010, ND011, 42704';
 CREATE FUNCTION is_excluded(number bigint, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_bigint'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+COMMENT ON FUNCTION is_excluded(bigint, text) IS
+    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL '
+    'when the integer is not an NHS number; errors ND010, ND011, 42704';
 
 CREATE FUNCTION is_excluded(encoded encoded_nhs_number, register text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_is_excluded_encoded'
     LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT exclusion_support;
+COMMENT ON FUNCTION is_excluded(encoded_nhs_number, text) IS
+    'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed when the '
+    'statement began or later: needs no HMAC; errors ND010, ND011, 42704';
 
 -- The list of a register, for queries.
 CREATE FUNCTION exclusion_list(register text) RETURNS encoded_set
@@ -176,6 +218,9 @@ BEGIN
             FROM ndrs_optout.exclusion e WHERE e.register = exclusion_list.register);
 END
 $$;
+COMMENT ON FUNCTION exclusion_list(text) IS
+    'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once '
+    'instead of for each row; errors 22023, 42704';
 
 -- All lists, with the key that they are encoded with: to carry them to another database
 -- or past a restore.
@@ -187,6 +232,9 @@ AS $$
         FROM ndrs_optout.register r CROSS JOIN ndrs_optout.encoding_key k
         ORDER BY r.code
 $$;
+COMMENT ON FUNCTION export_exclusion_lists() IS
+    'the exclusion list of each register as a set, with the id of the key that it is encoded with, for '
+    'import_exclusion_list(); no row before a key is adopted';
 
 -- Of another key, each member would be somebody else, or nobody.
 CREATE FUNCTION import_exclusion_list(register text, key_id text, members encoded_set) RETURNS bigint
@@ -230,6 +278,10 @@ BEGIN
     RETURN added;
 END
 $$;
+COMMENT ON FUNCTION import_exclusion_list(text, text, encoded_set) IS
+    'puts the members of a set that export_exclusion_lists() returned, with its key, on the exclusion list of a '
+    'register, and returns how many were not on it. Audited; errors 22004, 22023 (not the id of a key), 42704, ND004 '
+    '(a placeholder is among them), ND010, ND011 (the set is of another key)';
 
 CREATE FUNCTION register_names(registers text[]) RETURNS text
 LANGUAGE sql STABLE
@@ -239,45 +291,4 @@ AS $$
         FROM unnest(registers) WITH ORDINALITY AS w (code, position)
         JOIN ndrs_optout.register r ON r.code = w.code
 $$;
-
-COMMENT ON TABLE register IS 'the disease registers that a patient may opt out of; a site can add its own';
-COMMENT ON TABLE exclusion IS 'the exclusion list: who must never be registered again, by register and encoded NHS number';
-COMMENT ON TRIGGER invalidate_caches ON register IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER invalidate_caches_truncate ON register IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER invalidate_caches ON exclusion IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER invalidate_caches_truncate ON exclusion IS 'backends read the exclusion list again';
-COMMENT ON TRIGGER site_row ON register IS 'marks the site''s own registers, and audits their changes';
-COMMENT ON TRIGGER site_row_truncate ON register IS 'registers are deleted one by one';
-COMMENT ON FUNCTION exclusion_change() IS
-    'trigger function ("added" or "removed"): audits how many rows of each register the statement has added or removed';
-COMMENT ON FUNCTION exclusion_truncation() IS 'trigger function: audits how many rows of each register TRUNCATE removes';
-COMMENT ON FUNCTION exclusion_replicated() IS 'trigger function: audits a row that a replication worker applies';
-COMMENT ON TRIGGER audit_added ON exclusion IS 'audits who was added: how many';
-COMMENT ON TRIGGER audit_removed ON exclusion IS 'audits who was removed: how many';
-COMMENT ON TRIGGER audit_updated_removed ON exclusion IS 'audits an UPDATE: the rows as they were';
-COMMENT ON TRIGGER audit_updated_added ON exclusion IS 'audits an UPDATE: the rows as they are';
-COMMENT ON TRIGGER audit_truncated ON exclusion IS 'audits TRUNCATE';
-COMMENT ON TRIGGER replicated_added ON exclusion IS 'audits what a replication worker inserts';
-COMMENT ON TRIGGER replicated_removed ON exclusion IS 'audits what a replication worker deletes';
-COMMENT ON TRIGGER replicated_updated ON exclusion IS 'audits what a replication worker updates';
-COMMENT ON FUNCTION checked_registers(text[]) IS 'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
-COMMENT ON FUNCTION exclude(nhs_number, text[]) IS
-    'puts a patient on the exclusion list of the given registers; nothing happens where the patient is on it; deletes nothing. Audited; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
-    'takes a patient off the exclusion list of the given registers. Audited; errors ND004, ND010, ND011, 42704';
-COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
-COMMENT ON FUNCTION is_excluded(nhs_number, text) IS
-    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; errors ND010, ND011, 42704';
-COMMENT ON FUNCTION is_excluded(text, text) IS
-    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL when the text is not an NHS number; errors ND010, ND011, 42704';
-COMMENT ON FUNCTION is_excluded(bigint, text) IS
-    'whether the patient is on the register''s exclusion list, as committed when the statement began or later; NULL when the integer is not an NHS number; errors ND010, ND011, 42704';
-COMMENT ON FUNCTION is_excluded(encoded_nhs_number, text) IS
-    'whether the patient with this encoded NHS number is on the register''s exclusion list, as committed when the statement began or later: needs no HMAC; errors ND010, ND011, 42704';
-COMMENT ON FUNCTION exclusion_list(text) IS
-    'the exclusion list of a register as a set; in a WHERE clause, (SELECT exclusion_list(...)) computes it once instead of for each row; errors 22023, 42704';
-COMMENT ON FUNCTION export_exclusion_lists() IS
-    'the exclusion list of each register as a set, with the id of the key that it is encoded with, for import_exclusion_list(); no row before a key is adopted';
-COMMENT ON FUNCTION import_exclusion_list(text, text, encoded_set) IS
-    'puts the members of a set that export_exclusion_lists() returned, with its key, on the exclusion list of a register, and returns how many were not on it. Audited; errors 22004, 22023 (not the id of a key), 42704, ND004 (a placeholder is among them), ND010, ND011 (the set is of another key)';
 COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';

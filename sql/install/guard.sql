@@ -16,11 +16,14 @@ CREATE TABLE guard (
     guarded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (target, nhs_number_column)
 );
+COMMENT ON TABLE guard IS
+    'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
 -- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON guard
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON guard IS 'backends ask for the erasure''s ways again';
 ALTER TABLE guard ENABLE ALWAYS TRIGGER invalidate_caches;
 
 -- Rows are only added, one per table, finding, action and transaction, so that
@@ -34,6 +37,9 @@ CREATE TABLE guard_tally (
     rows     bigint NOT NULL,
     tally_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid()  -- no sequence: loaders write here
 );
+COMMENT ON TABLE guard_tally IS
+    'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, '
+    'finding, action and transaction; view guard_count sums them';
 SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 
 CREATE VIEW guard_count AS
@@ -43,48 +49,74 @@ CREATE VIEW guard_count AS
            coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'allow'), 0)::bigint AS rows_allowed
         FROM guard_tally
         GROUP BY target, day, finding;
+COMMENT ON VIEW guard_count IS
+    'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and '
+    'finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction '
+    'fails. Mechanism constraint counts nothing';
 
 CREATE FUNCTION guard_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_row'
     LANGUAGE C;
+COMMENT ON FUNCTION guard_row() IS
+    'trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
 
 -- VOLATILE: the answer changes while a statement runs.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
     on_missing text, on_unreadable text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
+COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
+    'called by the CHECK constraint of a guard: true, or error 23N01 (excluded patient), 23N02 (unreadable number), '
+    '23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert '
+    'into the guarded table)';
 
 -- The same with the encoded column, which must hold the encoding of the number.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
     on_missing text, on_unreadable text, encoded encoded_nhs_number) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
+COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
+    'called by the CHECK constraint of a guard with an encoded column: the same, and error 23514 when the column does '
+    'not hold the encoded number';
 
 CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
+    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; '
+    'errors ND010, ND011, 42704';
 
 -- For the owner's searches: everybody may execute it, and it answers a command of
 -- search_as_owner() that hands on its token.
 CREATE FUNCTION guard_finds(value anyelement, registers text[], token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT exclusion_support;
+COMMENT ON FUNCTION guard_finds(anyelement, text[], bytea) IS
+    'guard_matches() for a command that searches a table with the rights of its owner, with the token of that '
+    'command; errors 42501 (another token, or none), ND010, ND011, 42704';
 
 CREATE FUNCTION guard_misencoded(value anyelement, encoded encoded_nhs_number, token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_misencoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number, bytea) IS
+    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none, with '
+    'the token of the command that searches; errors 42501 (another token, or none), ND010, ND011';
 
 CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION guard_number(anyelement) IS
+    'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
 
 CREATE FUNCTION guard_unreadable(value anyelement) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_unreadable'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION guard_unreadable(anyelement) IS 'whether this is neither an NHS number nor empty';
 
 CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
 
 -- The arguments of a guard's trigger, in the order in which guard.c reads them.  The
 -- first is their version: who appends to them counts it up, there too (GUARD_VERSION).
@@ -96,6 +128,7 @@ AS $$
                  $1.on_unreadable, cardinality($1.registers)::text]
         || $1.registers || cardinality($1.redact_columns)::text || $1.redact_columns::text[]
 $$;
+COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
 
 -- A column that a guard names besides the number must be of one of these types,
 -- and, to be filled, must take what it is given.
@@ -116,6 +149,8 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
+    'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
 
 -- What enforces a guard.  A constraint needs no version: a later one would call another
 -- function, and this one stays.
@@ -143,6 +178,7 @@ BEGIN
         ', ' || quote_ident(this.encoded_column));
 END
 $$;
+COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
 
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
@@ -322,12 +358,24 @@ BEGIN
     RETURN already[1]::bigint;
 END
 $$;
+COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
+    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (23N01), '
+    'skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a '
+    'mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, '
+    'reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of '
+    'type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an '
+    'index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with '
+    'the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there '
+    'already. Locks the table until commit';
 
 -- From the text of the constraint's expression, which may be that of one that is gone.
 CREATE FUNCTION guard_is_constraint(expression text, target regclass, attnum smallint, registers text[],
     on_missing text, on_unreadable text, has_encoded boolean, encoded_attnum smallint) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_constraint'
     LANGUAGE C STABLE;
+COMMENT ON FUNCTION guard_is_constraint(text, regclass, smallint, text[], text, text, boolean, smallint) IS
+    'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing '
+    'but that';
 
 -- What a guard's constraint calls.
 CREATE FUNCTION guard_constraint_functions() RETURNS oid[]
@@ -337,6 +385,7 @@ AS $$
     SELECT array_agg(p.oid) FROM pg_proc p
         WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = 'guard_admits'
 $$;
+COMMENT ON FUNCTION guard_constraint_functions() IS 'the functions that guards'' constraints call';
 
 CREATE FUNCTION unguard_table(target regclass) RETURNS void
 LANGUAGE plpgsql
@@ -353,6 +402,7 @@ BEGIN
     PERFORM ndrs_optout.audit('table unguarded', jsonb_build_object('target', target));
 END
 $$;
+COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
 
 -- By what they call, not by name: a guarded column may have been renamed.
 CREATE FUNCTION guard_drop_parts(target regclass) RETURNS void
@@ -374,6 +424,7 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
 
 -- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
 -- catalogue names: the server's own locks and pages, which the guard, the erasure and the
@@ -390,6 +441,7 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
 
 CREATE FUNCTION guard_must_be_local(relations regclass[]) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -408,37 +460,4 @@ BEGIN
     END IF;
 END
 $$;
-
-COMMENT ON TRIGGER invalidate_caches ON guard IS 'backends ask for the erasure''s ways again';
-COMMENT ON TABLE guard IS 'the guarded columns: which registers a table serves and what happens to a row that must not enter';
-COMMENT ON TABLE guard_tally IS 'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, finding, action and transaction; view guard_count sums them';
-COMMENT ON VIEW guard_count IS 'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction fails. Mechanism constraint counts nothing';
-COMMENT ON FUNCTION guard_row() IS 'trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
-COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
-    'called by the CHECK constraint of a guard: true, or error 23N01 (excluded patient), 23N02 (unreadable number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert into the guarded table)';
-COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
-    'called by the CHECK constraint of a guard with an encoded column: the same, and error 23514 when the column does not hold the encoded number';
-COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
-COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
-    'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
-COMMENT ON FUNCTION guard_is_constraint(text, regclass, smallint, text[], text, text, boolean, smallint) IS
-    'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing but that';
-COMMENT ON FUNCTION guard_constraint_functions() IS 'the functions that guards'' constraints call';
-COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
-COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
-COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
-    'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; errors ND010, ND011, 42704';
-COMMENT ON FUNCTION guard_finds(anyelement, text[], bytea) IS
-    'guard_matches() for a command that searches a table with the rights of its owner, with the token of that command; errors 42501 (another token, or none), ND010, ND011, 42704';
-COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number, bytea) IS
-    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none, with the token of the command that searches; errors 42501 (another token, or none), ND010, ND011';
-COMMENT ON FUNCTION guard_unreadable(anyelement) IS
-    'whether this is neither an NHS number nor empty';
-COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
-COMMENT ON FUNCTION guard_number(anyelement) IS
-    'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
-COMMENT ON FUNCTION guard_table(regclass, name, text[], text, text, text, name[], text, name, name) IS
-    'guards a column with NHS numbers: rows of patients excluded from all of the registers are rejected (23N01), skipped and counted, or redacted: the number and redact_columns become NULL and the row enters, as for a mother''s number on a baby''s record. on_match: reject, skip or redact; on_missing and on_unreadable: allow, reject or skip. mechanism: both, or constraint for the fastest load, which can only reject. encoded_column, of type encoded_nhs_number, is filled with the encoded number, so that later screening needs no HMAC and can use an index; sweep() fills it in rows that are there already. birth_date_column, a date or timestamp, must agree with the case before a patient is erased (ND031). Returns the number of rows of excluded patients that are there already. Locks the table until commit';
-COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
-COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
 COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';

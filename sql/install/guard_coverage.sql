@@ -12,6 +12,8 @@ CREATE TABLE accepted_gap (
     accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     UNIQUE NULLS NOT DISTINCT (gap, relation, object)
 );
+COMMENT ON TABLE accepted_gap IS
+    'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
 SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.accepted_gap', 'acceptance')::regclass, '');
@@ -46,11 +48,16 @@ BEGIN
         jsonb_build_object('gap', gap, 'relation', relation, 'object', object, 'reason', reason));
 END
 $$;
+COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
+    'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the '
+    'audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS '
+    'number), 42704 (no such gap)';
 
 -- Every table that an erasure from any register can come to.
 CREATE VIEW guard_walk AS
     SELECT w.relation
         FROM pg_catalog.unnest(erasure_tables(ARRAY(SELECT r.code FROM register r))) AS w (relation);
+COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
 
 -- How many of the values looked at in each column of a table are NHS numbers: up to wanted
 -- values from up to pages pages, spread over the table.  Whoever owns the table, nothing of
@@ -60,6 +67,10 @@ CREATE FUNCTION guard_sample(relation regclass, columns name[], wanted integer, 
     OUT numbers bigint[], OUT sampled bigint[], OUT obstacle text)
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_sample'
     LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz) IS
+    'for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, and how many '
+    'values were looked at; obstacle: what kept the look from its end, such as a lock of another session or the time. '
+    'Calls nothing of the table''s owner and waits for nobody';
 
 -- Columns that no guard names and that hold NHS numbers, by their name or by what a sample
 -- holds: random numbers pass the check digit once in eleven times.  What could not be
@@ -130,6 +141,10 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION unguarded_columns(interval) IS
+    'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL where '
+    'none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than '
+    'time_limit; when that is NULL, columns are judged by their names alone';
 
 CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
 LANGUAGE sql
@@ -347,6 +362,9 @@ AS $$
                   WHERE p.relation = p.target AND p.part = 'constraint' AND p.defect IS NULL) AS m
         WHERE m.command IS NOT NULL
 $$;
+COMMENT ON FUNCTION guard_gaps(interval) IS
+    'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be '
+    'none';
 
 CREATE FUNCTION guard_coverage() RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
 LANGUAGE sql SECURITY DEFINER
@@ -360,14 +378,8 @@ AS $$
                               AND array_position('{high,medium,low}', a.severity) <= array_position('{high,medium,low}', g.severity))
         ORDER BY array_position('{high,medium,low}', g.severity), g.relation::text, g.gap, g.object
 $$;
-COMMENT ON TABLE accepted_gap IS 'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
-COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
-    'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS number), 42704 (no such gap)';
-COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
-COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz) IS
-    'for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, and how many values were looked at; obstacle: what kept the look from its end, such as a lock of another session or the time. Calls nothing of the table''s owner and waits for nobody';
-COMMENT ON FUNCTION unguarded_columns(interval) IS
-    'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL where none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than time_limit; when that is NULL, columns are judged by their names alone';
-COMMENT ON FUNCTION guard_gaps(interval) IS 'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be none';
 COMMENT ON FUNCTION guard_coverage() IS
-    'one row for each way round the guard, or round the erasure, that is open now: severity high (an excluded patient''s row can come in or stay), medium (it depends) or low (slow, or elsewhere), and what to do; none when all is closed. Looks at up to 200 values of each column that may hold NHS numbers, for 5 seconds in all; waits for no lock, and names the tables that were not looked at';
+    'one row for each way round the guard, or round the erasure, that is open now: severity high (an excluded '
+    'patient''s row can come in or stay), medium (it depends) or low (slow, or elsewhere), and what to do; none when '
+    'all is closed. Looks at up to 200 values of each column that may hold NHS numbers, for 5 seconds in all; waits '
+    'for no lock, and names the tables that were not looked at';

@@ -7,6 +7,7 @@ CREATE TYPE health_finding AS (
     detail     text,
     what_to_do text
 );
+COMMENT ON TYPE health_finding IS 'what a check of health() found; a function that returns one is a check';
 
 -- The cause is that of the library, whose messages name no file and no patient.
 CREATE FUNCTION health_key() RETURNS health_finding
@@ -36,6 +37,7 @@ BEGIN
         END;
 END
 $$;
+COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopted one';
 
 CREATE FUNCTION health_guards() RETURNS health_finding
 LANGUAGE sql
@@ -61,6 +63,8 @@ AS $$
                         WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_proc'::regclass
                             AND d.refobjid = ANY (ndrs_optout.guard_constraint_functions())) AS b
 $$;
+COMMENT ON FUNCTION health_guards() IS
+    'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
 
 CREATE FUNCTION health_sentry() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -81,6 +85,7 @@ AS $$
         FROM (SELECT count(*) AS working FROM pg_event_trigger t
                   WHERE starts_with(t.evtname, 'ndrs_optout_sentry_') AND t.evtenabled = 'A') AS s
 $$;
+COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
 
 CREATE FUNCTION health_deadlines() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -94,6 +99,7 @@ AS $$
                      count(*) FILTER (WHERE p.waiting_for IS NOT NULL) AS open
                   FROM ndrs_optout.case_progress p) AS c
 $$;
+COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
 
 CREATE FUNCTION health_recalls() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -107,6 +113,7 @@ AS $$
                      count(*) FILTER (WHERE p.acknowledged_at IS NULL) AS open
                   FROM ndrs_optout.recall_progress p) AS r
 $$;
+COMMENT ON FUNCTION health_recalls() IS 'check: no recipient is late with deleting what a patient recalled';
 
 CREATE FUNCTION health_subject_access() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -120,6 +127,8 @@ AS $$
                      count(*) FILTER (WHERE p.answered_at IS NULL) AS open
                   FROM ndrs_optout.subject_access_progress p) AS q
 $$;
+COMMENT ON FUNCTION health_subject_access() IS
+    'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
 
 -- Reads all of the audit.
 CREATE FUNCTION health_audit() RETURNS health_finding
@@ -137,6 +146,7 @@ AS $$
         FROM (SELECT count(*) AS problems FROM ndrs_optout.verify_audit()) AS v
         CROSS JOIN (SELECT count(*) AS events FROM ndrs_optout.audit_event) AS e
 $$;
+COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
 
 CREATE FUNCTION health_confidential_key() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -150,6 +160,7 @@ AS $$
         END
         FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
 $$;
+COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
 
 CREATE FUNCTION health_access() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -162,6 +173,7 @@ AS $$
                    THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
         FROM (SELECT count(DISTINCT a.role) AS roles FROM ndrs_optout.access_differences() AS a) AS d
 $$;
+COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
 
 -- A setting as it will be in the sessions of a role here: as PostgreSQL ranks ALTER
 -- ROLE and ALTER DATABASE, or as the server has it.
@@ -184,6 +196,8 @@ AS $$
              WHERE c.name = role_setting.name
              ORDER BY f.seqno DESC LIMIT 1))
 $$;
+COMMENT ON FUNCTION role_setting(oid, text) IS
+    'a setting as it is in new sessions of a role in this database; NULL when no library has one of that name';
 
 -- A number goes to the log as a parameter, or as a part of a statement.  The extension hides
 -- the statements of its errors and what is inside its functions; what is left are the calls.
@@ -228,6 +242,9 @@ AS $$
         END
         FROM (SELECT w.*, row_number() OVER (ORDER BY w.rolname, w.name) AS n FROM wrong w) AS x
 $$;
+COMMENT ON FUNCTION health_logging() IS
+    'check: no role that works with NHS numbers (duties officer and analyst, and their members) has settings that '
+    'write parameters into the log; statements with literals are written down whatever they say';
 
 -- Somebody who reads the list knows who opted out, in codes; somebody who may change a
 -- table is held off by a trigger only.
@@ -248,6 +265,8 @@ AS $$
                                                  CASE WHEN NOT bool_or(v.reads OR v.changes) THEN 'locks' END) AS ways
                             FROM ndrs_optout.access_ways() v GROUP BY v.role) AS a) AS w
 $$;
+COMMENT ON FUNCTION health_privileges() IS
+    'check: no role reads or changes tables of the extension otherwise than by its duties; names each that can';
 
 -- The objects here against the files of the server: a package came without ALTER
 -- EXTENSION, or the reverse; or of another build that has the same version.
@@ -270,6 +289,8 @@ AS $$
         FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
         WHERE e.extname = 'ndrs_optout'
 $$;
+COMMENT ON FUNCTION health_version() IS
+    'check: the extension is at the version of the installed files, and the library is of the same build';
 
 -- A registry that shares nothing where the national opt-out applies needs no check.
 CREATE FUNCTION health_national_check() RETURNS health_finding
@@ -292,6 +313,8 @@ AS $$
                      max(p.check_id) FILTER (WHERE p.state = 'expired') AS expired
                   FROM ndrs_optout.national_check_progress p) AS c
 $$;
+COMMENT ON FUNCTION health_national_check() IS
+    'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
 
 -- They make carry_out() wait, and nobody is there who would end them.
 CREATE FUNCTION health_prepared_transactions(older_than interval DEFAULT '1 hour') RETURNS health_finding
@@ -315,6 +338,8 @@ AS $$
                               AND (l.relation IN (SELECT w.relation FROM ndrs_optout.guard_walk w)
                                    OR l.relation = ANY ('{ndrs_optout.exclusion,ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[])))) AS p
 $$;
+COMMENT ON FUNCTION health_prepared_transactions(interval) IS
+    'check: no transaction is prepared for long that carry_out() waits for';
 
 -- What the last look at each column found, whichever sweep it was: one of a single
 -- table says nothing about the others.
@@ -347,6 +372,8 @@ AS $$
                   FROM latest l) AS b
         LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;
+COMMENT ON FUNCTION health_sweep() IS
+    'check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
 
 CREATE FUNCTION health_purge() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -360,6 +387,7 @@ AS $$
         END
         FROM ndrs_optout.purge_due d
 $$;
+COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
 
 -- What tells backends that a list has changed, what chains the audit, and what keeps
 -- others from changing tables, must do so for rows that a replication worker brings as
@@ -395,6 +423,8 @@ AS $$
         END
         FROM (SELECT count(*) AS weak, string_agg(DISTINCT w.command, '; ') AS commands FROM weak w) AS t
 $$;
+COMMENT ON FUNCTION health_triggers() IS
+    'check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 
 -- A lock that somebody holds fails a check instead of stopping all.
 CREATE FUNCTION health() RETURNS TABLE (check_name text, status text, detail text, what_to_do text)
@@ -424,25 +454,8 @@ BEGIN
     END LOOP;
 END
 $$;
-
-COMMENT ON TYPE health_finding IS 'what a check of health() found; a function that returns one is a check';
-COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopted one';
-COMMENT ON FUNCTION health_guards() IS 'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
-COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
-COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
-COMMENT ON FUNCTION health_recalls() IS 'check: no recipient is late with deleting what a patient recalled';
-COMMENT ON FUNCTION health_subject_access() IS 'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
-COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
-COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
-COMMENT ON FUNCTION role_setting(oid, text) IS 'a setting as it is in new sessions of a role in this database; NULL when no library has one of that name';
-COMMENT ON FUNCTION health_logging() IS 'check: no role that works with NHS numbers (duties officer and analyst, and their members) has settings that write parameters into the log; statements with literals are written down whatever they say';
-COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
-COMMENT ON FUNCTION health_privileges() IS 'check: no role reads or changes tables of the extension otherwise than by its duties; names each that can';
-COMMENT ON FUNCTION health_national_check() IS 'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
-COMMENT ON FUNCTION health_version() IS 'check: the extension is at the version of the installed files, and the library is of the same build';
-COMMENT ON FUNCTION health_prepared_transactions(interval) IS 'check: no transaction is prepared for long that carry_out() waits for';
-COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
-COMMENT ON FUNCTION health_sweep() IS 'check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
-COMMENT ON FUNCTION health_triggers() IS 'check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 COMMENT ON FUNCTION health() IS
-    'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM ndrs_optout.health() WHERE status = ''failed''';
+    'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or '
+    'failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. '
+    'Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM '
+    'ndrs_optout.health() WHERE status = ''failed''';

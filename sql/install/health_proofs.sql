@@ -5,6 +5,8 @@
 CREATE FUNCTION encoded_set_checksum(encoded_set) RETURNS bigint
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_checksum'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION encoded_set_checksum(encoded_set) IS
+    'the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
 
 -- Patients whose opt-out took effect, who have not opted in since, and who are not on
 -- the list of the register.
@@ -24,6 +26,9 @@ AS $$
                                 AND i.carried_out_at >= c.excluded_at)
         ORDER BY c.case_id, r.code
 $$;
+COMMENT ON FUNCTION unlisted_opt_outs() IS
+    'opt-out cases that took effect, without a later case of opting in, whose patient is not on the exclusion list of '
+    'a register';
 
 -- Registers of which table exclusion says otherwise than the library, which guards ask.
 -- It reads the newest rows, so what is committed in between is no difference: another
@@ -46,6 +51,8 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION differing_lists() IS
+    'registers of which table exclusion says otherwise than the library, which guards ask; errors ND010, ND011';
 
 CREATE FUNCTION health_exclusion_list() RETURNS health_finding
 LANGUAGE sql
@@ -70,6 +77,8 @@ AS $$
                      CASE WHEN EXISTS (SELECT FROM ndrs_optout.encoding_key) THEN ndrs_optout.differing_lists()
                          ELSE '{}' END AS differing) AS u
 $$;
+COMMENT ON FUNCTION health_exclusion_list() IS
+    'check: whoever opted out is on the exclusion list, and guards read what it shows';
 
 -- Releases that hold patients who are excluded from one of their registers, and of whom
 -- no recall notice tells the recipient.  A case that is being carried out raises its
@@ -102,6 +111,9 @@ AS $$
         WHERE l.destroyed_on IS NULL AND p.patients > 0
         ORDER BY l.release_id, list.code
 $$;
+COMMENT ON FUNCTION releases_without_notice() IS
+    'releases that are not destroyed and hold patients who are excluded from one of their registers and whom no '
+    'recall notice names: how many, by register';
 
 CREATE FUNCTION health_releases() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -117,6 +129,7 @@ AS $$
         END
         FROM (SELECT count(DISTINCT w.release_id) AS releases FROM ndrs_optout.releases_without_notice() w) AS r
 $$;
+COMMENT ON FUNCTION health_releases() IS 'check: each release that holds an excluded patient has a recall notice';
 
 -- As verify_certificate(), for all at once.  Of events whose month was purged nobody can tell.
 CREATE FUNCTION health_certificates() RETURNS health_finding
@@ -146,6 +159,7 @@ AS $$
                   FROM ndrs_optout.optout_case o FULL JOIN ndrs_optout.case_certificate k USING (case_id)
                   WHERE o.kind = 'opt_out' OR k.case_id IS NOT NULL) AS c
 $$;
+COMMENT ON FUNCTION health_certificates() IS 'check: stored certificates are what was issued, and none is gone';
 
 CREATE FUNCTION health_data_checksums() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -158,6 +172,7 @@ AS $$
                  'Stop the server, run pg_checksums --enable, and start it again')::ndrs_optout.health_finding
         END
 $$;
+COMMENT ON FUNCTION health_data_checksums() IS 'check: the cluster has data checksums';
 
 -- Deadlines reach a year ahead at the most.
 CREATE FUNCTION health_bank_holidays() RETURNS health_finding
@@ -174,17 +189,4 @@ AS $$
         END
         FROM (SELECT max(b.day) FILTER (WHERE b.observed) AS last FROM ndrs_optout.bank_holiday b) AS h
 $$;
-
-COMMENT ON FUNCTION encoded_set_checksum(encoded_set) IS 'the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
-COMMENT ON FUNCTION unlisted_opt_outs() IS
-    'opt-out cases that took effect, without a later case of opting in, whose patient is not on the exclusion list of a register';
-COMMENT ON FUNCTION differing_lists() IS
-    'registers of which table exclusion says otherwise than the library, which guards ask; errors ND010, ND011';
-COMMENT ON FUNCTION releases_without_notice() IS
-    'releases that are not destroyed and hold patients who are excluded from one of their registers and whom no recall notice names: how many, by register';
-COMMENT ON FUNCTION health_exclusion_list() IS
-    'check: whoever opted out is on the exclusion list, and guards read what it shows';
-COMMENT ON FUNCTION health_releases() IS 'check: each release that holds an excluded patient has a recall notice';
-COMMENT ON FUNCTION health_certificates() IS 'check: stored certificates are what was issued, and none is gone';
-COMMENT ON FUNCTION health_data_checksums() IS 'check: the cluster has data checksums';
 COMMENT ON FUNCTION health_bank_holidays() IS 'check: bank holidays are known for another year';

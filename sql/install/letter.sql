@@ -19,6 +19,8 @@ AS $$
             ELSE 'You may opt out again at any time: write to us as you did before.' END,
         'If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
 $$;
+COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS
+    'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
 
 -- Whom data was given to, and what came of asking to delete it.  Answers are purged
 -- after some years; the case still knows how many notices there were.
@@ -48,6 +50,9 @@ AS $$
                   JOIN ndrs_optout.recipient p USING (recipient)
                   WHERE n.case_id = this.case_id) AS n
 $$;
+COMMENT ON FUNCTION letter_recalls(optout_case, text) IS
+    'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds '
+    'any';
 
 -- letter_kept: this letter will be kept with the copy.
 CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
@@ -130,6 +135,8 @@ BEGIN
         'This letter does not speak of backup copies of the database, nor of data that other organisations did not have from us.');
 END
 $$;
+COMMENT ON FUNCTION completion_letter(bigint, boolean) IS
+    'the letter about a case that was carried out, from what is stored of it; error P0002';
 
 -- The last step: the proofs go, the certificate is issued, and the letter is
 -- written and kept.
@@ -159,8 +166,6 @@ BEGIN
     RETURN ndrs_optout.completion_letter(case_id, false);
 END
 $$;
-COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS 'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
-COMMENT ON FUNCTION letter_recalls(optout_case, text) IS 'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds any';
-COMMENT ON FUNCTION completion_letter(bigint, boolean) IS 'the letter about a case that was carried out, from what is stored of it; error P0002';
 COMMENT ON FUNCTION complete_case(bigint) IS
-    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';
+    'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the '
+    'letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';

@@ -21,13 +21,18 @@ CREATE TABLE national_check (
     without_number         bigint NOT NULL,
     CHECK ((loaded_at IS NULL) = (allowed IS NULL) AND (loaded_at IS NULL) = (allowed_patients IS NULL))
 );
+COMMENT ON TABLE national_check IS
+    'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who '
+    'is allowed; encoded. Never who opted out';
 SELECT pg_catalog.pg_extension_config_dump('national_check', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON national_check
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON national_check IS 'backends read the checks again';
 CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON national_check
     FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches_truncate ON national_check IS 'backends read the checks again';
 ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
@@ -39,6 +44,9 @@ CREATE TABLE national_check_part (
     numbers  bigint[] NOT NULL,
     PRIMARY KEY (check_id, part)
 );
+COMMENT ON TABLE national_check_part IS
+    'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one '
+    'row';
 SELECT pg_catalog.pg_extension_config_dump('national_check_part', '');
 
 CREATE VIEW national_check_progress AS
@@ -50,6 +58,9 @@ CREATE VIEW national_check_progress AS
            c.asked_patients, c.allowed_patients, c.without_number
         FROM national_check c
         ORDER BY c.check_id;
+COMMENT ON VIEW national_check_progress IS
+    'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how '
+    'many are allowed, and how many rows had no number that could be asked about (without_number)';
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_check() RETURNS void
@@ -61,6 +72,7 @@ BEGIN
         hint => 'View ndrs_optout.national_check_progress lists the checks.');
 END
 $$;
+COMMENT ON FUNCTION no_such_check() IS 'error P0002';
 
 -- Before the numbers are read.  An erasure has a lock that conflicts with this one,
 -- from before it takes numbers out of requests until its end.  So it takes out what was
@@ -74,6 +86,8 @@ BEGIN
     LOCK TABLE ndrs_optout.national_check, ndrs_optout.national_check_part IN ROW EXCLUSIVE MODE;
 END
 $$;
+COMMENT ON FUNCTION begin_national_check() IS
+    'lets an erasure and a check that is being started wait for each other; error 25000';
 
 -- What cannot be asked about is counted: missing numbers and placeholders.
 --
@@ -124,6 +138,9 @@ BEGIN
     RETURN started.check_id;
 END
 $$;
+COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
+    'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and '
+    'left out. Audited; errors 22023 (nobody to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
 
 -- The query runs with the rights of whoever calls this.
 CREATE FUNCTION start_national_check(query text) RETURNS bigint
@@ -139,6 +156,11 @@ BEGIN
     RETURN ndrs_optout.start_national_check(numbers);
 END
 $$;
+COMMENT ON FUNCTION start_national_check(text) IS
+    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; '
+    'the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left '
+    'out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in '
+    'the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 
 -- The lines of the file to send: the line end is LF, which psql writes.
 CREATE FUNCTION national_check_request(check_id bigint) RETURNS SETOF text
@@ -162,12 +184,18 @@ BEGIN
             CROSS JOIN LATERAL unnest(p.numbers) AS n;
 END
 $$;
+COMMENT ON FUNCTION national_check_request(bigint) IS
+    'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF '
+    'that the service wants; errors P0002, ND021 (the reply was loaded already)';
 
 -- Whom a reply allows; NULL when it has numbers that were not asked about.  Lines can
 -- come one by one or many in one text.
 CREATE FUNCTION national_check_allowed(asked encoded_set, lines text[]) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_national_check_allowed'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION national_check_allowed(encoded_set, text[]) IS
+    'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no '
+    'reply. A text may have many lines; the last comma or line end may be missing';
 
 CREATE FUNCTION load_national_check(check_id bigint, lines text[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -236,6 +264,10 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION load_national_check(bigint, text[]) IS
+    'loads the reply to a national check, and returns how many it allows; a text may have many lines. The numbers of '
+    'the request are forgotten. Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 '
+    '(loaded already, expired), P0002, ND010, ND011';
 
 -- The query runs with the rights of whoever calls this.
 CREATE FUNCTION load_national_check(check_id bigint, query text) RETURNS bigint
@@ -250,6 +282,9 @@ BEGIN
     RETURN ndrs_optout.load_national_check(check_id, lines);
 END
 $$;
+COMMENT ON FUNCTION load_national_check(bigint, text) IS
+    'the same with the lines that a query returns in its only column, in any order; the query runs with the caller''s '
+    'rights';
 
 CREATE FUNCTION cancel_national_check(check_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -265,6 +300,9 @@ BEGIN
     PERFORM ndrs_optout.audit('national check cancelled', jsonb_build_object('check', check_id));
 END
 $$;
+COMMENT ON FUNCTION cancel_national_check(bigint) IS
+    'forgets a national check, its request and its reply: whom it asked about is as an earlier check says, or not '
+    'checked. Audited; error P0002';
 
 -- A patient who is erased goes from requests that still wait for their reply.
 CREATE FUNCTION forget_in_national_checks(gone nhs_number[]) RETURNS void
@@ -278,26 +316,5 @@ BEGIN
         WHERE p.part = g.part AND p.numbers && g.numbers;
 END
 $$;
-
-COMMENT ON TABLE national_check IS 'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who is allowed; encoded. Never who opted out';
-COMMENT ON TABLE national_check_part IS 'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one row';
-COMMENT ON VIEW national_check_progress IS 'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how many are allowed, and how many rows had no number that could be asked about (without_number)';
-COMMENT ON TRIGGER invalidate_caches ON national_check IS 'backends read the checks again';
-COMMENT ON TRIGGER invalidate_caches_truncate ON national_check IS 'backends read the checks again';
-COMMENT ON FUNCTION no_such_check() IS 'error P0002';
-COMMENT ON FUNCTION begin_national_check() IS 'lets an erasure and a check that is being started wait for each other; error 25000';
-COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
-    'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and left out. Audited; errors 22023 (nobody to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
-COMMENT ON FUNCTION start_national_check(text) IS
-    'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
-COMMENT ON FUNCTION national_check_request(bigint) IS
-    'the lines of the file to send, each ten digits and a comma: psql''s \copy writes them to a file, with the LF that the service wants; errors P0002, ND021 (the reply was loaded already)';
-COMMENT ON FUNCTION national_check_allowed(encoded_set, text[]) IS
-    'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no reply. A text may have many lines; the last comma or line end may be missing';
-COMMENT ON FUNCTION load_national_check(bigint, text[]) IS
-    'loads the reply to a national check, and returns how many it allows; a text may have many lines. The numbers of the request are forgotten. Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 (loaded already, expired), P0002, ND010, ND011';
-COMMENT ON FUNCTION load_national_check(bigint, text) IS
-    'the same with the lines that a query returns in its only column, in any order; the query runs with the caller''s rights';
-COMMENT ON FUNCTION cancel_national_check(bigint) IS
-    'forgets a national check, its request and its reply: whom it asked about is as an earlier check says, or not checked. Audited; error P0002';
-COMMENT ON FUNCTION forget_in_national_checks(nhs_number[]) IS 'takes numbers out of requests that wait for their reply';
+COMMENT ON FUNCTION forget_in_national_checks(nhs_number[]) IS
+    'takes numbers out of requests that wait for their reply';

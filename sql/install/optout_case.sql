@@ -27,6 +27,9 @@ CREATE TABLE optout_case (
     hold_reason        text,
     recalls            integer  -- notices raised, whether they are still on record or not
 );
+COMMENT ON TABLE optout_case IS
+    'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known '
+    'by the encoded NHS number only';
 SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
 
@@ -37,6 +40,7 @@ CREATE TABLE case_action (
     next_state text,
     PRIMARY KEY (action, state, next_state)
 );
+COMMENT ON TABLE case_action IS 'what is lawful in which state of a case, and which states may follow';
 INSERT INTO case_action (action, state, next_state) VALUES
     ('record identity', 'awaiting_identity', 'awaiting_identity'),
     ('record identity', 'awaiting_identity', 'ready'),
@@ -91,6 +95,9 @@ CREATE TABLE identity_evidence (
     CHECK (document IN ('passport', 'driving_licence') AND proof = 'identity'
            OR document IN ('utility_bill', 'bank_statement') AND proof = 'address')
 );
+COMMENT ON TABLE identity_evidence IS
+    'which proofs of identity and address have been seen for a case, with their content as ciphertext if it was '
+    'given; destroyed when the case ends';
 SELECT pg_catalog.pg_extension_config_dump('identity_evidence', '');
 
 -- Every move of every case, however it comes about: lawful, or an error; and an
@@ -109,7 +116,10 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION case_moves() IS
+    'trigger function: error ND021 for a move that case_action does not have; audits the others';
 CREATE TRIGGER case_moves BEFORE UPDATE OF state ON optout_case FOR EACH ROW EXECUTE FUNCTION case_moves();
+COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
 
 -- Not a trigger's: a restore brings cases too.
 CREATE FUNCTION audit_opened(case_id bigint) RETURNS void
@@ -120,6 +130,7 @@ AS $$
                                                                'applicant', c.applicant, 'channel', c.channel))
         FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
 $$;
+COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
 
 -- Who asks, and a parent only for a child.
 CREATE FUNCTION check_applicant(applicant text, date_of_birth date, received_on date) RETURNS void
@@ -152,11 +163,16 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION check_applicant(text, date, date) IS
+    'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the '
+    'policy''s age on the day on which the request was received';
 
 -- Until the end of the transaction, for one at a time.
 CREATE FUNCTION lock_patient(encoded encoded_nhs_number) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_lock_patient'
     LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION lock_patient(encoded_nhs_number) IS
+    'lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
 
 -- One open case for a patient and register; the lock keeps two requests that
 -- come at once from missing each other.
@@ -181,6 +197,9 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS
+    'error 23505 when the patient has an open case for one of the registers; no other can be opened until the '
+    'transaction ends';
 
 -- What opting out and opting in again ask of a request.
 CREATE FUNCTION check_request(encoded encoded_nhs_number, registers text[], applicant text, channel text,
@@ -197,6 +216,9 @@ BEGIN
     PERFORM ndrs_optout.case_must_be_only_one(encoded, registers);
 END
 $$;
+COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS
+    'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this '
+    'applicant, can be taken';
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
     channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
@@ -220,6 +242,10 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
+    'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs '
+    'date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or '
+    'post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 
 -- An error that says why an action is not lawful for a case now.
 CREATE FUNCTION refuse_case_action(this optout_case, action text) RETURNS void
@@ -259,6 +285,8 @@ BEGIN
                      ELSE 'View ndrs_optout.case_progress says what comes next.' END);
 END
 $$;
+COMMENT ON FUNCTION refuse_case_action(optout_case, text) IS
+    'error ND020 (a proof is missing) or ND021: the action is not lawful in the state of the case';
 
 -- A case, locked against other officers until the end of the transaction, if
 -- this is lawful in its state.
@@ -282,6 +310,9 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION locked_case(bigint, text) IS
+    'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not '
+    'lawful now)';
 
 CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date,
     content bytea DEFAULT NULL)
@@ -320,6 +351,10 @@ BEGIN
         WHERE c.case_id = record_identity.case_id AND e.proofs = 2;
 END
 $$;
+COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
+    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, '
+    'bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the '
+    'confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
 
 -- Offered to everybody; what comes of it changes nothing for the case.
 CREATE FUNCTION record_guardian_call(case_id bigint, outcome text) RETURNS void
@@ -337,6 +372,9 @@ BEGIN
     PERFORM ndrs_optout.audit('guardian call ' || outcome, jsonb_build_object('case', this.case_id));
 END
 $$;
+COMMENT ON FUNCTION record_guardian_call(bigint, text) IS
+    'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors '
+    'P0002, ND021, 22023';
 
 -- The end of a case: the proofs go, and what else is not needed any more.
 CREATE FUNCTION end_case(this optout_case, end_state text, reason text) RETURNS void
@@ -356,6 +394,7 @@ BEGIN
         WHERE c.case_id = this.case_id;
 END
 $$;
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
 
 CREATE FUNCTION withdraw_case(case_id bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER
@@ -363,6 +402,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ndrs_optout.end_case(ndrs_optout.locked_case(case_id, 'withdraw'), 'withdrawn', NULL)
 $$;
+COMMENT ON FUNCTION withdraw_case(bigint) IS
+    'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors '
+    'P0002, ND021, 25000';
 
 CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -376,6 +418,9 @@ BEGIN
     PERFORM ndrs_optout.end_case(this, 'refused', ndrs_optout.checked_reason(reason));
 END
 $$;
+COMMENT ON FUNCTION refuse_case(bigint, text) IS
+    'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the '
+    'reason holds an NHS number), 25000';
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
 CREATE FUNCTION opt_in(number nhs_number, registers text[], channel text DEFAULT 'email',
@@ -407,6 +452,11 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION opt_in(nhs_number, text[], text, date, text, date) IS
+    'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, '
+    'which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes '
+    'back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), '
+    '25000, 42704';
 
 -- The old number stays on the list: data may come under either.
 CREATE FUNCTION supersede_nhs_number(old nhs_number, new nhs_number) RETURNS text[]
@@ -445,28 +495,7 @@ BEGIN
     RETURN followed;
 END
 $$;
-
-COMMENT ON TABLE optout_case IS 'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known by the encoded NHS number only';
-COMMENT ON TABLE case_action IS 'what is lawful in which state of a case, and which states may follow';
-COMMENT ON TABLE identity_evidence IS 'which proofs of identity and address have been seen for a case, with their content as ciphertext if it was given; destroyed when the case ends';
-COMMENT ON FUNCTION case_moves() IS 'trigger function: error ND021 for a move that case_action does not have; audits the others';
-COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
-COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
-COMMENT ON FUNCTION check_applicant(text, date, date) IS 'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the policy''s age on the day on which the request was received';
-COMMENT ON FUNCTION lock_patient(encoded_nhs_number) IS 'lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
-COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS 'error 23505 when the patient has an open case for one of the registers; no other can be opened until the transaction ends';
-COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS 'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this applicant, can be taken';
-COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
-    'opens a case for a request to opt out of registers and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
-COMMENT ON FUNCTION refuse_case_action(optout_case, text) IS 'error ND020 (a proof is missing) or ND021: the action is not lawful in the state of the case';
-COMMENT ON FUNCTION locked_case(bigint, text) IS 'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not lawful now)';
-COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
-    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
-COMMENT ON FUNCTION record_guardian_call(bigint, text) IS 'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors P0002, ND021, 22023';
-COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
-COMMENT ON FUNCTION withdraw_case(bigint) IS 'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors P0002, ND021, 25000';
-COMMENT ON FUNCTION refuse_case(bigint, text) IS 'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the reason holds an NHS number), 25000';
-COMMENT ON FUNCTION opt_in(nhs_number, text[], text, date, text, date) IS
-    'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
-    'when a patient''s NHS number was merged into another: excludes the new number from every register that the old one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
+    'when a patient''s NHS number was merged into another: excludes the new number from every register that the old '
+    'one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number '
+    'stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';

@@ -12,6 +12,14 @@ CREATE TABLE policy (
     recall_days         integer NOT NULL DEFAULT 30 CHECK (recall_days > 0),
     changed_at          timestamptz
 );
+COMMENT ON TABLE policy IS
+    'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a '
+    'child, years for which the copy of a request and the answered requests for subject access are kept, days after '
+    'which proofs of a case that got no further are destroyed, years of audit, days for which a national check is '
+    'good, days that a recipient has to delete a patient''s data. Changes are audited';
+COMMENT ON COLUMN policy.child_age IS
+    'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 '
+    'or younger"';
 INSERT INTO policy DEFAULT VALUES;
 SELECT pg_catalog.pg_extension_config_dump('policy', 'WHERE changed_at IS NOT NULL');
 
@@ -41,10 +49,14 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION policy_change() IS
+    'trigger function: keeps the policy one row (error 23514) and audits its changes';
 CREATE TRIGGER policy_change BEFORE INSERT OR UPDATE ON policy FOR EACH ROW EXECUTE FUNCTION policy_change();
+COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
 -- Not for the one that takes the place of another.
 CREATE TRIGGER policy_stays BEFORE DELETE OR TRUNCATE ON policy FOR EACH STATEMENT
     WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION policy_change();
+COMMENT ON TRIGGER policy_stays ON policy IS 'one row, not none';
 
 -- England and Wales: by the standing rules, with substitute days.  Days that are
 -- proclaimed are for the site to add.
@@ -54,6 +66,10 @@ CREATE TABLE bank_holiday (
     observed   boolean NOT NULL DEFAULT true,
     changed_at timestamptz  -- NULL: as shipped
 );
+COMMENT ON TABLE bank_holiday IS
+    'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed. '
+    'Changes are audited';
+COMMENT ON COLUMN bank_holiday.observed IS 'false: a working day for this site';
 INSERT INTO bank_holiday (day, name) VALUES
     ('2025-01-01', 'New Year''s Day'),
     ('2025-04-18', 'Good Friday'),
@@ -162,14 +178,20 @@ BEGIN
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END
 $$;
+COMMENT ON FUNCTION shipped_holiday_stays() IS
+    'trigger function: error 23503 when a shipped bank holiday is deleted or moved, for a restore would bring it back';
 CREATE TRIGGER shipped_stays_delete BEFORE DELETE ON bank_holiday
     FOR EACH ROW EXECUTE FUNCTION shipped_holiday_stays();
+COMMENT ON TRIGGER shipped_stays_delete ON bank_holiday IS 'a shipped bank holiday stays';
 CREATE TRIGGER shipped_stays_update BEFORE UPDATE ON bank_holiday
     FOR EACH ROW WHEN (NEW.day <> OLD.day) EXECUTE FUNCTION shipped_holiday_stays();
+COMMENT ON TRIGGER shipped_stays_update ON bank_holiday IS 'a shipped bank holiday keeps its day';
 CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON bank_holiday
     FOR EACH ROW EXECUTE FUNCTION site_row_change('bank holiday', 'day');
+COMMENT ON TRIGGER site_row ON bank_holiday IS 'marks the site''s own days, and audits their changes';
 CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON bank_holiday
     FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('bank holiday', 'day');
+COMMENT ON TRIGGER site_row_truncate ON bank_holiday IS 'days are deleted one by one';
 
 CREATE FUNCTION is_working_day(day date) RETURNS boolean
 LANGUAGE sql STABLE
@@ -178,6 +200,7 @@ AS $$
     SELECT extract(isodow FROM day) < 6 AND NOT EXISTS (
         SELECT FROM ndrs_optout.bank_holiday h WHERE h.day = is_working_day.day AND h.observed)
 $$;
+COMMENT ON FUNCTION is_working_day(date) IS 'whether a day is neither of a weekend nor a bank holiday';
 
 -- The day on which a period ends that began on the given one.
 CREATE FUNCTION policy_deadline(start date) RETURNS date
@@ -193,20 +216,4 @@ AS $$
            END
         FROM ndrs_optout.policy p
 $$;
-
-COMMENT ON TABLE policy IS 'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a child, years for which the copy of a request and the answered requests for subject access are kept, days after which proofs of a case that got no further are destroyed, years of audit, days for which a national check is good, days that a recipient has to delete a patient''s data. Changes are audited';
-COMMENT ON COLUMN policy.child_age IS 'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 or younger"';
-COMMENT ON FUNCTION policy_change() IS 'trigger function: keeps the policy one row (error 23514) and audits its changes';
-COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
-COMMENT ON TRIGGER policy_stays ON policy IS 'one row, not none';
-COMMENT ON TABLE bank_holiday IS
-    'bank holidays of England and Wales until 2035, for deadlines in working days; add those that are proclaimed. Changes are audited';
-COMMENT ON COLUMN bank_holiday.observed IS 'false: a working day for this site';
-COMMENT ON FUNCTION shipped_holiday_stays() IS
-    'trigger function: error 23503 when a shipped bank holiday is deleted or moved, for a restore would bring it back';
-COMMENT ON TRIGGER shipped_stays_delete ON bank_holiday IS 'a shipped bank holiday stays';
-COMMENT ON TRIGGER shipped_stays_update ON bank_holiday IS 'a shipped bank holiday keeps its day';
-COMMENT ON TRIGGER site_row ON bank_holiday IS 'marks the site''s own days, and audits their changes';
-COMMENT ON TRIGGER site_row_truncate ON bank_holiday IS 'days are deleted one by one';
-COMMENT ON FUNCTION is_working_day(date) IS 'whether a day is neither of a weekend nor a bank holiday';
 COMMENT ON FUNCTION policy_deadline(date) IS 'the day on which the deadline falls of what began on the given day';

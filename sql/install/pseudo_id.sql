@@ -15,6 +15,7 @@ BEGIN
     RETURN salt;
 END
 $$;
+COMMENT ON FUNCTION checked_salt(text) IS 'the salt itself; error 22004 when there is none';
 
 CREATE FUNCTION ndrs_pseudo_id(number nhs_number, salt text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -24,6 +25,9 @@ AS $$
     SELECT encode(sha256(convert_to('nhsnumber_' || ndrs_optout.checked_patient(number)::text || ndrs_optout.checked_salt(salt),
                                     'UTF8')), 'hex')
 $$;
+COMMENT ON FUNCTION ndrs_pseudo_id(nhs_number, text) IS
+    'NDRS''s pseudo-id of a patient: SHA-256 of nhsnumber_, the ten digits and the salt, as 64 hexadecimal digits; '
+    'errors ND004, 22004';
 
 CREATE FUNCTION release_pseudo_id(pseudo_id text, salt text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -38,6 +42,9 @@ BEGIN
     RETURN left(encode(sha256(convert_to('pseudoid_' || pseudo_id || ndrs_optout.checked_salt(salt), 'UTF8')), 'hex'), 16);
 END
 $$;
+COMMENT ON FUNCTION release_pseudo_id(text, text) IS
+    'the id of a patient in one release, from the pseudo-id: SHA-256 of pseudoid_, the pseudo-id and the release''s '
+    'salt, its first 16 hexadecimal digits; errors 22004, 22023 (not a pseudo-id)';
 
 -- The values in the order of their fields' names, which is that of .NET: capitals
 -- count as small letters.
@@ -62,11 +69,7 @@ BEGIN
                                           'UTF8')), 'hex'));
 END
 $$;
-
-COMMENT ON FUNCTION checked_salt(text) IS 'the salt itself; error 22004 when there is none';
-COMMENT ON FUNCTION ndrs_pseudo_id(nhs_number, text) IS
-    'NDRS''s pseudo-id of a patient: SHA-256 of nhsnumber_, the ten digits and the salt, as 64 hexadecimal digits; errors ND004, 22004';
-COMMENT ON FUNCTION release_pseudo_id(text, text) IS
-    'the id of a patient in one release, from the pseudo-id: SHA-256 of pseudoid_, the pseudo-id and the release''s salt, its first 16 hexadecimal digits; errors 22004, 22023 (not a pseudo-id)';
 COMMENT ON FUNCTION openpseudonymiser_digest(nhs_number, text, jsonb) IS
-    'OpenPseudonymiser''s digest of a patient: SHA-256 of the values of all fields in the order of their names, without blanks, and the salt, as 64 hexadecimal digits in capitals. fields: the others besides NHSNumber, for example {"DOB": "29.11.1973"}; errors ND004, 22004, 22023';
+    'OpenPseudonymiser''s digest of a patient: SHA-256 of the values of all fields in the order of their names, '
+    'without blanks, and the salt, as 64 hexadecimal digits in capitals. fields: the others besides NHSNumber, for '
+    'example {"DOB": "29.11.1973"}; errors ND004, 22004, 22023';

@@ -14,6 +14,10 @@ CREATE TABLE purpose (
     changed_at              timestamptz,
     CONSTRAINT never_sold CHECK (code <> 'sale' OR NOT permitted)
 );
+COMMENT ON TABLE purpose IS
+    'what data may be shared for: whether at all (permitted; "sale" never can be), and whether the national data '
+    'opt-out counts. A site can add purposes and change them with INSERT and UPDATE; each change is an event in the '
+    'audit. A purpose that is not wanted any more is not permitted';
 INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALUES
     ('direct_care', true, false, 'Individual care',
      'the patient''s own care; not research, teaching, financial audit, service management or risk stratification'),
@@ -88,8 +92,13 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION purpose_change() IS
+    'trigger function: audits changes of purposes, keeps their codes (error 23503), and lets a dump''s row take the '
+    'place of the shipped one';
 CREATE TRIGGER purpose_change BEFORE INSERT OR UPDATE OR DELETE ON purpose FOR EACH ROW EXECUTE FUNCTION purpose_change();
+COMMENT ON TRIGGER purpose_change ON purpose IS 'purposes stay, and their changes are audited';
 CREATE TRIGGER purpose_change_truncate BEFORE TRUNCATE ON purpose FOR EACH STATEMENT EXECUTE FUNCTION purpose_change();
+COMMENT ON TRIGGER purpose_change_truncate ON purpose IS 'purposes stay';
 
 -- An approval that one recipient need not respect the national opt-out for one
 -- purpose.  Days are those of UTC, so that no session's time zone makes them longer.
@@ -104,16 +113,22 @@ CREATE TABLE exemption (
     approval_reference text NOT NULL,
     CHECK (valid_to >= valid_from)
 );
+COMMENT ON TABLE exemption IS
+    'approvals that a recipient need not respect the national opt-out for a purpose, from the first to the last day '
+    '(in UTC; no last day: until it is ended); granted by grant_exemption()';
 SELECT pg_catalog.pg_extension_config_dump('exemption', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.exemption', 'exemption_id')::regclass, '');
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON purpose
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON purpose IS 'backends read the purposes again';
 ALTER TABLE purpose ENABLE ALWAYS TRIGGER invalidate_caches;
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON exemption
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches ON exemption IS 'backends read the exemptions again';
 CREATE TRIGGER invalidate_caches_truncate AFTER TRUNCATE ON exemption
     FOR EACH STATEMENT EXECUTE FUNCTION invalidate_caches();
+COMMENT ON TRIGGER invalidate_caches_truncate ON exemption IS 'backends read the exemptions again';
 ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
@@ -154,6 +169,11 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION grant_exemption(text, text, text, date, date) IS
+    'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), '
+    'by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the '
+    'exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 '
+    '(no such recipient or purpose)';
 
 CREATE FUNCTION end_exemption(exemption_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -170,15 +190,4 @@ BEGIN
     PERFORM ndrs_optout.audit('exemption ended', jsonb_build_object('exemption', exemption_id));
 END
 $$;
-
-COMMENT ON TABLE purpose IS 'what data may be shared for: whether at all (permitted; "sale" never can be), and whether the national data opt-out counts. A site can add purposes and change them with INSERT and UPDATE; each change is an event in the audit. A purpose that is not wanted any more is not permitted';
-COMMENT ON FUNCTION purpose_change() IS 'trigger function: audits changes of purposes, keeps their codes (error 23503), and lets a dump''s row take the place of the shipped one';
-COMMENT ON TRIGGER purpose_change ON purpose IS 'purposes stay, and their changes are audited';
-COMMENT ON TRIGGER purpose_change_truncate ON purpose IS 'purposes stay';
-COMMENT ON TABLE exemption IS 'approvals that a recipient need not respect the national opt-out for a purpose, from the first to the last day (in UTC; no last day: until it is ended); granted by grant_exemption()';
-COMMENT ON TRIGGER invalidate_caches ON purpose IS 'backends read the purposes again';
-COMMENT ON TRIGGER invalidate_caches ON exemption IS 'backends read the exemptions again';
-COMMENT ON TRIGGER invalidate_caches_truncate ON exemption IS 'backends read the exemptions again';
-COMMENT ON FUNCTION grant_exemption(text, text, text, date, date) IS
-    'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 (no such recipient or purpose)';
 COMMENT ON FUNCTION end_exemption(bigint) IS 'ends an exemption at once; audited; error P0002';

@@ -16,6 +16,8 @@ CREATE TABLE recall_notice (
     UNIQUE (case_id, release_id),
     CHECK ((acknowledged_at IS NULL) = (deleted_on IS NULL))
 );
+COMMENT ON TABLE recall_notice IS
+    'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
 SELECT pg_catalog.pg_extension_config_dump('recall_notice', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
 
@@ -50,6 +52,8 @@ BEGIN
     RETURN notices;
 END
 $$;
+COMMENT ON FUNCTION raise_recalls(optout_case) IS
+    'raises the recall notices of a case that are not there yet; returns how many there are';
 
 -- A notice that is not answered yet, locked.
 CREATE FUNCTION locked_notice(notice_id bigint) RETURNS recall_notice
@@ -72,6 +76,7 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION locked_notice(bigint) IS 'a notice, locked; errors P0002, ND021 (answered already)';
 
 -- The day on which a recipient deleted data of a release: not before it had them.
 CREATE FUNCTION checked_deletion(day date, release_id bigint) RETURNS date
@@ -87,6 +92,8 @@ BEGIN
     RETURN day;
 END
 $$;
+COMMENT ON FUNCTION checked_deletion(date, bigint) IS
+    'the day itself; error 22023 when it is not between the release and today';
 
 CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT current_date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -103,6 +110,9 @@ BEGIN
                                                                         'release', this.release_id, 'deleted_on', deleted_on));
 END
 $$;
+COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
+    'records that the recipient has deleted the patient''s data, and when; errors P0002, ND021 (answered already), '
+    '22023';
 
 -- The notice stays overdue: what the recipient was given is still there.
 CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT current_date) RETURNS void
@@ -126,6 +136,9 @@ BEGIN
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
 END
 $$;
+COMMENT ON FUNCTION chase_recall(bigint, date) IS
+    'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 '
+    '(answered already, or no letter was written), 22023';
 
 -- The id under which a recipient knows a patient.
 CREATE FUNCTION recipient_id(this recipient, number nhs_number, salt text, release_salt text, fields jsonb) RETURNS text
@@ -148,6 +161,8 @@ BEGIN
     END;
 END
 $$;
+COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS
+    'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 
 CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL, release_salt text DEFAULT NULL,
     fields jsonb DEFAULT '{}')
@@ -197,6 +212,11 @@ BEGIN
     RETURN letter;
 END
 $$;
+COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
+    'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the '
+    'recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: '
+    'what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, '
+    'ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
 
 CREATE VIEW recall_progress AS
     SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
@@ -210,6 +230,9 @@ CREATE VIEW recall_progress AS
         FROM recall_notice n JOIN release r USING (release_id)
         CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
         ORDER BY f.open DESC, n.due_on, n.notice_id;
+COMMENT ON VIEW recall_progress IS
+    'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter '
+    'and the last reminder went, the answer, and what comes next';
 
 -- The recipient has destroyed the data of a release: that answers what it was asked
 -- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
@@ -243,6 +266,10 @@ BEGIN
         jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
 END
 $$;
+COMMENT ON FUNCTION record_destruction(bigint, date) IS
+    'records that the recipient has destroyed the data of a release: open recall notices of it are answered with '
+    'that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s '
+    'years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
 
 -- Of the registers that a release had data of, those that the case is about.
 CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
@@ -251,19 +278,5 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code WHERE code = ANY (this.registers)))
 $$;
-
-COMMENT ON TABLE recall_notice IS 'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
-COMMENT ON FUNCTION raise_recalls(optout_case) IS 'raises the recall notices of a case that are not there yet; returns how many there are';
-COMMENT ON FUNCTION locked_notice(bigint) IS 'a notice, locked; errors P0002, ND021 (answered already)';
-COMMENT ON FUNCTION checked_deletion(date, bigint) IS 'the day itself; error 22023 when it is not between the release and today';
-COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
-    'records that the recipient has deleted the patient''s data, and when; errors P0002, ND021 (answered already), 22023';
-COMMENT ON FUNCTION chase_recall(bigint, date) IS
-    'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 (answered already, or no letter was written), 22023';
-COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS 'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
-COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
-    'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
-COMMENT ON VIEW recall_progress IS 'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter and the last reminder went, the answer, and what comes next';
-COMMENT ON FUNCTION record_destruction(bigint, date) IS
-    'records that the recipient has destroyed the data of a release: open recall notices of it are answered with that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
-COMMENT ON FUNCTION recalled_names(text[], optout_case) IS 'the names of the registers of a release that a case is about';
+COMMENT ON FUNCTION recalled_names(text[], optout_case) IS
+    'the names of the registers of a release that a case is about';

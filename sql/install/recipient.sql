@@ -9,6 +9,10 @@ CREATE TABLE recipient (
     salt_reference text CHECK (salt_reference IS NOT NULL OR id_scheme = 'nhs_number'),
     added_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+COMMENT ON TABLE recipient IS
+    'organisations that data is released to, and under which ids they know patients: nhs_number, ndrs_pseudo_id, '
+    'release_pseudo_id or openpseudonymiser. salt_reference says where the salt of the ids is kept; the salt itself '
+    'is not here';
 SELECT pg_catalog.pg_extension_config_dump('recipient', '');
 
 CREATE FUNCTION add_recipient(recipient text, name text, id_scheme text, salt_reference text DEFAULT NULL,
@@ -48,6 +52,10 @@ BEGIN
     PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
 END
 $$;
+COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS
+    'adds an organisation that data is released to. id_scheme says under which id it knows a patient: nhs_number, '
+    'ndrs_pseudo_id, release_pseudo_id or openpseudonymiser; salt_reference, where the salt of these ids is kept, '
+    'never the salt; errors 22004, 22023, 23505 (the recipient exists)';
 
 CREATE FUNCTION checked_recipient(recipient text) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -61,8 +69,4 @@ BEGIN
     RETURN recipient;
 END
 $$;
-
-COMMENT ON TABLE recipient IS 'organisations that data is released to, and under which ids they know patients: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser. salt_reference says where the salt of the ids is kept; the salt itself is not here';
-COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS
-    'adds an organisation that data is released to. id_scheme says under which id it knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or openpseudonymiser; salt_reference, where the salt of these ids is kept, never the salt; errors 22004, 22023, 23505 (the recipient exists)';
 COMMENT ON FUNCTION checked_recipient(text) IS 'the recipient''s code itself; error 42704 when there is none';

@@ -15,6 +15,9 @@ CREATE TABLE release (
     destroyed_on  date,
     CHECK (patients IS NOT NULL OR destroyed_on IS NOT NULL)
 );
+COMMENT ON TABLE release IS
+    'releases of data to recipients, each with the set of the patients that it held; the set is purged some years '
+    'after the recipient has destroyed the data';
 SELECT pg_catalog.pg_extension_config_dump('release', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
 
@@ -40,6 +43,8 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS
+    'error ND041 unless every member may be released to the recipient for the purpose now';
 
 -- The lock comes before the decision.  An opt-out that is carried out meanwhile
 -- waits for whoever holds it, after its exclusion is committed and before it looks
@@ -78,6 +83,10 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION record_release(text, text, encoded_set, date, text, text, text[]) IS
+    'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), '
+    'and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may '
+    'not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
 
 CREATE FUNCTION record_release(recipient text, purpose text, patients nhs_number[], released_on date, reference text,
     legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
@@ -101,6 +110,8 @@ BEGIN
         released_on, reference, legal_basis, registers);
 END
 $$;
+COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
+    'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
 
 -- The query runs with the rights of whoever calls this.
 CREATE FUNCTION record_release(recipient text, purpose text, query text, released_on date, reference text,
@@ -118,6 +129,10 @@ BEGIN
     RETURN ndrs_optout.record_release(recipient, purpose, numbers, released_on, reference, legal_basis, registers);
 END
 $$;
+COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
+    'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run '
+    'with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), '
+    '42601 (more columns)';
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_release() RETURNS void
@@ -127,6 +142,7 @@ AS $$
     SELECT ndrs_optout.raise_error('P0002', 'there is no such release',
         hint => 'View ndrs_optout.release_progress lists the releases.')
 $$;
+COMMENT ON FUNCTION no_such_release() IS 'error P0002';
 
 CREATE FUNCTION release_contains(release_id bigint, number nhs_number) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -149,21 +165,14 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
+    'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on '
+    'record any more), 22004';
 
 CREATE VIEW release_progress AS
     SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference, r.patient_count,
            r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record
         FROM release r
         ORDER BY r.release_id;
-COMMENT ON TABLE release IS 'releases of data to recipients, each with the set of the patients that it held; the set is purged some years after the recipient has destroyed the data';
-COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS 'error ND041 unless every member may be released to the recipient for the purpose now';
-COMMENT ON FUNCTION record_release(text, text, encoded_set, date, text, text, text[]) IS
-    'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
-COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
-    'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
-COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
-    'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), 42601 (more columns)';
-COMMENT ON FUNCTION no_such_release() IS 'error P0002';
-COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
-    'whether a release held a patient''s data; errors ND004, ND010, ND011, P0002, ND021 (the patients are not on record any more), 22004';
-COMMENT ON VIEW release_progress IS 'the releases, without their sets of patients; patients_on_record: the set is not purged yet';
+COMMENT ON VIEW release_progress IS
+    'the releases, without their sets of patients; patients_on_record: the set is not purged yet';

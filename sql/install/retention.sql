@@ -9,6 +9,7 @@ CREATE TABLE purge_run (
     run_at  timestamptz NOT NULL,
     removed bigint NOT NULL
 );
+COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
 SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 
 -- What will be purged, when it is due, and whether a hold keeps it all the same.
@@ -70,6 +71,14 @@ CREATE VIEW retention_schedule AS
     SELECT 'national checks', n.check_id, 1,
            CASE WHEN n.loaded_at IS NULL THEN n.expires_at ELSE max(n.expires_at) OVER (ORDER BY n.check_id) END, false
         FROM national_check n;
+COMMENT ON VIEW retention_schedule IS
+    'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. '
+    'correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not '
+    'prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of '
+    'the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
+    'latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the '
+    'patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, '
+    'with what an older one says about the same patients';
 
 CREATE VIEW purge_due AS
     SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
@@ -82,6 +91,9 @@ CREATE VIEW purge_due AS
         LEFT JOIN purge_run l ON l.what = w.what
         GROUP BY w.what, l.run_at, l.removed
         ORDER BY w.what;
+COMMENT ON VIEW purge_due IS
+    'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; '
+    'due_since long ago means that the purge does not run';
 
 -- One purge at a time.  A case that somebody is at work on is left to the next one,
 -- so that neither waits for the other.
@@ -204,6 +216,11 @@ BEGIN
     RETURN QUERY SELECT n.key, n.value::bigint FROM jsonb_each_text(counts) AS n ORDER BY n.key;
 END
 $$;
+COMMENT ON FUNCTION purge(timestamptz) IS
+    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in '
+    'view retention_schedule, how much: pieces of correspondence, cases that came to an end, requests, events, rows, '
+    'sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 '
+    '(a time to come), 25000';
 
 CREATE FUNCTION place_hold(case_id bigint, reason text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -222,6 +239,10 @@ BEGIN
         + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
 END
 $$;
+COMMENT ON FUNCTION place_hold(bigint, text) IS
+    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs '
+    'alone until lift_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an '
+    'NHS number), 25000';
 
 CREATE FUNCTION lift_hold(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -238,6 +259,8 @@ BEGIN
     PERFORM ndrs_optout.audit('hold released', jsonb_build_object('case', this.case_id));
 END
 $$;
+COMMENT ON FUNCTION lift_hold(bigint) IS
+    'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
 
 -- The job that purges this database.  pg_cron keeps the jobs of all databases in
 -- one, hence the name; a long one is cut off as pg_cron does.
@@ -247,6 +270,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('ndrs_optout purge of %s', current_database())::name
 $$;
+COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
 
 -- The schema of pg_cron's functions.  One of that name that somebody else has made
 -- is not taken for it.
@@ -280,6 +304,7 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
 
 -- Whatever the database's default isolation level.
 CREATE FUNCTION purge_command() RETURNS text
@@ -288,6 +313,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SELECT ndrs_optout.purge()'
 $$;
+COMMENT ON FUNCTION purge_command() IS 'what pg_cron runs';
 
 -- Ends the job, whoever it runs as; there may be none.
 CREATE FUNCTION purge_job_end() RETURNS boolean
@@ -304,6 +330,7 @@ BEGIN
     RETURN ended > 0;
 END
 $$;
+COMMENT ON FUNCTION purge_job_end() IS 'unschedules the purge; whether it was scheduled';
 
 CREATE FUNCTION schedule_purge(schedule text DEFAULT '30 2 * * *') RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -325,6 +352,10 @@ BEGIN
     RETURN ndrs_optout.purge_job();
 END
 $$;
+COMMENT ON FUNCTION schedule_purge(text) IS
+    'has pg_cron run purge() in this database as the extension''s owner, by default every night at 2:30 GMT, instead '
+    'of when it was scheduled before; returns the name of the job. It stays when the extension is dropped; errors '
+    '22004, 22023 (not a schedule), 55000 (pg_cron is not installed, or its jobs are in another database)';
 
 CREATE FUNCTION unschedule_purge() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -337,6 +368,8 @@ BEGIN
     PERFORM ndrs_optout.audit('purge unscheduled');
 END
 $$;
+COMMENT ON FUNCTION unschedule_purge() IS
+    'has pg_cron run purge() no more; errors 42704 (not scheduled), 55000 (pg_cron is not installed)';
 
 -- Only purge() marks a segment, when the policy's years are over, and takes its
 -- events in the same transaction: so nobody else finds any that can be deleted.
@@ -353,25 +386,10 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION audit_purge_when_due() IS
+    'trigger function: error ND050 when a segment is marked as purged before it is due';
 
 CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
     FOR EACH ROW WHEN (NEW.purged_at IS DISTINCT FROM OLD.purged_at) EXECUTE FUNCTION audit_purge_when_due();
-ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;
-
-COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
-COMMENT ON VIEW retention_schedule IS 'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, with what an older one says about the same patients';
-COMMENT ON VIEW purge_due IS 'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; due_since long ago means that the purge does not run';
-COMMENT ON FUNCTION purge(timestamptz) IS
-    'removes what is due by the policy as of now, or of a time before, and is not held; returns for each kind, as in view retention_schedule, how much: pieces of correspondence, cases that came to an end, requests, events, rows, sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 (a time to come), 25000';
-COMMENT ON FUNCTION place_hold(bigint, text) IS
-    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs alone until lift_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), 25000';
-COMMENT ON FUNCTION lift_hold(bigint) IS 'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
-COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
-COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
-COMMENT ON FUNCTION purge_command() IS 'what pg_cron runs';
-COMMENT ON FUNCTION purge_job_end() IS 'unschedules the purge; whether it was scheduled';
-COMMENT ON FUNCTION schedule_purge(text) IS
-    'has pg_cron run purge() in this database as the extension''s owner, by default every night at 2:30 GMT, instead of when it was scheduled before; returns the name of the job. It stays when the extension is dropped; errors 22004, 22023 (not a schedule), 55000 (pg_cron is not installed, or its jobs are in another database)';
-COMMENT ON FUNCTION unschedule_purge() IS 'has pg_cron run purge() no more; errors 42704 (not scheduled), 55000 (pg_cron is not installed)';
-COMMENT ON FUNCTION audit_purge_when_due() IS 'trigger function: error ND050 when a segment is marked as purged before it is due';
 COMMENT ON TRIGGER purge_when_due ON audit_segment IS 'segments are purged when they are due';
+ALTER TABLE audit_segment ENABLE ALWAYS TRIGGER purge_when_due;

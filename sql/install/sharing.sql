@@ -3,33 +3,68 @@
 CREATE FUNCTION sharing_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_sharing_support'
     LANGUAGE C STRICT;
+COMMENT ON FUNCTION sharing_support(internal) IS 'planner support: most patients'' data may be shared';
 
 -- Not STRICT: a number that is missing is a reason not to share.  STABLE as is_excluded() is.
 CREATE FUNCTION share_eligible(number nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
+COMMENT ON FUNCTION share_eligible(nhs_number, text, text[], text) IS
+    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
 CREATE FUNCTION share_eligible(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_text'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
+COMMENT ON FUNCTION share_eligible(text, text, text[], text) IS
+    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
 CREATE FUNCTION share_eligible(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_bigint'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
+COMMENT ON FUNCTION share_eligible(bigint, text, text[], text) IS
+    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
 CREATE FUNCTION share_eligible(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
+COMMENT ON FUNCTION share_eligible(encoded_nhs_number, text, text[], text) IS
+    'whether share_decision() is "eligible"; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004, '
+    '22023, 42704';
 
 CREATE FUNCTION share_decision(number nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION share_decision(nhs_number, text, text[], text) IS
+    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
+    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
+    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
+    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_text'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION share_decision(text, text, text[], text) IS
+    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
+    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
+    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
+    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_bigint'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
+    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
+    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
+    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
+    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION share_decision(encoded_nhs_number, text, text[], text) IS
+    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
+    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
+    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
+    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'eligible; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004 (no purpose), 22023 (no '
+    'register), 42704 (no such purpose or register)';
 
 -- The query runs with the rights of whoever calls this.  Each patient is decided upon
 -- once, however many rows there are, and in however many spellings.
@@ -63,23 +98,8 @@ BEGIN
     END LOOP;
 END
 $$;
-
-COMMENT ON FUNCTION sharing_support(internal) IS 'planner support: most patients'' data may be shared';
-COMMENT ON FUNCTION share_eligible(nhs_number, text, text[], text) IS
-    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-COMMENT ON FUNCTION share_eligible(text, text, text[], text) IS
-    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-COMMENT ON FUNCTION share_eligible(bigint, text, text[], text) IS
-    'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-COMMENT ON FUNCTION share_eligible(encoded_nhs_number, text, text[], text) IS
-    'whether share_decision() is "eligible"; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004, 22023, 42704';
-COMMENT ON FUNCTION share_decision(nhs_number, text, text[], text) IS
-    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, excluded from register (from any of them, or of those that are named), check expired, national opt-out, not checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-COMMENT ON FUNCTION share_decision(text, text, text[], text) IS
-    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, excluded from register (from any of them, or of those that are named), check expired, national opt-out, not checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
-    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, excluded from register (from any of them, or of those that are named), check expired, national opt-out, not checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-COMMENT ON FUNCTION share_decision(encoded_nhs_number, text, text[], text) IS
-    'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, excluded from register (from any of them, or of those that are named), check expired, national opt-out, not checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise eligible; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 COMMENT ON FUNCTION share_summary(text, text, text[], text) IS
-    'of the rows of a query, whose only column holds NHS numbers of any type that a guard reads, or encoded ones: how many patients and rows there are for each decision; patients is NULL where there is no number to know them by. The query runs with the caller''s rights, and must name what it uses in full; errors as share_decision()''s and the query''s';
+    'of the rows of a query, whose only column holds NHS numbers of any type that a guard reads, or encoded ones: how '
+    'many patients and rows there are for each decision; patients is NULL where there is no number to know them by. '
+    'The query runs with the caller''s rights, and must name what it uses in full; errors as share_decision()''s and '
+    'the query''s';

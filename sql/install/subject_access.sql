@@ -9,6 +9,8 @@ CREATE TABLE subject_access_request (
     due_on             date NOT NULL,
     answered_at        timestamptz
 );
+COMMENT ON TABLE subject_access_request IS
+    'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
 SELECT pg_catalog.pg_extension_config_dump('subject_access_request', '');
 SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.subject_access_request', 'request_id')::regclass, '');
 
@@ -23,6 +25,9 @@ AS $$
         FROM (SELECT (received_on + interval '1 month')::date + n FROM generate_series(0, 30) AS n) AS d (day)
         WHERE ndrs_optout.is_working_day(d.day)
 $$;
+COMMENT ON FUNCTION subject_access_due(date) IS
+    'the day by which a request that was received on the given day must be answered: the same date in the next month, '
+    'or that month''s last day, or the next working day after it';
 
 -- The rows of a walk, each once, with the rights of their table's owner: to read a
 -- row as a whole is to call what its types' owners made.
@@ -73,6 +78,9 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS
+    'the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a guarded '
+    'number, or by one that cannot be read; error 40001 when one changed meanwhile';
 
 -- A row as its owner's rights have read it.  A column of type json can hold what jsonb
 -- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the
@@ -87,6 +95,8 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
     RETURN to_jsonb(row_text);
 END
 $$;
+COMMENT ON FUNCTION subject_access_record(text) IS
+    'a row in JSON as jsonb; as a string of this JSON when jsonb cannot hold it';
 
 -- Whether the value of a guarded column is another patient's number, or may be.
 CREATE FUNCTION subject_access_other(value jsonb, number nhs_number) RETURNS boolean
@@ -100,6 +110,8 @@ AS $$
                    OR ndrs_optout.guard_unreadable(value #>> '{}')
            END
 $$;
+COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS
+    'whether the value of a guarded column is another NHS number than this, or cannot be read';
 
 -- Everything: whatever an erasure from all registers would find, and whatever
 -- would become of it.  The settings are those of erasure_preview().
@@ -170,6 +182,7 @@ AS $$
                   WHERE ndrs_optout.encode_nhs_number(number) OPERATOR(ndrs_optout.<@) n.asked
                   ORDER BY n.check_id) AS l
 $$;
+COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
 
 CREATE FUNCTION subject_access(number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
@@ -187,6 +200,16 @@ BEGIN
     PERFORM ndrs_optout.audit_at_once('subject access', jsonb_build_object('records', records));
 END
 $$;
+COMMENT ON FUNCTION subject_access(nhs_number) IS
+    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers '
+    'would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what '
+    'refers to those three is not looked for); the state of each exclusion list; cases (without content), releases '
+    'that held the patient''s data, recall notices, requests for subject access, and national checks that asked about '
+    'the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a '
+    'guarded number or because a guard redacts it: look at it before it goes out. A row with a column of type json '
+    'that jsonb cannot hold is returned as one string, in JSON. Works as a statement of its own only, so that no '
+    'rollback undoes the audit. Errors 25001, ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a '
+    'policy hides rows), 55000 (a damaged guard)';
 
 CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
     received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
@@ -209,6 +232,9 @@ BEGIN
     RETURN result;
 END
 $$;
+COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
+    'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child '
+    'under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
 
 CREATE FUNCTION subject_access(request_id bigint, number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
@@ -239,6 +265,9 @@ BEGIN
     PERFORM ndrs_optout.audit_at_once('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
 END
 $$;
+COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS
+    'the same for a request, and records that it was answered; errors as well P0002 (no such request), ND031 (another '
+    'patient''s number)';
 
 CREATE VIEW subject_access_progress AS
     SELECT q.request_id, q.applicant, q.received_on, q.due_on,
@@ -247,17 +276,5 @@ CREATE VIEW subject_access_progress AS
            q.answered_at
         FROM subject_access_request q
         ORDER BY q.answered_at IS NOT NULL, q.due_on, q.request_id;
-
-COMMENT ON TABLE subject_access_request IS 'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
-COMMENT ON FUNCTION subject_access_due(date) IS 'the day by which a request that was received on the given day must be answered: the same date in the next month, or that month''s last day, or the next working day after it';
-COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS 'the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a guarded number, or by one that cannot be read; error 40001 when one changed meanwhile';
-COMMENT ON FUNCTION subject_access_record(text) IS 'a row in JSON as jsonb; as a string of this JSON when jsonb cannot hold it';
-COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS 'whether the value of a guarded column is another NHS number than this, or cannot be read';
-COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
-COMMENT ON FUNCTION subject_access(nhs_number) IS
-    'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what refers to those three is not looked for); the state of each exclusion list; cases (without content), releases that held the patient''s data, recall notices, requests for subject access, and national checks that asked about the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a guarded number or because a guard redacts it: look at it before it goes out. A row with a column of type json that jsonb cannot hold is returned as one string, in JSON. Works as a statement of its own only, so that no rollback undoes the audit. Errors 25001, ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
-COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
-    'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
-COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS
-    'the same for a request, and records that it was answered; errors as well P0002 (no such request), ND031 (another patient''s number)';
-COMMENT ON VIEW subject_access_progress IS 'requests for subject access, the most urgent first: due date, days left, and whether it was answered';
+COMMENT ON VIEW subject_access_progress IS
+    'requests for subject access, the most urgent first: due date, days left, and whether it was answered';

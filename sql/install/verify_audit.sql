@@ -60,5 +60,7 @@ BEGIN
     END IF;
 END
 $$;
-
-COMMENT ON FUNCTION verify_audit(bigint, bytea) IS 'one row for each place where the audit is not what was written; none when it is intact. With the id and link of an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; of one that was purged meanwhile nobody can tell, and a row says so';
+COMMENT ON FUNCTION verify_audit(bigint, bytea) IS
+    'one row for each place where the audit is not what was written; none when it is intact. With the id and link of '
+    'an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; '
+    'of one that was purged meanwhile nobody can tell, and a row says so';
