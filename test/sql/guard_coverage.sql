@@ -104,19 +104,19 @@ SELECT * FROM open_gap($$ CREATE TABLE "x'; DROP TABLE patient; --" ("nhs_number
     CREATE RULE "a; b" AS ON DELETE TO tumour DO INSTEAD NOTHING $$);
 -- Nobody's code is run to look at a table: not an index's, nor that of a domain or a policy.
 SET client_min_messages = error;
-CREATE FUNCTION seeded(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE WARNING 'seeded code was run'; RETURN true; END $$;
-CREATE DOMAIN reference AS text CHECK (registry.seeded(VALUE));
+CREATE FUNCTION planted(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE WARNING 'planted code was run'; RETURN true; END $$;
+CREATE DOMAIN reference AS text CHECK (registry.planted(VALUE));
 CREATE TABLE trapped (nhs_number reference);
 INSERT INTO trapped VALUES ('9990000018');
-CREATE INDEX ON trapped (nhs_number) WHERE seeded('x');
+CREATE INDEX ON trapped (nhs_number) WHERE planted('x');
 ALTER TABLE trapped ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, OWNER TO regress_somebody;
 REVOKE ALL ON trapped FROM regress_somebody;
-CREATE POLICY seeded ON trapped USING (seeded(nhs_number));
+CREATE POLICY seeded ON trapped USING (planted(nhs_number));
 RESET client_min_messages;
 SELECT severity, gap, relation, what_to_do FROM guard_coverage();
 DROP TABLE trapped;
 DROP DOMAIN reference;
-DROP FUNCTION seeded(text);
+DROP FUNCTION planted(text);
 -- What was not looked at is said: when the time is over, and when only its server knows how.
 CREATE TABLE beside (reference text);
 INSERT INTO beside SELECT '9990000018' FROM generate_series(1, 20);

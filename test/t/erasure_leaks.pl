@@ -77,10 +77,10 @@ sub fails_silently
 		my $case_id = ready_case($server, $PATIENT);
 		new_log();
 		my (undef, $output, $messages) = try_sql($server, "CALL ndrs_optout.carry_out($case_id, '$PATIENT')");
-		my $everything = "$output\n$messages\n" . new_log();
+		my $everything = "$output\n$messages\n" . new_log() =~ s/ \[\d+\] / /gr;	# without process ids
 		is(sqlstate($messages), 'ND030', 'refused') or diag($messages);
 		like($messages, $detail, 'it says where to look');
-		unlike($everything, qr/seeded|QX9|7700\d|1930|999[ -]?000/i, 'and nothing of a row, to neither side') or diag($everything);
+		unlike($everything, qr/seeded|QX9|7700\d|1930-03-04|999[ -]?000/i, 'and nothing of a row, to neither side') or diag($everything);
 		is(case_state($server, $case_id), 'excluded', 'the patient stays excluded');
 		is($server->safe_psql('postgres', 'SELECT count(*) FROM person'), '1', 'nothing has happened');
 		$server->safe_psql('postgres', "$undo; CALL ndrs_optout.carry_out($case_id, '$PATIENT'); SELECT ndrs_optout.complete_case($case_id)");
@@ -130,9 +130,9 @@ subtest 'what runs when a table is searched' => sub {
 	my $case_id = ready_case($server, $PATIENT);
 	new_log();
 	my (undef, $output, $messages) = try_sql($server, "CALL ndrs_optout.carry_out($case_id, '$PATIENT')");
-	my $everything = "$output\n$messages\n" . new_log();
+	my $everything = "$output\n$messages\n" . new_log() =~ s/ \[\d+\] / /gr;
 	like($messages, qr/could not search table public\.trap.*SQLSTATE/s, 'a function in the predicate of an index fails');
-	unlike($everything, qr/seeded|QX9|7700\d|1930|999[ -]?000/i, 'and nothing of a row is told') or diag($everything);
+	unlike($everything, qr/seeded|QX9|7700\d|1930-03-04|999[ -]?000/i, 'and nothing of a row is told') or diag($everything);
 	is(case_state($server, $case_id), 'excluded', 'the patient stays excluded');
 };
 

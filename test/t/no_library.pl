@@ -29,7 +29,7 @@ sub passes
 }
 
 subtest 'what the guard and the sentry look at fails' => sub {
-	refused_with($server, '58P01', "INSERT INTO patient VALUES (9, '9990000026', 'seeded name')", 'a row for a guarded table');
+	refused_with($server, '58P01', "INSERT INTO patient VALUES (9, '9990000093', 'a name')", 'a row for a guarded table');
 	refused_with($server, '58P01', 'ALTER TABLE patient DISABLE TRIGGER ALL', 'a command on a guarded table');
 	refused_with($server, '58P01', 'CREATE TABLE t (a int)', 'a command that could bring a table under a guard');
 };
