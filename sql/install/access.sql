@@ -53,7 +53,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
             ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
             ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
-            ('officer', '{begin_national_check,start_national_check,national_check_request,load_national_check,cancel_national_check,query_source}'),
+            ('officer', '{begin_national_check,start_national_check,national_check_request,load_national_check}'),
+            ('officer', '{cancel_national_check,query_source}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary,query_source}'),
             ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
@@ -195,7 +196,8 @@ AS $$
         UNION ALL
         SELECT r.oid, r.rolname, r.rolname, p.reads, p.changes
             FROM (VALUES ('pg_read_all_data', true, false), ('pg_write_all_data', false, true),
-                         ('pg_maintain', false, false), ('pg_read_server_files', true, false), ('pg_write_server_files', false, true),
+                         ('pg_maintain', false, false), ('pg_read_server_files', true, false),
+                         ('pg_write_server_files', false, true),
                          ('pg_execute_server_program', true, true)) AS p (predefined, reads, changes)
             JOIN pg_roles r ON r.rolname = p.predefined
         UNION ALL

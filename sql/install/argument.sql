@@ -99,7 +99,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22023', 'a query must not hold an NHS number',
             hint => 'Put the numbers into a table and select them from there.');
     END IF;
-    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
+    RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) '
+        'WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
 END
 $$;
 COMMENT ON FUNCTION query_source(text) IS
@@ -129,7 +130,8 @@ BEGIN
     END IF;
     IF ndrs_optout.holds_nhs_number(reason) THEN
         PERFORM ndrs_optout.raise_error('22023', format('the %s must not hold an NHS number', what),
-            hint => 'Leave the number out: the text is kept for years. A number of another kind that looks like one can be given without some of its digits.');
+            hint => 'Leave the number out: the text is kept for years. A number of another kind that looks like one '
+                    'can be given without some of its digits.');
     END IF;
     RETURN reason;
 END

@@ -46,7 +46,8 @@ COMMENT ON TABLE audit_event IS
     'before';
 CREATE INDEX audit_event_segment ON audit_event (segment);
 SELECT pg_catalog.pg_extension_config_dump('audit_event', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.audit_event', 'entry_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.audit_event', 'entry_id')::regclass, '');
 
 -- Of a row that was updated, what it says otherwise; NULL for nothing.
 CREATE FUNCTION changed_columns(before jsonb, after jsonb) RETURNS jsonb
@@ -144,7 +145,8 @@ BEGIN
         ELSE
             UPDATE ndrs_optout.audit_segment s SET last_event_id = s.last_event_id
                 WHERE s.segment = last.segment;  -- 40001
-            INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id, closing_link)
+            INSERT INTO ndrs_optout.audit_segment AS s (segment, first_event_id, opening_link, last_event_id,
+                                                        closing_link)
                 VALUES (this.segment, this.event_id, coalesce(last.closing_link, ''), this.event_id, this.link)
                 ON CONFLICT (segment) DO UPDATE SET last_event_id = s.last_event_id;  -- 40001
         END IF;

@@ -91,7 +91,8 @@ BEGIN
             '{date,timestamp}', false);
         counts := ndrs_optout.search_as_owner(
             (SELECT r.relowner::regrole FROM pg_class r WHERE r.oid = step.target),
-            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t JOIN unnest($1) AS n (number) ON %s',
+            format('SELECT ARRAY[count(*), count(*) FILTER (WHERE t.%I::date <> $2[1]::date)]::text[] FROM %s t JOIN '
+                   'unnest($1) AS n (number) ON %s',
                    step.birth_date_column, step.target, step.condition),
             ARRAY[number], ARRAY[this.date_of_birth::text]);
         held := counts[1]::bigint;
@@ -100,7 +101,8 @@ BEGIN
             PERFORM ndrs_optout.raise_error('ND031',
                 format('table %s holds another date of birth for the patient of case %s', step.target, this.case_id),
                 detail => format('%s of %s rows with the NHS number do not agree with the case.', others, held),
-                hint => format('Two people may share the number by mistake. If all rows are this patient''s, SELECT ndrs_optout.confirm_identity(%s).', this.case_id));
+                hint => format('Two people may share the number by mistake. If all rows are this patient''s, SELECT '
+                               'ndrs_optout.confirm_identity(%s).', this.case_id));
         END IF;
     END LOOP;
 END
@@ -153,7 +155,8 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('ND020', format('no table is guarded for register "%s"', unguarded),
             detail => 'Nothing would be erased from it, and nothing stopped.',
-            hint => 'Ask the database owner to guard its tables with ndrs_optout.guard_table(). If another database holds the register, the request must be carried out there, too.');
+            hint => 'Ask the database owner to guard its tables with ndrs_optout.guard_table(). If another database '
+                    'holds the register, the request must be carried out there, too.');
     END IF;
     PERFORM ndrs_optout.guard_must_be_local(ndrs_optout.erasure_tables(this.registers)
         || ARRAY(SELECT c.oid::regclass FROM pg_class c
@@ -201,7 +204,8 @@ DECLARE
 BEGIN
     PERFORM ndrs_optout.require_one_build();
     IF this.state = 'carried_out' THEN
-        PERFORM ndrs_optout.raise_notice(false, format('case %s was carried out already and is carried out again', case_id));
+        PERFORM ndrs_optout.raise_notice(false, format('case %s was carried out already and is carried out again',
+                                                       case_id));
     END IF;
     PERFORM ndrs_optout.case_check_guards(this);
     PERFORM ndrs_optout.case_check_identity(this, number);
@@ -279,7 +283,9 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND021',
             format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
                    lost.nhs_number_column, lost.target, case_id),
-            hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the table was dropped, and what it held is nowhere else, call ndrs_optout.accept_dropped_tables(%s) first.', case_id));
+            hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the '
+                           'table was dropped, and what it held is nowhere else, call '
+                           'ndrs_optout.accept_dropped_tables(%s) first.', case_id));
     END IF;
     IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
         PERFORM ndrs_optout.raise_error('ND021',

@@ -93,14 +93,19 @@ AS $$
     SELECT jsonb_build_object(
         'invisible', jsonb_build_object('status', 'done', 'at', this.carried_out_at),
         'out_of_indexes', v.vacuum || jsonb_build_object(
-            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves their entries in the indexes, and one that finds few leaves them for the next time. What it did is not verified.'),
+            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves '
+                    'their entries in the indexes, and one that finds few leaves them for the next time. What it did '
+                    'is not verified.'),
         'out_of_data_files', v.vacuum || jsonb_build_object(
-            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves them. Another frees their space: their bytes stay in the files until they are overwritten. What it did is not verified.'),
+            'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves '
+                    'them. Another frees their space: their bytes stay in the files until they are overwritten. What '
+                    'it did is not verified.'),
         'out_of_wal_and_backups', jsonb_build_object('status', 'not reached',
             'note', 'WAL and backups keep deleted rows until they expire.'))
         FROM (SELECT jsonb_build_object(
                          'status', CASE WHEN count(*) = 0 THEN 'nothing was held'
-                                        WHEN ndrs_optout.certificate_readable(this) THEN 'older transactions can read the rows'
+                                        WHEN ndrs_optout.certificate_readable(this)
+                                            THEN 'older transactions can read the rows'
                                         WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'VACUUM has run, not verified'
                                         ELSE 'waiting for VACUUM' END,
                          'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'))
@@ -115,7 +120,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('notice', n.notice_id, 'release', r.release_id, 'recipient', p.name,
-                                                 'released_on', r.released_on, 'raised_at', n.raised_at, 'asked_at', n.asked_at, 'due_on', n.due_on,
+                                                 'released_on', r.released_on, 'raised_at', n.raised_at, 'asked_at',
+                                                     n.asked_at, 'due_on', n.due_on,
                                                  'acknowledged_at', n.acknowledged_at, 'deleted_on', n.deleted_on)
                               ORDER BY n.notice_id), '[]')
         FROM ndrs_optout.recall_notice n
@@ -136,9 +142,13 @@ SET jit = off
 AS $$
     WITH known AS MATERIALIZED (SELECT * FROM ndrs_optout.guard_gaps(NULL))
     SELECT jsonb_build_object(
-        'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is brought back too and sweep() has run.',
-        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on record, and still had it, is to delete it: see recalls, which say who was asked and has answered. What was given to others is not known.',
-        'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also looks at a sample of what they hold.',
+        'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is '
+                   'brought back too and sweep() has run.',
+        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on '
+                      'record, and still had it, is to delete it: see recalls, which say who was asked and has '
+                      'answered. What was given to others is not known.',
+        'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also '
+                    'looks at a sample of what they hold.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object(
                 'severity', g.severity, 'gap', g.gap,
                 'table', ndrs_optout.certificate_name(g.relation::text, 'OID ' || g.relation::oid),
@@ -198,7 +208,8 @@ BEGIN
         'guardian_call', this.guardian_call,
         'tables', ndrs_optout.certificate_tables(case_id),
         'recount', jsonb_build_object('at', this.carried_out_at, 'rows_left', 0,
-            'note', 'After every transaction that was writing to these tables had ended, everything that was to be deleted, redacted or unlinked was looked for again.'),
+            'note', 'After every transaction that was writing to these tables had ended, everything that was to be '
+                    'deleted, redacted or unlinked was looked for again.'),
         'levels', ndrs_optout.certificate_levels(this),
         'recalls', ndrs_optout.certificate_recalls(case_id),
         'out_of_scope', ndrs_optout.certificate_out_of_scope(),
@@ -219,8 +230,8 @@ AS $$
             SELECT issue_certificate.case_id, c, (c ->> 'issued_at')::timestamptz
                 FROM ndrs_optout.certificate_of(case_id, 'issued') AS c
             RETURNING *)
-    SELECT ndrs_optout.audit('certificate issued', jsonb_build_object('case', i.case_id,
-                                                                      'sha256', ndrs_optout.certificate_hash(i.certificate)))
+    SELECT ndrs_optout.audit('certificate issued',
+            jsonb_build_object('case', i.case_id, 'sha256', ndrs_optout.certificate_hash(i.certificate)))
         FROM issued i
 $$;
 COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
@@ -262,7 +273,8 @@ AS $$
                 AND e.link = ndrs_optout.audit_link(
                     CASE e.event_id WHEN s.first_event_id THEN s.opening_link ELSE p.link END, e)) THEN true
         WHEN left(certificate ->> 'issued_at', 7) COLLATE "C"
-            <= (SELECT to_char(max(s.segment), 'YYYY-MM') FROM ndrs_optout.audit_segment s WHERE s.purged_at IS NOT NULL) THEN NULL
+            <= (SELECT to_char(max(s.segment), 'YYYY-MM') FROM ndrs_optout.audit_segment s
+                WHERE s.purged_at IS NOT NULL) THEN NULL
         ELSE false END
 $$;
 COMMENT ON FUNCTION verify_certificate(jsonb) IS

@@ -38,7 +38,8 @@ BEGIN
         END IF;
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
         IF id IS NULL THEN
-            PERFORM ndrs_optout.raise_error('22023', 'this is not an armored PGP public key with an encryption key in it',
+            PERFORM ndrs_optout.raise_error('22023',
+                                            'this is not an armored PGP public key with an encryption key in it',
                 hint => 'gpg --armor --export writes one. It needs an RSA or ElGamal subkey to encrypt with.');
         END IF;
     END;
@@ -89,7 +90,8 @@ BEGIN
     IF key IS NULL THEN
         PERFORM ndrs_optout.raise_error('55000', 'there is no confidential key',
             detail => 'Content is never stored in clear.',
-            hint => 'The database''s administrator sets the Caldicott Guardian''s public key with ndrs_optout.set_confidential_key(). Until then leave the content out.');
+            hint => 'The database''s administrator sets the Caldicott Guardian''s public key with '
+                    'ndrs_optout.set_confidential_key(). Until then leave the content out.');
     END IF;
     EXECUTE format('SELECT %s($1, $2, $3)',
                    ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea,text}'))

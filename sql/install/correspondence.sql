@@ -16,7 +16,8 @@ COMMENT ON TABLE case_correspondence IS
     'the policy''s years are over';
 CREATE INDEX case_correspondence_case_id ON case_correspondence (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_correspondence', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.case_correspondence', 'correspondence_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.case_correspondence', 'correspondence_id')::regclass, '');
 
 CREATE FUNCTION record_correspondence(case_id bigint, kind text, content bytea, received_on date DEFAULT current_date)
 RETURNS bigint

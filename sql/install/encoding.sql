@@ -188,7 +188,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND011',
             'the key in the key file is not the one that this database adopted',
             detail => format('The adopted key has id %s.', adopted.key_id),
-            hint => 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What was encoded with it cannot be read with another.');
+            hint => 'Set "ndrs_optout.key_file" to the file with the adopted key and reload the configuration. What '
+                    'was encoded with it cannot be read with another.');
     END IF;
     RETURN adopted.key_id;
 END

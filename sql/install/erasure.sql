@@ -37,7 +37,8 @@ DECLARE
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
         (like_this.way).source,
-        CASE WHEN locking AND ((like_this.way).action = 'delete' OR (like_this.way).changes IS NOT NULL) THEN 'FOR UPDATE OF t' END),
+        CASE WHEN locking AND ((like_this.way).action = 'delete' OR (like_this.way).changes IS NOT NULL)
+            THEN 'FOR UPDATE OF t' END),
         like_this.patients, like_this.keys);
 BEGIN
     FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
@@ -108,7 +109,8 @@ COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS
 -- The whole walk for patients who are out of the same registers.  With locking, the
 -- rows to be deleted are locked level by level, each level with a snapshot of its own:
 -- the lock on a parent waits for children in flight and stops new ones.
-CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean) RETURNS erasure_batch[]
+CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean)
+    RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -132,7 +134,8 @@ BEGIN
             ELSE
                 -- The keys are read once, not for each action.
                 IF way.keys_source IS DISTINCT FROM (batch.way).keys_source THEN
-                    batch.keys := ndrs_optout.search_as_owner(way.keys_role, way.keys_source, NULL, parent.row_ids::text[]);
+                    batch.keys := ndrs_optout.search_as_owner(way.keys_role, way.keys_source, NULL,
+                                                              parent.row_ids::text[]);
                 END IF;
                 -- A cycle does not lengthen the path.
                 batch := ROW(way, patients, parent.registers, NULL,
@@ -204,7 +207,8 @@ BEGIN
                 FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
                 WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
                 GROUP BY f.n)
-        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys)::ndrs_optout.erasure_batch
+        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys
+                  )::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b LEFT JOIN kept k ON k.n = b.ordinality
             ORDER BY b.ordinality);
 END
@@ -251,7 +255,8 @@ AS $$
         FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.erasure_summary(
-            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, c.codes, g.excluded_registers, false))) AS s
+            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, c.codes, g.excluded_registers,
+                                                                       false))) AS s
 $$;
 COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), '
@@ -314,7 +319,8 @@ BEGIN
                 PERFORM ndrs_optout.raise_error('ND030',
                     format('rows remain in table %s after erasure', part.leaves[i]),
                     detail => format('%s of %s rows were deleted.', deleted[i], expected),
-                    hint => 'Look for a BEFORE DELETE trigger that returns NULL, and for tables of different owners that refer to each other.');
+                    hint => 'Look for a BEFORE DELETE trigger that returns NULL, and for tables of different owners '
+                            'that refer to each other.');
             END IF;
         END LOOP;
     END LOOP;
@@ -322,8 +328,8 @@ END
 $$;
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
 
--- Redact the rows of one batch, or unlink them where the server does not.  Looked for anew: another batch may have changed
--- one of them, and so moved it.
+-- Redact the rows of one batch, or unlink them where the server does not.  Looked for
+-- anew: another batch may have changed one of them, and so moved it.
 CREATE FUNCTION erasure_redact(batch erasure_batch) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -393,14 +399,16 @@ AS $$
 DECLARE
     step record;
 BEGIN
-    FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.patients, b.keys FROM unnest(batches) AS b
+    FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.patients, b.keys
+        FROM unnest(batches) AS b
         WHERE (b.way).action IN ('delete', 'redact', 'unlink') LOOP
         IF ndrs_optout.search_as_owner(step.role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
                step.patients, step.keys) IS NOT NULL THEN
             PERFORM ndrs_optout.raise_error('ND030',
                 format('rows remain in table %s after erasure', step.relation),
-                hint => 'Look for triggers that change or copy rows when they are deleted. If rows came in during the erasure, past a foreign key that is not enforced or where there is none, erase again.');
+                hint => 'Look for triggers that change or copy rows when they are deleted. If rows came in during the '
+                        'erasure, past a foreign key that is not enforced or where there is none, erase again.');
         END IF;
     END LOOP;
 END
@@ -448,8 +456,11 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('ND030',
             format('cannot erase: rows in table %s must be kept', obstacle),
-            detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that the patient has not left; and they are the patient''s too, or refer to rows that are.',
-            hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that is wrong. If they should stay without the link, ask the owner of the table to make its foreign key ON DELETE SET NULL.');
+            detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that the '
+                      'patient has not left; and they are the patient''s too, or refer to rows that are.',
+            hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that is '
+                    'wrong. If they should stay without the link, ask the owner of the table to make its foreign key '
+                    'ON DELETE SET NULL.');
     END IF;
 
     PERFORM ndrs_optout.erasure_delete(batches);
@@ -458,8 +469,10 @@ BEGIN
     PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
-    PERFORM ndrs_optout.audit('patients erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers', codes,
-            'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b WHERE (b.way).action <> 'keep')))
+    PERFORM ndrs_optout.audit('patients erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
+                                                                    codes,
+            'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
+                     WHERE (b.way).action <> 'keep')))
         FROM unnest(numbers) AS n (number) HAVING count(*) > 0;
 
     RETURN QUERY

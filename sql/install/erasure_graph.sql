@@ -104,7 +104,8 @@ CREATE VIEW erasure_edge AS
                SELECT pg_catalog.string_agg(pg_catalog.format('%I = %s', a.attname,
                           CASE f.confdeltype WHEN 'n' THEN 'NULL' ELSE 'DEFAULT' END), ', ')
                    FROM pg_catalog.pg_attribute a
-                   WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey))) END AS unlinking
+                   WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey)))
+                       END AS unlinking
         FROM pg_catalog.pg_constraint f
         WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
             SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
@@ -174,7 +175,8 @@ BEGIN
         SELECT format('%s %s t JOIN unnest(%s) AS p (%s) ON %s WHERE %s',
                    CASE WHEN edge.declared OR r.relkind = 'p' THEN '' ELSE 'ONLY' END,
                    edge.child,
-                   string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', ' ORDER BY k.position),
+                   string_agg(format('$2[%s]::%s[]', k.position, ndrs_optout.erasure_key_type(a.atttypid)), ', '
+                              ORDER BY k.position),
                    string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
                    string_agg(format('p.k%s%s %s t.%I', k.position,
                                      (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
@@ -239,7 +241,8 @@ BEGIN
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
         format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
     PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
-                                                                       'parent', parent, 'parent_columns', parent_columns));
+                                                                       'parent', parent, 'parent_columns',
+                                                                           parent_columns));
 END
 $$;
 COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
@@ -271,7 +274,8 @@ BEGIN
     END IF;
 
     RETURN format(CASE
-        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) OPERATOR(ndrs_optout.=) n.number'
+        WHEN ndrs_optout.erasure_holds_text(target, nhs_number_column) THEN 'ndrs_optout.nhs_number_or_null(t.%I) '
+                                                                            'OPERATOR(ndrs_optout.=) n.number'
         WHEN type = 'ndrs_optout.nhs_number'::regtype THEN 't.%I OPERATOR(ndrs_optout.=) n.number'
         ELSE 't.%I = n.number::bigint' END, nhs_number_column);
 END
@@ -324,7 +328,8 @@ BEGIN
                    CASE WHEN NOT EXISTS (SELECT FROM pg_attribute a
                                          WHERE a.attrelid = relation AND a.attname = r.nhs_number_column) THEN 'true'
                         WHEN r.in_scope THEN
-                            format('(ndrs_optout.guard_number(t.%1$I)::bigint NOT IN (SELECT unnest($1::bigint[])) OR ndrs_optout.guard_unreadable(t.%1$I))',
+                            format('(ndrs_optout.guard_number(t.%1$I)::bigint NOT IN (SELECT unnest($1::bigint[])) OR '
+                                   'ndrs_optout.guard_unreadable(t.%1$I))',
                                    r.nhs_number_column)
                         WHEN (SELECT bool_or(o.in_scope) FROM related o WHERE o.some_rows IS NULL)
                             THEN format('ndrs_optout.guard_number(t.%I) IS NOT NULL', r.nhs_number_column)
@@ -336,7 +341,8 @@ COMMENT ON FUNCTION erasure_keep_condition(regclass, text[], name) IS
     'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
 
 -- What happens to rows that were found, each action with its condition.
-CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, excluded_registers text[], found_by name DEFAULT NULL)
+CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, excluded_registers text[],
+                                found_by name DEFAULT NULL)
 RETURNS TABLE (action text, condition text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -347,7 +353,8 @@ BEGIN
             FROM ndrs_optout.erasure_keep_condition(relation, excluded_registers, found_by) AS k (keeps)
             CROSS JOIN LATERAL (VALUES
                 ('unlink', 'true', unlinks),
-                ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks AND k.keeps IS DISTINCT FROM '(true)'),
+                ('delete', coalesce('(' || k.keeps || ') IS NOT TRUE', 'true'), NOT unlinks
+                 AND k.keeps IS DISTINCT FROM '(true)'),
                 ('block', '(' || k.keeps || ')', NOT unlinks AND k.keeps IS NOT NULL)) AS a (action, condition, applies)
             WHERE a.applies;
 END
@@ -375,8 +382,9 @@ BEGIN
                     WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL
                         AND CASE WHEN as_number THEN
                                 i.indkey[0] = 0
-                                AND i.indexprs::text LIKE format('({FUNCEXPR :funcid %s %%',
-                                                                 'ndrs_optout.nhs_number_or_null(text)'::regprocedure::oid)
+                                AND i.indexprs::text LIKE format(
+                                    '({FUNCEXPR :funcid %s %%',
+                                    'ndrs_optout.nhs_number_or_null(text)'::regprocedure::oid)
                                 AND EXISTS (SELECT FROM pg_depend d
                                             WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                                                 AND d.refclassid = 'pg_class'::regclass

@@ -31,7 +31,8 @@ BEGIN
             CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a
             WHERE a.ancestor IN (SELECT e.parent FROM edge e UNION ALL SELECT e.child FROM edge e)),
     leaf AS MATERIALIZED (
-        SELECT n, dense_rank() OVER (ORDER BY ARRAY(SELECT l.ancestor::oid FROM lineage l WHERE l.n = g.n ORDER BY 1))::integer AS node
+        SELECT n, dense_rank() OVER (ORDER BY ARRAY(SELECT l.ancestor::oid FROM lineage l WHERE l.n = g.n
+                                                    ORDER BY 1))::integer AS node
             FROM generate_series(1, cardinality(leaves)) AS g (n)),
     member AS MATERIALIZED (
         SELECT DISTINCT f.node, l.ancestor FROM leaf f JOIN lineage l ON l.n = f.n)
@@ -78,7 +79,8 @@ AS $$
 BEGIN
     RETURN ARRAY(
         SELECT ROW(r.relowner::regrole,
-                   'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE',
+                   'SET CONSTRAINTS ' || string_agg(DISTINCT format('%I.%I', n.nspname, c.conname), ', ')
+                       || ' IMMEDIATE',
                    NULL)::ndrs_optout.erasure_command
             FROM pg_trigger t
             JOIN pg_constraint c ON c.oid = t.tgconstraint
@@ -105,7 +107,8 @@ BEGIN
     IF ruled IS NOT NULL THEN
         PERFORM ndrs_optout.raise_error('ND030',
             format('cannot erase from table %s because it has a rule ON DELETE', ruled),
-            hint => 'Rows that a rule keeps cannot be verified as deleted. Ask the owner of the table to replace the rule with a trigger, or to drop it.');
+            hint => 'Rows that a rule keeps cannot be verified as deleted. Ask the owner of the table to replace the '
+                    'rule with a trigger, or to drop it.');
     END IF;
     RETURN ARRAY(
         WITH ranked AS (
@@ -119,7 +122,8 @@ BEGIN
         SELECT ROW(s.owner,
                    format('WITH %s SELECT ARRAY[%s]',
                        string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(
-                           SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s AND (b.way).action = ''delete''))
+                           SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s
+                               AND (b.way).action = ''delete''))
                            RETURNING 1)', s.n, s.leaf, s.leaf::oid), ', ' ORDER BY s.n),
                        string_agg(format('(SELECT count(*) FROM d%s)', s.n), ', ' ORDER BY s.n)),
                    array_agg(s.leaf ORDER BY s.n))::ndrs_optout.erasure_command

@@ -263,7 +263,8 @@ BEGIN
                    OPERATOR(ndrs_optout.<@) members) THEN
         PERFORM ndrs_optout.raise_error('ND004',
             'a placeholder is not a patient''s NHS number',
-            detail => 'The encoded set holds a number of ten equal digits, which stands for a missing number in many patients'' records.');
+            detail => 'The encoded set holds a number of ten equal digits, which stands for a missing number in many '
+                      'patients'' records.');
     END IF;
     SELECT k.key_id INTO STRICT adopted FROM ndrs_optout.encoding_key k;
     IF key_id <> adopted THEN

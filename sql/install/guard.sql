@@ -165,7 +165,8 @@ DECLARE
 BEGIN
     -- A BEFORE ROW trigger makes COPY insert row by row; a CHECK does not.
     IF this.mechanism = 'both' THEN
-        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION ndrs_optout.guard_row(%s)',
+        EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION '
+                       'ndrs_optout.guard_row(%s)',
             guard_name, this.target,
             (SELECT string_agg(quote_literal(word), ', ' ORDER BY position)
                  FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position)));
@@ -173,8 +174,10 @@ BEGIN
     END IF;
     -- NOT VALID: what is there already is counted, not refused, and a dump
     -- restores the data before the constraint.
-    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, %L::text[], %L, %L%s)) NOT VALID',
-        this.target, guard_name, this.target, this.nhs_number_column, this.registers, this.on_missing, this.on_unreadable,
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (ndrs_optout.guard_admits(tableoid, %L::regclass, %I, '
+                   '%L::text[], %L, %L%s)) NOT VALID',
+        this.target, guard_name, this.target, this.nhs_number_column, this.registers, this.on_missing,
+            this.on_unreadable,
         ', ' || quote_ident(this.encoded_column));
 END
 $$;
@@ -256,8 +259,10 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('42710',
             format('%s of table %s already has a guard',
-                CASE WHEN other IN (SELECT relation FROM ndrs_optout.erasure_descendants(target)) THEN 'child ' ELSE 'parent ' END || other, target),
-            hint => 'Guard the topmost table: its guard covers its partitions and children. A child''s own guard goes with ndrs_optout.unguard_table().');
+                CASE WHEN other IN (SELECT relation FROM ndrs_optout.erasure_descendants(target)) THEN 'child '
+                    ELSE 'parent ' END || other, target),
+            hint => 'Guard the topmost table: its guard covers its partitions and children. A child''s own guard goes '
+                    'with ndrs_optout.unguard_table().');
     END IF;
 
     -- Waits for writers in flight, so that none is left that has met no guard,
@@ -265,7 +270,8 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
 
     IF mechanism = 'constraint' AND EXISTS (
-        SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'f') THEN
+        SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation AND c.relkind = 'f')
+        THEN
         PERFORM ndrs_optout.raise_error('42809',
             format('table %s has a partition or child that is a foreign table', target),
             detail => 'The server does not check constraints of foreign tables.',
@@ -302,15 +308,18 @@ BEGIN
             hint => 'To change it, call ndrs_optout.unguard_table() and ndrs_optout.guard_table() in one transaction.');
     END IF;
 
-    PERFORM ndrs_optout.guard_check_column(target, encoded_column, 'encoded_column', '{ndrs_optout.encoded_nhs_number}', true);
+    PERFORM ndrs_optout.guard_check_column(target, encoded_column, 'encoded_column', '{ndrs_optout.encoded_nhs_number}',
+                                           true);
     IF encoded_column IS NOT NULL AND EXISTS (
         SELECT FROM ndrs_optout.erasure_descendants(target) d JOIN pg_class c ON c.oid = d.relation
             WHERE d.relation <> target AND NOT c.relispartition) THEN
         PERFORM ndrs_optout.raise_error('42809',
             format('table %s has inheritance children, where nothing would fill encoded_column', target));
     END IF;
-    IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target AND g.encoded_column = guard_table.encoded_column) THEN
-        PERFORM ndrs_optout.raise_error('42710', format('column "%s" of table %s is filled by another guard', encoded_column, target));
+    IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = guard_table.target
+               AND g.encoded_column = guard_table.encoded_column) THEN
+        PERFORM ndrs_optout.raise_error('42710', format('column "%s" of table %s is filled by another guard',
+                                                        encoded_column, target));
     END IF;
     PERFORM ndrs_optout.guard_check_column(target, birth_date_column, 'birth_date_column', '{date,timestamp}', false);
 
@@ -353,7 +362,8 @@ BEGIN
     -- With the rights of the owner, who may have put an index with a predicate on the table.
     already := ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = target),
-        format('SELECT ARRAY[count(*)::text] FROM %s WHERE ndrs_optout.guard_finds(%I, $2, $3)', target, nhs_number_column),
+        format('SELECT ARRAY[count(*)::text] FROM %s WHERE ndrs_optout.guard_finds(%I, $2, $3)', target,
+               nhs_number_column),
         NULL, codes);
     RETURN already[1]::bigint;
 END

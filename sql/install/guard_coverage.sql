@@ -35,7 +35,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
-    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off', 'distributed table', 'table of the extension changed') THEN
+    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off', 'distributed table',
+                                        'table of the extension changed') THEN
         PERFORM ndrs_optout.raise_error('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
@@ -123,7 +124,8 @@ BEGIN
                 leaf_sampled := NULL;
                 obstacle := format('cannot be read: SQLSTATE %s', SQLSTATE);
             END;
-            SELECT array_agg(coalesce(o.n + t.n, o.n, t.n) ORDER BY i), array_agg(coalesce(o.s + t.s, o.s, t.s) ORDER BY i)
+            SELECT array_agg(coalesce(o.n + t.n, o.n, t.n) ORDER BY i),
+                array_agg(coalesce(o.s + t.s, o.s, t.s) ORDER BY i)
                 INTO all_numbers, all_sampled
                 FROM unnest(all_numbers, all_sampled) WITH ORDINALITY AS t (n, s, i)
                 LEFT JOIN unnest(leaf_numbers, leaf_sampled) WITH ORDINALITY AS o (n, s, i) USING (i);
@@ -135,7 +137,8 @@ BEGIN
         END LOOP;
         RETURN QUERY
             SELECT candidate.relation, t.name, t.numbers, t.sampled, NULL::text
-                FROM unnest(candidate.columns, candidate.named, all_numbers, all_sampled) AS t (name, named, numbers, sampled)
+                FROM unnest(candidate.columns, candidate.named, all_numbers,
+                            all_sampled) AS t (name, named, numbers, sampled)
                 WHERE CASE WHEN t.named THEN (t.numbers = 0 AND t.sampled > 0) IS NOT TRUE
                            ELSE t.numbers >= 10 AND t.numbers * 2 > t.sampled END;
     END LOOP;
@@ -146,7 +149,8 @@ COMMENT ON FUNCTION unguarded_columns(interval) IS
     'none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than '
     'time_limit; when that is NULL, columns are judged by their names alone';
 
-CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
+CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass,
+                                                                             object text, what_to_do text)
 LANGUAGE sql
 SET jit = off
 SET search_path = pg_catalog, pg_temp
@@ -160,13 +164,15 @@ AS $$
     SELECT CASE WHEN p.part = 'trigger' AND p.defect <> 'missing' THEN 'medium' ELSE 'high' END,
            format('guard''s %s %s', p.part, p.defect), p.relation, p.nhs_number_column::text,
            CASE WHEN p.part = 'trigger' AND p.defect <> 'missing'
-                    THEN (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p.relation, t.tgname), '; ')
+                    THEN (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p.relation, t.tgname),
+                                            '; ')
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
                 WHEN p.defect LIKE '%foreign table%' THEN 'Guard it on the server where it is.'
                 WHEN p.defect IN ('missing', 'not enforced')
                     THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)  -- told, not called
-                ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as before.', p.target) END
+                ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as '
+                            'before.', p.target) END
         FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL
     SELECT 'high', 'guarded table dropped', g.target, g.nhs_number_column::text,
@@ -175,7 +181,8 @@ AS $$
     UNION ALL
     SELECT 'high', 'sentry off', NULL, e.name,
            format('ALTER EVENT TRIGGER %s ENABLE ALWAYS', e.name)
-        FROM unnest('{ndrs_optout_sentry_start,ndrs_optout_sentry_end,ndrs_optout_sentry_drop,ndrs_optout_sentry_extension}'::text[]) AS e (name)
+        FROM unnest('{ndrs_optout_sentry_start,ndrs_optout_sentry_end,
+                      ndrs_optout_sentry_drop,ndrs_optout_sentry_extension}'::text[]) AS e (name)
         WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = e.name AND t.evtenabled = 'A')
     UNION ALL
     -- A setting of version 17 and later
@@ -183,12 +190,15 @@ AS $$
            'Take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE.'
         WHERE current_setting('event_triggers', true) = 'off'
     UNION ALL
-    SELECT DISTINCT 'medium', 'guard''s constraint on a table that is not searched', k.conrelid::regclass, k.conname::text,
-           format('SELECT ndrs_optout.guard_table(%L, ...). If it holds no patients'' data: ALTER TABLE %s DROP CONSTRAINT %I',
+    SELECT DISTINCT 'medium', 'guard''s constraint on a table that is not searched', k.conrelid::regclass,
+           k.conname::text,
+           format('SELECT ndrs_optout.guard_table(%L, ...). If it holds no patients'' data: ALTER TABLE %s DROP '
+                  'CONSTRAINT %I',
                   k.conrelid::regclass, k.conrelid::regclass, k.conname)
         FROM pg_constraint k
         JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-            AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = ANY ((SELECT ndrs_optout.guard_constraint_functions())::oid[])
+            AND d.refclassid = 'pg_proc'::regclass
+                AND d.refobjid = ANY ((SELECT ndrs_optout.guard_constraint_functions())::oid[])
         WHERE NOT EXISTS (SELECT FROM guard_part p WHERE p.relation = k.conrelid)
 
     -- Where the erasure's walk does not come
@@ -200,8 +210,10 @@ AS $$
         JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = ANY (e.parent_columns)
         WHERE NOT ndrs_optout.erasure_can_follow(a.atttypid)
     UNION ALL
-    SELECT DISTINCT 'high', 'inheritance child that no reference binds', d.relation, array_to_string(e.child_columns, ', '),
-           format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', d.relation, e.child_columns, e.parent, e.parent_columns)
+    SELECT DISTINCT 'high', 'inheritance child that no reference binds', d.relation,
+           array_to_string(e.child_columns, ', '),
+           format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', d.relation, e.child_columns, e.parent,
+                  e.parent_columns)
         FROM guard_walk w
         JOIN erasure_edge e ON e.parent = w.relation AND NOT e.declared
         JOIN pg_class c ON c.oid = e.child AND c.relkind = 'r'
@@ -235,7 +247,8 @@ AS $$
            CASE r.ev_type WHEN '4' THEN 'rule that may keep rows' ELSE 'rule that may copy rows' END,
            w.relation, r.rulename::text,
            CASE r.ev_type WHEN '4' THEN format('Replace it with a trigger: DROP RULE %I ON %s', r.rulename, w.relation)
-                ELSE 'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.' END
+                ELSE 'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.'
+           END
         FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
     SELECT 'medium', 'trigger that may copy rows', w.relation, t.tgname::text,
@@ -271,10 +284,12 @@ AS $$
            format('ALTER TABLE %s SET ACCESS METHOD heap', c.oid::regclass)
         FROM pg_class c JOIN pg_am m ON m.oid = c.relam
         WHERE c.relkind = 'r' AND m.amname <> 'heap'
-            AND (c.relnamespace = 'ndrs_optout'::regnamespace OR EXISTS (SELECT FROM guard_walk w WHERE w.relation = c.oid))
+            AND (c.relnamespace = 'ndrs_optout'::regnamespace OR EXISTS (SELECT FROM guard_walk w
+                                                                         WHERE w.relation = c.oid))
     UNION ALL
     SELECT 'medium', 'table of another extension', w.relation, x.extname::text,
-           'It is no part of a dump, and neither is its guard: guard it again after each restore or upgrade of the extension, and accept the gap.'
+           'It is no part of a dump, and neither is its guard: guard it again after each restore or upgrade of the '
+           'extension, and accept the gap.'
         FROM guard_walk w
         JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = w.relation AND d.deptype = 'e'
         JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass AND x.oid = d.refobjid
@@ -289,7 +304,8 @@ AS $$
             SELECT r.rulename::text, format('DROP RULE %I ON %s', r.rulename, c.oid::regclass)
                 FROM pg_rewrite r WHERE r.ev_class = c.oid
             UNION ALL
-            SELECT 'row-level security', format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', c.oid::regclass)
+            SELECT 'row-level security',
+                format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', c.oid::regclass)
                 WHERE c.relrowsecurity OR c.relforcerowsecurity) AS x
         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'
     UNION ALL
@@ -304,7 +320,8 @@ AS $$
 
     -- Copies
     UNION ALL
-    SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'NHS numbers without a guard', u.relation, u.column_name::text,
+    SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'NHS numbers without a guard', u.relation,
+           u.column_name::text,
            format(CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = u.relation
                                         AND a.attname = u.column_name AND a.attgenerated <> '')
                            THEN '%s It is generated: guard the column that it is computed from.'
@@ -318,7 +335,8 @@ AS $$
            format('Table %s %s. Ask again. If it stays so, see what it holds.', u.relation, u.obstacle)
         FROM looked u WHERE u.obstacle IS NOT NULL
     UNION ALL
-    SELECT 'medium', 'materialized view', v.relation, NULL, format('After each opt-out, REFRESH MATERIALIZED VIEW %s', v.relation)
+    SELECT 'medium', 'materialized view', v.relation, NULL, format('After each opt-out, REFRESH MATERIALIZED VIEW %s',
+                                                                   v.relation)
         FROM (WITH RECURSIVE reader (relation) AS (
                   SELECT w.relation FROM guard_walk w
                   UNION
@@ -329,9 +347,11 @@ AS $$
               SELECT b.relation FROM reader b JOIN pg_class c ON c.oid = b.relation AND c.relkind = 'm') AS v
     UNION ALL
     SELECT DISTINCT CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'low' ELSE 'medium' END,
-           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'published to others' ELSE 'published without deletions' END,
+           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'published to others'
+               ELSE 'published without deletions' END,
            w.relation, p.pubname::text,
-           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'Guard the subscribers'' tables too, and accept the gap.'
+           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate
+               THEN 'Guard the subscribers'' tables too, and accept the gap.'
                 ELSE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', p.pubname) END
         FROM guard_walk w
         JOIN pg_class c ON c.oid = w.relation AND c.relkind = 'r' AND c.relpersistence = 'p'
@@ -341,10 +361,12 @@ AS $$
                 JOIN pg_class a ON a.oid = l.ancestor
                 WHERE l.by_partition AND (
                     EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.oid)
-                    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = a.relnamespace)))
+                    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid
+                               AND n.pnnspid = a.relnamespace)))
     UNION ALL
     SELECT 'medium', 'subscribed to without a guard', s.srrelid::regclass, b.subname::text,
-           format('SELECT ndrs_optout.guard_table(%L, ...), or ndrs_optout.declare_reference() to the patients'' table', s.srrelid::regclass)
+           format('SELECT ndrs_optout.guard_table(%L, ...), or ndrs_optout.declare_reference() to the patients'' table',
+                  s.srrelid::regclass)
         FROM pg_subscription_rel s JOIN pg_subscription b ON b.oid = s.srsubid
         WHERE NOT EXISTS (SELECT FROM guard_walk w WHERE w.relation = s.srrelid)
 
@@ -366,7 +388,8 @@ COMMENT ON FUNCTION guard_gaps(interval) IS
     'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be '
     'none';
 
-CREATE FUNCTION guard_coverage() RETURNS TABLE (severity text, gap text, relation regclass, object text, what_to_do text)
+CREATE FUNCTION guard_coverage() RETURNS TABLE (severity text, gap text, relation regclass, object text,
+                                                what_to_do text)
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET jit = off
@@ -375,7 +398,8 @@ AS $$
         WHERE NOT EXISTS (SELECT FROM ndrs_optout.accepted_gap a
                           WHERE a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation
                               AND a.object IS NOT DISTINCT FROM g.object
-                              AND array_position('{high,medium,low}', a.severity) <= array_position('{high,medium,low}', g.severity))
+                              AND array_position('{high,medium,low}',
+                                                 a.severity) <= array_position('{high,medium,low}', g.severity))
         ORDER BY array_position('{high,medium,low}', g.severity), g.relation::text, g.gap, g.object
 $$;
 COMMENT ON FUNCTION guard_coverage() IS

@@ -31,7 +31,8 @@ BEGIN
         LEFT JOIN pg_trigger t ON t.tgrelid = relation AND t.tgfoid = 'ndrs_optout.guard_row'::regproc
             AND t.tgtype = 23 AND t.tgqual IS NULL AND t.tgattr = ''
             AND t.tgargs = (
-                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY w.position)
+                SELECT string_agg(convert_to(w.word, getdatabaseencoding()) || decode('00', 'hex'), ''
+                                  ORDER BY w.position)
                     FROM unnest(ndrs_optout.guard_arguments(this)) WITH ORDINALITY AS w (word, position))
         WHERE (this).mechanism = 'both' AND (relation = (this).target OR n.relispartition)
         HAVING count(*) > 0

@@ -29,10 +29,13 @@ BEGIN
     END;
     RETURN CASE
         WHEN adopted.fingerprint IS NULL
-            THEN ROW('failed', 'no key is adopted', 'a superuser calls ndrs_optout.adopt_key() when the key file is the right one; to restore a dump, put the key that its database adopted in place first')::ndrs_optout.health_finding
+            THEN ROW('failed', 'no key is adopted', 'a superuser calls ndrs_optout.adopt_key() when the key file is '
+                                                    'the right one; to restore a dump, put the key that its database '
+                                                    'adopted in place first')::ndrs_optout.health_finding
         WHEN adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded
             THEN ROW('failed', format('the key in ndrs_optout.key_file is not the adopted one, %s', adopted.key_id),
-                     'put the adopted key file back and SELECT pg_reload_conf(); keep this one, another database may need it')::ndrs_optout.health_finding
+                     'put the adopted key file back and SELECT pg_reload_conf(); keep this one, another database may '
+                     'need it')::ndrs_optout.health_finding
         ELSE ROW('ok', format('the adopted key, %s, is loaded', adopted.key_id), NULL)::ndrs_optout.health_finding
         END;
 END
@@ -45,10 +48,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN b.tables > 0 AND NOT EXISTS (SELECT FROM ndrs_optout.guard)
-            THEN ROW('failed', format('tables with the constraint of a guard, although none is guarded: %s. Their rows are refused, except for who restores', b.tables),
-                     'restore the data of the extension''s tables, too, or SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
+            THEN ROW('failed', format('tables with the constraint of a guard, although none is guarded: %s. Their rows '
+                                      'are refused, except for who restores', b.tables),
+                     'restore the data of the extension''s tables, too, or SELECT ndrs_optout.guard_table(...)'
+          )::ndrs_optout.health_finding
         WHEN NOT EXISTS (SELECT FROM ndrs_optout.guard)
-            THEN ROW('warning', 'no table is guarded', 'SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
+            THEN ROW('warning', 'no table is guarded',
+                     'SELECT ndrs_optout.guard_table(...)')::ndrs_optout.health_finding
         ELSE ROW(CASE WHEN g.high > 0 THEN 'failed' WHEN g.medium > 0 THEN 'warning' ELSE 'ok' END,
                  format('gaps by severity: %s high, %s medium, %s low', g.high, g.medium, g.low),
                  CASE WHEN g.high + g.medium + g.low > 0
@@ -73,13 +79,16 @@ AS $$
     SELECT CASE
         WHEN s.working < 4
             THEN ROW('failed', format('%s of 4 event triggers of the sentry are not ENABLE ALWAYS', 4 - s.working),
-                     'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry off''')::ndrs_optout.health_finding
+                     'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry off'''
+    )::ndrs_optout.health_finding
         WHEN current_setting('event_triggers', true) = 'off'
             THEN ROW('failed', 'event triggers are off, for this session at least',
-                     'take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE')::ndrs_optout.health_finding
+                     'take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE'
+                )::ndrs_optout.health_finding
         WHEN current_setting('ndrs_optout.allow_unguarded')::boolean
             THEN ROW('warning', 'ndrs_optout.allow_unguarded is on, for this session at least',
-                     'take it out of postgresql.conf, ALTER ROLE and ALTER DATABASE')::ndrs_optout.health_finding
+                     'take it out of postgresql.conf, ALTER ROLE and ALTER DATABASE'
+                )::ndrs_optout.health_finding
         ELSE ROW('ok', 'no command weakens a guard unnoticed', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(*) AS working FROM pg_event_trigger t
@@ -140,7 +149,8 @@ AS $$
             THEN ROW('failed', format('places where the audit is not what was written: %s', v.problems),
                      'SELECT * FROM ndrs_optout.verify_audit()')::ndrs_optout.health_finding
         WHEN e.events = 0
-            THEN ROW('warning', 'the audit has no event', 'SELECT ndrs_optout.adopt_key() is the first')::ndrs_optout.health_finding
+            THEN ROW('warning', 'the audit has no event',
+                     'SELECT ndrs_optout.adopt_key() is the first')::ndrs_optout.health_finding
         ELSE ROW('ok', format('events that verify: %s', e.events), NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(*) AS problems FROM ndrs_optout.verify_audit()) AS v
@@ -189,7 +199,8 @@ AS $$
                  AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)
              ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
         -- This session's own may be another one.
-        (SELECT CASE WHEN c.source IN ('default', 'environment variable', 'configuration file', 'command line', 'override')
+        (SELECT CASE WHEN c.source IN ('default', 'environment variable', 'configuration file', 'command line',
+                                       'override')
                     THEN c.setting ELSE coalesce(f.setting, c.boot_val) END
              FROM pg_settings c
              LEFT JOIN pg_file_settings f ON f.name = c.name AND f.applied
@@ -254,8 +265,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN w.roles IS NOT NULL
-            THEN ROW('warning', format('roles that can reach tables of the extension otherwise than by a duty: %s', w.roles),
-                     'SELECT * FROM ndrs_optout.access_ways(), as a superuser. Revoke what these roles do not need')::ndrs_optout.health_finding
+            THEN ROW('warning', format('roles that can reach tables of the extension otherwise than by a duty: %s',
+                                       w.roles),
+                     'SELECT * FROM ndrs_optout.access_ways(), as a superuser. Revoke what these roles do not need'
+              )::ndrs_optout.health_finding
         ELSE ROW('ok', 'roles reach tables of the extension by their duties only',
                  NULL)::ndrs_optout.health_finding
         END
@@ -277,14 +290,17 @@ AS $$
     SELECT CASE
         WHEN a.default_version <> e.extversion
             THEN ROW('warning',
-                     format('the extension is at version %s, the installed library at %s', e.extversion, a.default_version),
+                     format('the extension is at version %s, the installed library at %s', e.extversion,
+                            a.default_version),
                      'ALTER EXTENSION ndrs_optout UPDATE')::ndrs_optout.health_finding
         WHEN ndrs_optout.library_build() <> ndrs_optout.catalogue_build()
             THEN ROW('failed',
                      format('extension and library are both of version %s, but of builds %s and %s', e.extversion,
                             ndrs_optout.catalogue_build(), ndrs_optout.library_build()),
-                     'install the files of the extension''s build again, and restart the server if the library is preloaded')::ndrs_optout.health_finding
-        ELSE ROW('ok', format('library and extension are at version %s', e.extversion), NULL)::ndrs_optout.health_finding
+                     'install the files of the extension''s build again, and restart the server if the library is '
+                     'preloaded')::ndrs_optout.health_finding
+        ELSE ROW('ok', format('library and extension are at version %s', e.extversion),
+                 NULL)::ndrs_optout.health_finding
         END
         FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
         WHERE e.extname = 'ndrs_optout'
@@ -300,15 +316,18 @@ AS $$
     SELECT CASE
         WHEN c.waiting IS NOT NULL
             THEN ROW('warning', format('national check %s waits for its reply for over 2 days', c.waiting),
-                     format('load_national_check(%s, ...) or cancel_national_check(%1$s)', c.waiting))::ndrs_optout.health_finding
+                     format('load_national_check(%s, ...) or cancel_national_check(%1$s)',
+                            c.waiting))::ndrs_optout.health_finding
         WHEN c.in_force IS NOT NULL
-            THEN ROW('ok', format('the latest national check in force is %s', c.in_force), NULL)::ndrs_optout.health_finding
+            THEN ROW('ok', format('the latest national check in force is %s', c.in_force),
+                     NULL)::ndrs_optout.health_finding
         WHEN c.expired IS NOT NULL
             THEN ROW('warning', format('national check %s has expired: nobody counts as checked', c.expired),
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
         ELSE ROW('ok', 'there is no national check: nobody counts as checked', NULL)::ndrs_optout.health_finding
         END
-        FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply' AND p.started_at < now() - interval '2 days') AS waiting,
+        FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply'
+                                             AND p.started_at < now() - interval '2 days') AS waiting,
                      max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,
                      max(p.check_id) FILTER (WHERE p.state = 'expired') AS expired
                   FROM ndrs_optout.national_check_progress p) AS c
@@ -333,10 +352,13 @@ AS $$
                   JOIN pg_locks i ON i.locktype = 'transactionid' AND i.transactionid = x.transaction AND i.pid IS NULL
                   WHERE x.database = current_database() AND EXISTS (
                       SELECT FROM pg_locks l
-                          WHERE l.pid IS NULL AND l.virtualtransaction = i.virtualtransaction AND l.locktype = 'relation'
+                          WHERE l.pid IS NULL AND l.virtualtransaction = i.virtualtransaction
+                              AND l.locktype = 'relation'
                               AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
                               AND (l.relation IN (SELECT w.relation FROM ndrs_optout.guard_walk w)
-                                   OR l.relation = ANY ('{ndrs_optout.exclusion,ndrs_optout.release,ndrs_optout.national_check_part}'::regclass[])))) AS p
+                                   OR l.relation = ANY (
+                                       '{ndrs_optout.exclusion,ndrs_optout.release,
+                                         ndrs_optout.national_check_part}'::regclass[])))) AS p
 $$;
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS
     'check: no transaction is prepared for long that carry_out() waits for';
@@ -358,7 +380,8 @@ AS $$
                      'find them with guard_matches(); erase() says what stands in the way')::ndrs_optout.health_finding
         WHEN u.sweep_id IS NOT NULL
             THEN ROW('warning', format('sweep %s has not finished: it runs, or was interrupted', u.sweep_id),
-                     'SELECT * FROM ndrs_optout.sweep_progress; CALL ndrs_optout.sweep() goes on with it')::ndrs_optout.health_finding
+                     'SELECT * FROM ndrs_optout.sweep_progress; CALL ndrs_optout.sweep() goes on with it'
+    )::ndrs_optout.health_finding
         WHEN b.with_case > 0
             THEN ROW('ok', format('columns swept: %s; patients left to their open cases: %s', b.columns, b.with_case),
                      NULL)::ndrs_optout.health_finding
@@ -368,7 +391,8 @@ AS $$
         END
         FROM (SELECT count(*) AS columns, coalesce(sum(l.patients_left), 0) AS stuck,
                      coalesce(sum(l.patients_with_case), 0) AS with_case,
-                     string_agg(l.relation::text, ', ' ORDER BY l.relation::text) FILTER (WHERE l.patients_left > 0) AS stuck_in
+                     string_agg(l.relation::text, ', ' ORDER BY l.relation::text)
+                         FILTER (WHERE l.patients_left > 0) AS stuck_in
                   FROM latest l) AS b
         LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;
@@ -382,7 +406,8 @@ AS $$
     SELECT CASE
         WHEN min(d.due_since) < now() - interval '2 days'
             THEN ROW('warning', format('something is due since %s', min(d.due_since)::date),
-                     'SELECT * FROM ndrs_optout.purge(); then SELECT ndrs_optout.schedule_purge()')::ndrs_optout.health_finding
+                     'SELECT * FROM ndrs_optout.purge(); then SELECT ndrs_optout.schedule_purge()'
+                )::ndrs_optout.health_finding
         ELSE ROW('ok', 'nothing is due for more than two days', NULL)::ndrs_optout.health_finding
         END
         FROM ndrs_optout.purge_due d
@@ -398,7 +423,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH own AS (
         SELECT t.tgname, t.tgenabled, t.tgrelid::regclass AS relation,
-               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.invalidate_caches,ndrs_optout.audit_chain,ndrs_optout.audit_append_only,
+               CASE WHEN t.tgfoid = ANY ('{ndrs_optout.invalidate_caches,ndrs_optout.audit_chain,
+                                           ndrs_optout.audit_append_only,
                                            ndrs_optout.audit_purge_when_due,ndrs_optout.owner_only,
                                            ndrs_optout.exclusion_change,ndrs_optout.exclusion_truncation,
                                            ndrs_optout.exclusion_replicated,
@@ -417,7 +443,8 @@ AS $$
                      WHERE t.tgrelid = c.oid AND t.tgfoid = 'ndrs_optout.owner_only'::regproc) < 2)
     SELECT CASE
         WHEN t.weak > 0
-            THEN ROW('failed', format('triggers of the extension''s own tables that do not fire as they must: %s', t.weak),
+            THEN ROW('failed', format('triggers of the extension''s own tables that do not fire as they must: %s',
+                                      t.weak),
                      t.commands)::ndrs_optout.health_finding
         ELSE ROW('ok', 'triggers of the extension''s own tables fire as they must', NULL)::ndrs_optout.health_finding
         END

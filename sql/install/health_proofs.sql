@@ -61,12 +61,15 @@ AS $$
     SELECT CASE
         WHEN u.unlisted > 0
             THEN ROW('failed', format('opt-outs that took effect and are not on the exclusion list: %s', u.unlisted),
-                     'ndrs_optout.unlisted_opt_outs() names the cases. Import the latest exported list, CALL ndrs_optout.sweep(), '
-                     'and find out who removed them: event "exclusion list changed" in ndrs_optout.audit_event')::ndrs_optout.health_finding
+                     'ndrs_optout.unlisted_opt_outs() names the cases. Import the latest exported list, '
+                     'CALL ndrs_optout.sweep(), and find out who removed them: '
+                     'event "exclusion list changed" in ndrs_optout.audit_event'
+          )::ndrs_optout.health_finding
         WHEN cardinality(u.differing) > 0
             THEN ROW('failed', format('guards do not read what table ndrs_optout.exclusion shows, for registers: %s',
                                       array_to_string(u.differing, ', ')),
-                     'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance child of it, '
+                     'Look for an extension that keeps the table''s rows elsewhere, and for an inheritance '
+                     'child of it, '
                      'and undo that')::ndrs_optout.health_finding
         ELSE ROW('ok', format('entries: %s, as cases and library say', u.listed),
                  NULL)::ndrs_optout.health_finding
@@ -125,7 +128,8 @@ AS $$
                      format('releases that hold excluded patients and have no recall notice for them: %s', r.releases),
                      'ndrs_optout.releases_without_notice() names the releases. Opening the patient''s case again, '
                      'and carrying it out, raises the notice')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'each release that holds an excluded patient has a recall notice', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'each release that holds an excluded patient has a recall notice',
+                 NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT count(DISTINCT w.release_id) AS releases FROM ndrs_optout.releases_without_notice() w) AS r
 $$;
@@ -139,7 +143,8 @@ AS $$
     SELECT CASE
         WHEN c.changed > 0
             THEN ROW('failed', format('stored certificates that are not what was issued: %s', c.changed),
-                     'SELECT case_id FROM ndrs_optout.case_certificate WHERE NOT ndrs_optout.verify_certificate(certificate) '
+                     'SELECT case_id FROM ndrs_optout.case_certificate '
+                     'WHERE NOT ndrs_optout.verify_certificate(certificate) '
                      'names the cases. Look for damaged storage, and for who changed them')::ndrs_optout.health_finding
         WHEN c.missing > 0
             THEN ROW('failed', format('completed cases whose certificate is gone: %s', c.missing),

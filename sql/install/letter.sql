@@ -9,15 +9,22 @@ SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT concat_ws(E'\n\n',
-        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is destroyed%s.',
-                       ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
-                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(years => (SELECT copy_years FROM ndrs_optout.policy)))::date),
-                       CASE WHEN this.hold_reason IS NOT NULL THEN ', unless it is still needed for a complaint or by a court' END)
+        (SELECT format('We keep a confidential copy of the request (%s), without the proofs, until %s. Then it is '
+                       'destroyed%s.',
+                       ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind
+                           WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
+                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(
+                           years => (SELECT copy_years FROM ndrs_optout.policy)))::date),
+                       CASE WHEN this.hold_reason IS NOT NULL
+                           THEN ', unless it is still needed for a complaint or by a court' END)
              FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c WHERE c.case_id = this.case_id
                    UNION SELECT 'letter' WHERE letter_kept) AS c HAVING count(*) > 0),
-        CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.'
+        CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From '
+                                           'then on new records are registered again; what was deleted does not come '
+                                           'back.'
             ELSE 'You may opt out again at any time: write to us as you did before.' END,
-        'If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
+        'If you are not content with what we did, please tell us. You also have the right to complain to the '
+        'Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
 $$;
 COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS
     'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
@@ -33,17 +40,22 @@ AS $$
                format(E'We had given data about %s to other organisations, which have to delete it:\n%s', whose,
                       concat_ws(E'\n', n.lines,
                                 CASE WHEN this.recalls > n.notices THEN
-                                    format('  - requests with a deletion confirmed, which are not kept any more: %s', this.recalls - n.notices) END))
-           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so there was nobody else to ask to delete it.',
+                                    format('  - requests with a deletion confirmed, which are not kept any more: %s',
+                                           this.recalls - n.notices) END))
+           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so '
+                       'there was nobody else to ask to delete it.',
                        whose, ndrs_optout.register_names(this.registers)) END
         FROM (SELECT count(*) AS notices,
-                     string_agg(format('  - %s, data of %s given on %s: %s', p.name, ndrs_optout.recalled_names(r.registers, this),
+                     string_agg(format('  - %s, data of %s given on %s: %s', p.name,
+                                       ndrs_optout.recalled_names(r.registers, this),
                                        ndrs_optout.english_date(r.released_on),
                                        CASE WHEN n.acknowledged_at IS NOT NULL
-                                                THEN 'has confirmed that it was deleted on ' || ndrs_optout.english_date(n.deleted_on)
+                                                THEN 'has confirmed that it was deleted on '
+                                                    || ndrs_optout.english_date(n.deleted_on)
                                             WHEN n.asked_at IS NULL THEN 'will be asked by us'
                                             ELSE format('was asked on %s to delete it by %s, and has not confirmed yet',
-                                                        ndrs_optout.english_date(n.asked_at::date), ndrs_optout.english_date(n.due_on)) END),
+                                                        ndrs_optout.english_date(n.asked_at::date),
+                                                            ndrs_optout.english_date(n.due_on)) END),
                                 E'\n' ORDER BY n.notice_id) AS lines
                   FROM ndrs_optout.recall_notice n
                   JOIN ndrs_optout.release r USING (release_id)
@@ -74,14 +86,17 @@ BEGIN
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
                  ELSE 'the person you act for' END;
     heading := concat_ws(E'\n\n',
-        format('Our reference: %s case %s', CASE this.kind WHEN 'opt_out' THEN 'opt-out' ELSE 'opt-in' END, this.case_id),
-        CASE this.applicant WHEN 'self' THEN 'To the applicant' WHEN 'parent' THEN 'To the applicant, as the parent of the child'
+        format('Our reference: %s case %s', CASE this.kind WHEN 'opt_out' THEN 'opt-out' ELSE 'opt-in' END,
+               this.case_id),
+        CASE this.applicant WHEN 'self' THEN 'To the applicant'
+            WHEN 'parent' THEN 'To the applicant, as the parent of the child'
             ELSE 'To the applicant, as the representative of the patient' END);
     IF this.kind = 'opt_in' THEN
         RETURN concat_ws(E'\n\n', heading,
             format('We received the request to opt in again to %s on %s.',
                    ndrs_optout.register_names(this.registers), ndrs_optout.english_date(this.form_received_on)),
-            format('On %s we took the encoded form of the NHS number off the exclusion list. Records that reach us from then on are registered again. What was deleted before does not come back.',
+            format('On %s we took the encoded form of the NHS number off the exclusion list. Records that reach us '
+                   'from then on are registered again. What was deleted before does not come back.',
                    ndrs_optout.english_date(this.carried_out_at::date)),
             ndrs_optout.letter_rights(this, letter_kept));
     END IF;
@@ -103,16 +118,19 @@ BEGIN
         FROM ndrs_optout.case_erasure ce WHERE ce.case_id = this.case_id;
 
     RETURN concat_ws(E'\n\n', heading,
-        format('We received the request that %s should be opted out of %s on %s. With the proofs of identity and address it was complete on %s. This is what we have done.',
+        format('We received the request that %s should be opted out of %s on %s. With the proofs of identity and '
+               'address it was complete on %s. This is what we have done.',
                whose, ndrs_optout.register_names(this.registers),
                ndrs_optout.english_date(this.form_received_on),
                ndrs_optout.english_date(this.clock_started_on)),
-        format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s that reach us for %s are stopped before they are registered.',
+        format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s '
+               'that reach us for %s are stopped before they are registered.',
                ndrs_optout.english_date(this.listed_since::date), whose,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END),
         format(E'We deleted the records that were held about %s:\n%s', whose, coalesce(deleted, '  - none')),
         CASE WHEN kept_for IS NOT NULL THEN
-            format('Some of our tables serve %s as well, which the request does not name. There %s about %s, and new ones will still be registered.',
+            format('Some of our tables serve %s as well, which the request does not name. There %s about %s, and new '
+                   'ones will still be registered.',
                    kept_for, CASE kept WHEN 0 THEN 'we hold no record' WHEN 1 THEN 'we kept one record'
                        ELSE 'we kept ' || kept || ' records' END, whose) END,
         CASE WHEN redacted > 0 THEN
@@ -121,18 +139,24 @@ BEGIN
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',
                    CASE unlinked WHEN 1 THEN 'One other record was' ELSE unlinked || ' other records were' END) END,
-        format('On %s, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: %s was left.',
+        format('On %s, after every transfer of data that was under way had ended, we looked again in every table that '
+               'we know to hold such records: %s was left.',
                ndrs_optout.english_date(this.carried_out_at::date),
                CASE WHEN kept > 1 THEN 'none but these' WHEN kept = 1 THEN 'none but this one' ELSE 'none' END),
         ndrs_optout.letter_recalls(this, whose),
         CASE WHEN this.proofs_destroyed > 0 THEN
-            format('We have destroyed what we held of the %s documents that proved identity and address.', this.proofs_destroyed) END,
-        format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.',
-               CASE this.applicant WHEN 'self' THEN 'your records' WHEN 'parent' THEN 'your child''s records' ELSE 'the person''s records' END,
+            format('We have destroyed what we held of the %s documents that proved identity and address.',
+                   this.proofs_destroyed) END,
+        format('We do not hold %s in %s any more. So if patients of %s are written to one day, for example about the '
+               'late effects of a treatment, we cannot write to %s; and if a relative asks for advice about a disease '
+               'that runs in the family, we cannot confirm a diagnosis.',
+               CASE this.applicant WHEN 'self' THEN 'your records' WHEN 'parent' THEN 'your child''s records'
+                   ELSE 'the person''s records' END,
                CASE cardinality(this.registers) WHEN 1 THEN 'this register' ELSE 'these registers' END,
                CASE cardinality(this.registers) WHEN 1 THEN 'the register' ELSE 'the registers' END, whose),
         ndrs_optout.letter_rights(this, letter_kept),
-        'This letter does not speak of backup copies of the database, nor of data that other organisations did not have from us.');
+        'This letter does not speak of backup copies of the database, nor of data that other organisations did not '
+        'have from us.');
 END
 $$;
 COMMENT ON FUNCTION completion_letter(bigint, boolean) IS

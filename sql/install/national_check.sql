@@ -25,7 +25,8 @@ COMMENT ON TABLE national_check IS
     'round trips with the "check for national data opt-outs": whom each asked about and, when the reply is there, who '
     'is allowed; encoded. Never who opted out';
 SELECT pg_catalog.pg_extension_config_dump('national_check', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.national_check', 'check_id')::regclass, '');
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON national_check
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
@@ -120,10 +121,12 @@ BEGIN
     END IF;
     -- Ids say which check is the latest.  A sequence is set back by more roles than change
     -- tables (members of pg_write_all_data): then an old reply would outrank this one's.
-    IF EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id > started.check_id AND c.loaded_at < now()) THEN
+    IF EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id > started.check_id AND c.loaded_at < now())
+    THEN
         PERFORM ndrs_optout.raise_error('55000', 'the ids of national checks have been set back',
             detail => 'An older check would decide instead of a new one.',
-            hint => 'Ask the database owner to set the sequence ndrs_optout.national_check_check_id_seq to the greatest id in table ndrs_optout.national_check.');
+            hint => 'Ask the database owner to set the sequence ndrs_optout.national_check_check_id_seq to the '
+                    'greatest id in table ndrs_optout.national_check.');
     END IF;
     -- Sorted once, for the parts and within them.
     INSERT INTO ndrs_optout.national_check_part (check_id, part, numbers)
@@ -134,7 +137,8 @@ BEGIN
                       ORDER BY part, number) AS u
             GROUP BY u.part;
     PERFORM ndrs_optout.audit('national check started',
-        jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'without_number', started.without_number));
+        jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'without_number',
+                           started.without_number));
     RETURN started.check_id;
 END
 $$;
@@ -172,8 +176,10 @@ BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id = national_check_request.check_id) THEN
         PERFORM ndrs_optout.no_such_check();
     END IF;
-    IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id) THEN
-        PERFORM ndrs_optout.raise_error('ND021', format('the request of national check %s is not kept any more', check_id),
+    IF NOT EXISTS (SELECT FROM ndrs_optout.national_check_part p WHERE p.check_id = national_check_request.check_id)
+    THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('the request of national check %s is not kept any more',
+                                                        check_id),
             detail => 'It goes when the reply is there, or when the check expires.');
     END IF;
     RETURN QUERY
@@ -252,7 +258,8 @@ BEGIN
         UPDATE ndrs_optout.national_check c
             SET asked = known.patients, asked_patients = ndrs_optout.cardinality(known.patients)
             FROM (SELECT a.allowed OPERATOR(ndrs_optout.|) (
-                             SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
+                             SELECT ndrs_optout.encoded_set_agg(
+                                        ndrs_optout.encode_nhs_number(n::ndrs_optout.nhs_number))
                                  FROM ndrs_optout.national_check_part p CROSS JOIN LATERAL unnest(p.numbers) AS n
                                  WHERE p.check_id = load_national_check.check_id) AS patients
                       FROM ndrs_optout.national_check a WHERE a.check_id = load_national_check.check_id

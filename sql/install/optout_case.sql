@@ -31,7 +31,8 @@ COMMENT ON TABLE optout_case IS
     'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known '
     'by the encoded NHS number only';
 SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
 
 -- What is lawful in which state, and which states may follow; the whole of it.
 CREATE TABLE case_action (
@@ -108,7 +109,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.case_action a WHERE a.state = OLD.state AND a.next_state = NEW.state) THEN
-        PERFORM ndrs_optout.raise_error('ND021', format('case %s cannot become %s', NEW.case_id, replace(NEW.state, '_', ' ')));
+        PERFORM ndrs_optout.raise_error('ND021', format('case %s cannot become %s', NEW.case_id,
+                                                        replace(NEW.state, '_', ' ')));
     END IF;
     IF NEW.state <> OLD.state THEN
         PERFORM ndrs_optout.audit('case ' || replace(NEW.state, '_', ' '), jsonb_build_object('case', NEW.case_id));
@@ -126,7 +128,8 @@ CREATE FUNCTION audit_opened(case_id bigint) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.audit('case opened', jsonb_build_object('case', c.case_id, 'kind', c.kind, 'registers', c.registers,
+    SELECT ndrs_optout.audit('case opened', jsonb_build_object('case', c.case_id, 'kind', c.kind, 'registers',
+                                                               c.registers,
                                                                'applicant', c.applicant, 'channel', c.channel))
         FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
 $$;
@@ -253,7 +256,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    states CONSTANT text[] := ARRAY['awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused'];
+    states CONSTANT text[] := ARRAY['awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn',
+                                    'refused'];
     missing text[] := ARRAY(
         SELECT w.proof FROM unnest('{identity,address}'::text[]) WITH ORDINALITY AS w (proof, position)
             WHERE NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence e
@@ -281,7 +285,8 @@ BEGIN
                  FROM (SELECT DISTINCT a.state FROM ndrs_optout.case_action a
                            WHERE a.action = refuse_case_action.action) AS s), '_', ' ')),
         hint => CASE WHEN unproven
-                         THEN format('Record it with ndrs_optout.record_identity(%s, ''%s'', ...).', this.case_id, missing[1])
+                         THEN format('Record it with ndrs_optout.record_identity(%s, ''%s'', ...).', this.case_id,
+                                     missing[1])
                      ELSE 'View ndrs_optout.case_progress says what comes next.' END);
 END
 $$;
@@ -328,10 +333,12 @@ BEGIN
     IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
         OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
         PERFORM ndrs_optout.raise_error('22023',
-            CASE WHEN proof IN ('identity', 'address') AND document IN ('passport', 'driving_licence', 'utility_bill', 'bank_statement')
+            CASE WHEN proof IN ('identity', 'address') AND document IN ('passport', 'driving_licence', 'utility_bill',
+                                                                        'bank_statement')
                 THEN format('a %s is not accepted as proof of %s', replace(document, '_', ' '), proof)
                 ELSE 'the document is not accepted as proof' END,
-            hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or "bank_statement".');
+            hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or '
+                    '"bank_statement".');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'the proof');
 

@@ -32,7 +32,8 @@ BEGIN
                        own_table);
         EXECUTE format('COMMENT ON TRIGGER owner_only ON %s IS
                             ''a privilege is not enough to change a row, and changes are durable''', own_table);
-        EXECUTE format('COMMENT ON TRIGGER owner_only_truncate ON %s IS ''a privilege is not enough to empty the table''',
+        EXECUTE format('COMMENT ON TRIGGER owner_only_truncate ON %s IS ''a privilege is not enough to empty the '
+                       'table''',
                        own_table);
     END LOOP;
 END

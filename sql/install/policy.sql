@@ -3,7 +3,8 @@
 CREATE TABLE policy (
     only_row            boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     deadline_days       integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
-    deadline_counts     text NOT NULL DEFAULT 'calendar days' CHECK (deadline_counts IN ('calendar days', 'working days')),
+    deadline_counts     text NOT NULL DEFAULT 'calendar days'
+                        CHECK (deadline_counts IN ('calendar days', 'working days')),
     child_age           integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
     copy_years          integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
     evidence_days       integer NOT NULL DEFAULT 180 CHECK (evidence_days > 0),
@@ -172,7 +173,8 @@ DECLARE
 BEGIN
     IF OLD.changed_at IS NULL AND NOT ndrs_optout.being_restored() THEN
         PERFORM ndrs_optout.raise_error('23503', format('cannot delete or move the shipped bank holiday %s', shipped),
-            hint => format('To make it a working day, UPDATE ndrs_optout.bank_holiday SET observed = false WHERE day = ''%s''.',
+            hint => format('To make it a working day, UPDATE ndrs_optout.bank_holiday SET observed = false WHERE day = '
+                           '''%s''.',
                            shipped));
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;

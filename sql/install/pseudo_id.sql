@@ -22,7 +22,8 @@ LANGUAGE sql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT encode(sha256(convert_to('nhsnumber_' || ndrs_optout.checked_patient(number)::text || ndrs_optout.checked_salt(salt),
+    SELECT encode(sha256(convert_to('nhsnumber_' || ndrs_optout.checked_patient(number)::text
+                                    || ndrs_optout.checked_salt(salt),
                                     'UTF8')), 'hex')
 $$;
 COMMENT ON FUNCTION ndrs_pseudo_id(nhs_number, text) IS
@@ -39,7 +40,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22023', 'this is not a pseudo-id',
             detail => 'A pseudo-id has 64 hexadecimal digits in lower case, as ndrs_pseudo_id() returns them.');
     END IF;
-    RETURN left(encode(sha256(convert_to('pseudoid_' || pseudo_id || ndrs_optout.checked_salt(salt), 'UTF8')), 'hex'), 16);
+    RETURN left(encode(sha256(convert_to('pseudoid_' || pseudo_id || ndrs_optout.checked_salt(salt), 'UTF8')), 'hex'),
+                16);
 END
 $$;
 COMMENT ON FUNCTION release_pseudo_id(text, text) IS

@@ -34,15 +34,20 @@ INSERT INTO purpose (code, permitted, national_optout_applies, name, basis) VALU
     ('anonymised', true, false, 'Anonymised data',
      'anonymised in line with the Information Commissioner''s code: not confidential patient information'),
     ('research', true, true, 'Research',
-     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) Regulations 2002'),
+     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) '
+     'Regulations 2002'),
     ('commercial_research', true, true, 'Research by or for companies',
-     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) Regulations 2002'),
+     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) '
+     'Regulations 2002'),
     ('planning', true, true, 'Planning and management of services',
-     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) Regulations 2002'),
+     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) '
+     'Regulations 2002'),
     ('clinical_audit', true, true, 'National clinical audit',
-     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) Regulations 2002; audits have exemptions of their own'),
+     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) '
+     'Regulations 2002; audits have exemptions of their own'),
     ('risk_stratification', true, true, 'Risk stratification',
-     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) Regulations 2002'),
+     'section 251 of the NHS Act 2006: regulation 2 or 5 of the Health Service (Control of Patient Information) '
+     'Regulations 2002'),
     ('sale', false, true, 'Sale',
      'never');
 -- What a site added or changed; the rest comes with the extension.
@@ -95,7 +100,8 @@ $$;
 COMMENT ON FUNCTION purpose_change() IS
     'trigger function: audits changes of purposes, keeps their codes (error 23503), and lets a dump''s row take the '
     'place of the shipped one';
-CREATE TRIGGER purpose_change BEFORE INSERT OR UPDATE OR DELETE ON purpose FOR EACH ROW EXECUTE FUNCTION purpose_change();
+CREATE TRIGGER purpose_change BEFORE INSERT OR UPDATE OR DELETE ON purpose
+    FOR EACH ROW EXECUTE FUNCTION purpose_change();
 COMMENT ON TRIGGER purpose_change ON purpose IS 'purposes stay, and their changes are audited';
 CREATE TRIGGER purpose_change_truncate BEFORE TRUNCATE ON purpose FOR EACH STATEMENT EXECUTE FUNCTION purpose_change();
 COMMENT ON TRIGGER purpose_change_truncate ON purpose IS 'purposes stay';
@@ -117,7 +123,8 @@ COMMENT ON TABLE exemption IS
     'approvals that a recipient need not respect the national opt-out for a purpose, from the first to the last day '
     '(in UTC; no last day: until it is ended); granted by grant_exemption()';
 SELECT pg_catalog.pg_extension_config_dump('exemption', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.exemption', 'exemption_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.exemption', 'exemption_id')::regclass, '');
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON purpose
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();

@@ -19,7 +19,8 @@ CREATE TABLE recall_notice (
 COMMENT ON TABLE recall_notice IS
     'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
 SELECT pg_catalog.pg_extension_config_dump('recall_notice', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
 
 -- One notice for each release that held the patient's data of the case's registers
 -- and is not destroyed; what was raised before stays.  Returns how many there are.
@@ -107,7 +108,8 @@ BEGIN
         SET acknowledged_at = clock_timestamp(), deleted_on = ndrs_optout.checked_deletion(deleted_on, this.release_id)
         WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
-                                                                        'release', this.release_id, 'deleted_on', deleted_on));
+                                                                        'release', this.release_id, 'deleted_on',
+                                                                            deleted_on));
 END
 $$;
 COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
@@ -151,12 +153,14 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22004', format('the ids of recipient "%s" need a salt', this.recipient),
             detail => format('It is kept here: %s.', this.salt_reference),
             hint => CASE this.id_scheme
-                WHEN 'release_pseudo_id' THEN 'Give the salt of the pseudo-ids, and that of the release as release_salt.' END);
+                WHEN 'release_pseudo_id' THEN 'Give the salt of the pseudo-ids, and that of the release as '
+                                              'release_salt.' END);
     END IF;
     RETURN CASE this.id_scheme
         WHEN 'nhs_number' THEN ndrs_optout.nhs_number_format(number)
         WHEN 'ndrs_pseudo_id' THEN ndrs_optout.ndrs_pseudo_id(number, salt)
-        WHEN 'release_pseudo_id' THEN ndrs_optout.release_pseudo_id(ndrs_optout.ndrs_pseudo_id(number, salt), release_salt)
+        WHEN 'release_pseudo_id' THEN ndrs_optout.release_pseudo_id(ndrs_optout.ndrs_pseudo_id(number, salt),
+                                                                    release_salt)
         ELSE ndrs_optout.openpseudonymiser_digest(number, salt, fields)
     END;
 END
@@ -164,7 +168,8 @@ $$;
 COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS
     'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 
-CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL, release_salt text DEFAULT NULL,
+CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL,
+                              release_salt text DEFAULT NULL,
     fields jsonb DEFAULT '{}')
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -190,14 +195,16 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
     PERFORM ndrs_optout.begin_reading('ndrs_optout.recall_letter()');
-    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp()) WHERE n.notice_id = this.notice_id;
+    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp())
+        WHERE n.notice_id = this.notice_id;
     letter := concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
         format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
-        format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you made and with everybody whom you gave them to. Then tell us the day on which that was done.',
+        format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you '
+               'made and with everybody whom you gave them to. Then tell us the day on which that was done.',
                ndrs_optout.recalled_names(its_release.registers, its_case),
                ndrs_optout.english_date(this.due_on)),
         CASE WHEN this.chased_on IS NOT NULL THEN
@@ -208,7 +215,8 @@ BEGIN
                    WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
                    ELSE 'pseudo-id in your data' END,
                ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields)));
-    PERFORM ndrs_optout.audit_at_once('recall letter written', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    PERFORM ndrs_optout.audit_at_once('recall letter written',
+                                      jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN letter;
 END
 $$;
@@ -226,7 +234,8 @@ CREATE VIEW recall_progress AS
            CASE WHEN f.open THEN pg_catalog.format(
                CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.recall_letter(%s, ...)'
                     WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
-                    ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id) END AS next_action
+                    ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id)
+                        END AS next_action
         FROM recall_notice n JOIN release r USING (release_id)
         CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
         ORDER BY f.open DESC, n.due_on, n.notice_id;
@@ -276,7 +285,8 @@ CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code WHERE code = ANY (this.registers)))
+    SELECT ndrs_optout.register_names(ARRAY(SELECT code FROM unnest(released) AS code
+                                            WHERE code = ANY (this.registers)))
 $$;
 COMMENT ON FUNCTION recalled_names(text[], optout_case) IS
     'the names of the registers of a release that a case is about';

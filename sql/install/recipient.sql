@@ -25,14 +25,16 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
-        PERFORM ndrs_optout.raise_error('22023', 'the code of a recipient must have up to 63 lower-case letters, digits and underscores, the first a letter');
+        PERFORM ndrs_optout.raise_error('22023', 'the code of a recipient must have up to 63 lower-case letters, '
+                                                 'digits and underscores, the first a letter');
     END IF;
     PERFORM ndrs_optout.checked_reason(recipient, 'code');
     PERFORM ndrs_optout.checked_reason(name, 'name');
     IF contact IS NOT NULL THEN
         PERFORM ndrs_optout.checked_reason(contact, 'contact');
     END IF;
-    IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser') THEN
+    IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser')
+    THEN
         PERFORM ndrs_optout.raise_error('22023',
             'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
     END IF;
@@ -49,7 +51,8 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('23505', format('recipient "%s" already exists', recipient));
     END IF;
-    PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme', id_scheme));
+    PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme',
+                                                                    id_scheme));
 END
 $$;
 COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS

@@ -19,7 +19,8 @@ COMMENT ON TABLE release IS
     'releases of data to recipients, each with the set of the patients that it held; the set is purged some years '
     'after the recipient has destroyed the data';
 SELECT pg_catalog.pg_extension_config_dump('release', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
 
 -- Refuses a set of patients unless each of them may be in this release now.
 CREATE FUNCTION release_check(patients encoded_set, purpose text, registers text[], recipient text) RETURNS void
@@ -30,7 +31,8 @@ DECLARE
     refused bigint;
     reasons text;
 BEGIN
-    SELECT sum(d.patients), string_agg(format('%s: %s', d.decision, d.patients), ', ' ORDER BY d.decision) INTO refused, reasons
+    SELECT sum(d.patients), string_agg(format('%s: %s', d.decision, d.patients), ', ' ORDER BY d.decision) INTO refused,
+        reasons
         FROM (SELECT ndrs_optout.share_decision(member, purpose, registers, recipient) AS decision, count(*) AS patients
                   FROM ndrs_optout.unnest(release_check.patients) AS member
                   GROUP BY 1) AS d
@@ -39,7 +41,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND041',
             format('%s of %s patients must not be in this release', refused, ndrs_optout.cardinality(patients)),
             detail => format('By reason: %s.', reasons),
-            hint => 'Nothing was recorded. Leave them out of the data, and record the release of the others before it is sent.');
+            hint => 'Nothing was recorded. Leave them out of the data, and record the release of the others before it '
+                    'is sent.');
     END IF;
 END
 $$;
@@ -75,8 +78,10 @@ BEGIN
             hint => 'Data that is about nobody in particular is no release.');
     END IF;
     PERFORM ndrs_optout.release_check(patients, purpose, codes, recipient);
-    INSERT INTO ndrs_optout.release (recipient, purpose, legal_basis, registers, released_on, reference, patients, patient_count)
-        VALUES (recipient, purpose, legal_basis, codes, released_on, reference, patients, ndrs_optout.cardinality(patients))
+    INSERT INTO ndrs_optout.release (recipient, purpose, legal_basis, registers, released_on, reference, patients,
+                                     patient_count)
+        VALUES (recipient, purpose, legal_basis, codes, released_on, reference, patients,
+                ndrs_optout.cardinality(patients))
         RETURNING release_id INTO STRICT result;
     PERFORM ndrs_optout.audit('release recorded', jsonb_build_object('release', result, 'recipient', recipient,
         'purpose', purpose, 'registers', codes, 'patients', ndrs_optout.cardinality(patients)));
@@ -101,7 +106,8 @@ DECLARE
                         WHERE number IS NULL OR ndrs_optout.nhs_number_is_placeholder(number));
 BEGIN
     IF unusable > 0 THEN
-        PERFORM ndrs_optout.raise_error('22004', format('%s of %s patients have no NHS number', unusable, cardinality(patients)),
+        PERFORM ndrs_optout.raise_error('22004', format('%s of %s patients have no NHS number', unusable,
+                                                        cardinality(patients)),
             detail => 'It is missing, a placeholder, or cannot be read.',
             hint => 'Who cannot be identified could not be recalled: leave them out.');
     END IF;
@@ -170,7 +176,8 @@ COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
     'record any more), 22004';
 
 CREATE VIEW release_progress AS
-    SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference, r.patient_count,
+    SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference,
+        r.patient_count,
            r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record
         FROM release r
         ORDER BY r.release_id;

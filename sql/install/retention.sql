@@ -19,9 +19,10 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- The copy of an open case has no such day yet, nor has a request without an answer.
 -- Of rows that count the same for a guard and a day, all but one are due when the day
 -- is over.  A month of the audit is due as a whole.  The latest sweep stays for
--- sweep_progress, and the last one of each column for health().  A ready case never is due: that nobody has carried it out is the
--- registry's own delay.  A national check with its reply stays as long as an older one
--- is in force, which it would else bring back for those whom both asked about.
+-- sweep_progress, and the last one of each column for health().  A ready case never
+-- is due: that nobody has carried it out is the registry's own delay.  A national
+-- check with its reply stays as long as an older one is in force, which it would else
+-- bring back for those whom both asked about.
 CREATE VIEW retention_schedule AS
     SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
            c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
@@ -34,7 +35,8 @@ CREATE VIEW retention_schedule AS
         WHERE c.state = 'awaiting_identity'
         GROUP BY c.case_id, p.evidence_days
     UNION ALL
-    SELECT 'subject access requests', q.request_id, 1, q.answered_at + pg_catalog.make_interval(years => p.copy_years), false
+    SELECT 'subject access requests', q.request_id, 1, q.answered_at + pg_catalog.make_interval(years => p.copy_years),
+        false
         FROM subject_access_request q CROSS JOIN policy p
     UNION ALL
     SELECT 'audit events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
@@ -58,7 +60,8 @@ CREATE VIEW retention_schedule AS
                                             AND n.state = 'done' AND n.finished_at > l.finished_at))
     UNION ALL
     SELECT 'recall notices', c.case_id, count(*),
-           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years), c.hold_reason IS NOT NULL
+           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years),
+               c.hold_reason IS NOT NULL
         FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
         WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
         GROUP BY c.case_id, p.copy_years
@@ -85,7 +88,8 @@ CREATE VIEW purge_due AS
            min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
-        FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'), ('guard counts'), ('sweeps'),
+        FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'),
+              ('guard counts'), ('sweeps'),
                      ('recall notices'), ('release sets'), ('national checks')) AS w (what)
         LEFT JOIN retention_schedule r ON r.what = w.what AND r.due_at <= pg_catalog.now()
         LEFT JOIN purge_run l ON l.what = w.what
@@ -133,17 +137,20 @@ BEGIN
 
     DELETE FROM ndrs_optout.case_correspondence k
         WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
+                                WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of
+                                    AND NOT r.held);
     GET DIAGNOSTICS correspondence = ROW_COUNT;
 
     DELETE FROM ndrs_optout.recall_notice n
         WHERE n.acknowledged_at IS NOT NULL
             AND n.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                  WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held);
+                                  WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of
+                                      AND NOT r.held);
     GET DIAGNOSTICS notices = ROW_COUNT;
 
     UPDATE ndrs_optout.release l SET patients = NULL
-        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'release sets' AND r.due_at <= as_of);
+        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'release sets'
+                               AND r.due_at <= as_of);
     GET DIAGNOSTICS sets = ROW_COUNT;
 
     expired := ARRAY(SELECT r.id FROM ndrs_optout.retention_schedule r
@@ -156,7 +163,8 @@ BEGIN
     DELETE FROM ndrs_optout.subject_access_request q
         WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
                                    WHERE a.request_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                                              WHERE r.what = 'subject access requests' AND r.due_at <= as_of)
+                                                              WHERE r.what = 'subject access requests'
+                                                                  AND r.due_at <= as_of)
                                    FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS requests = ROW_COUNT;
 
@@ -176,12 +184,14 @@ BEGIN
     SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM summed) INTO tallies;
 
     DELETE FROM ndrs_optout.sweep s
-        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'sweeps' AND r.due_at <= as_of);
+        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'sweeps'
+                             AND r.due_at <= as_of);
     GET DIAGNOSTICS sweeps = ROW_COUNT;
 
     -- What is due is asked again when the checks are locked: a reply may have come before.
     checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
-        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'national checks' AND r.due_at <= as_of)
+        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'national checks'
+                             AND r.due_at <= as_of)
         ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
     WITH gone AS (
         DELETE FROM ndrs_optout.national_check n
@@ -233,7 +243,8 @@ DECLARE
 BEGIN
     -- To tell what a purge has left.
     PERFORM ndrs_optout.require_read_committed();
-    UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason) WHERE c.case_id = this.case_id;
+    UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason)
+        WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('hold placed', jsonb_build_object('case', this.case_id, 'reason', reason));
     RETURN (SELECT count(*) FROM ndrs_optout.case_correspondence k WHERE k.case_id = this.case_id)
         + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
@@ -284,11 +295,14 @@ BEGIN
     -- Only a loaded library's settings are listed.
     IF NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = 'cron.database_name') THEN
         PERFORM ndrs_optout.raise_error('55000', 'pg_cron is not loaded',
-            hint => format('Install its package, set shared_preload_libraries = ''pg_cron'' and cron.database_name = ''%s'', restart the server, and CREATE EXTENSION pg_cron.', current_database()));
+            hint => format('Install its package, set shared_preload_libraries = ''pg_cron'' and cron.database_name = '
+                           '''%s'', restart the server, and CREATE EXTENSION pg_cron.', current_database()));
     END IF;
     IF current_setting('cron.database_name') <> current_database() THEN
-        PERFORM ndrs_optout.raise_error('55000', format('pg_cron keeps its jobs in database "%s"', current_setting('cron.database_name')),
-            hint => format('There, a superuser can call cron.schedule_in_database(%L, ''30 2 * * *'', %L, %L) and cron.unschedule(%1$L).',
+        PERFORM ndrs_optout.raise_error('55000', format('pg_cron keeps its jobs in database "%s"',
+                                                        current_setting('cron.database_name')),
+            hint => format('There, a superuser can call cron.schedule_in_database(%L, ''30 2 * * *'', %L, %L) and '
+                           'cron.unschedule(%1$L).',
                            ndrs_optout.purge_job(), ndrs_optout.purge_command(), current_database()));
     END IF;
     SELECT quote_ident(n.nspname) INTO result
@@ -342,11 +356,13 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.purge_job_end();
     BEGIN
-        EXECUTE format('SELECT %s($1, $2, $3)', ndrs_optout.extension_function('pg_cron', 'schedule', '{text,text,text}'))
+        EXECUTE format('SELECT %s($1, $2, $3)', ndrs_optout.extension_function('pg_cron', 'schedule',
+                                                                               '{text,text,text}'))
             USING ndrs_optout.purge_job()::text, schedule, ndrs_optout.purge_command();
     EXCEPTION WHEN invalid_parameter_value THEN
         PERFORM ndrs_optout.raise_error('22023', 'pg_cron does not read this schedule',
-            hint => 'Minute, hour, day of month, month and day of week: ''30 2 * * *'' is every night at half past two, in pg_cron''s time zone, GMT by default.');
+            hint => 'Minute, hour, day of month, month and day of week: ''30 2 * * *'' is every night at half past '
+                    'two, in pg_cron''s time zone, GMT by default.');
     END;
     PERFORM ndrs_optout.audit('purge scheduled', jsonb_build_object('schedule', schedule));
     RETURN ndrs_optout.purge_job();

@@ -3,7 +3,8 @@
 -- Runs a query for one array of texts with the rights of a role; $1 are the patients,
 -- $2 the keys.
 -- latest: what is committed now, whatever the transaction's snapshot.
-CREATE FUNCTION search_as_owner(role regrole, command text, numbers nhs_number[], keys text[], latest boolean DEFAULT false)
+CREATE FUNCTION search_as_owner(role regrole, command text, numbers nhs_number[], keys text[],
+                                latest boolean DEFAULT false)
     RETURNS text[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_search_as_owner'
     LANGUAGE C VOLATILE;

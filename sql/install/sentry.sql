@@ -134,7 +134,8 @@ AS $$
             format('cannot change column "%s" of table %s to type %s: it is guarded, and no guard reads that type',
                    column_name, relation, format_type((after).atttypid, NULL))
         WHEN (after).defect LIKE 'on a foreign table%' THEN
-            format('foreign table %s cannot be part of table %s: its server does not check the constraint that guards column "%s"',
+            format('foreign table %s cannot be part of table %s: its server does not check the constraint that guards '
+                   'column "%s"',
                    relation, (after).target, column_name)
         WHEN (after).part = 'columns' THEN
             format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
@@ -170,10 +171,11 @@ BEGIN
         SELECT array_agg(ARRAY[(a).relation::text,
                    CASE WHEN ndrs_optout.sentry_rewritten(b, a, g.encoded_column, retyped)
                             AND ndrs_optout.sentry_weakness((a).defect) <= ndrs_optout.sentry_weakness((b).defect)
-                            THEN format('cannot compute column "%s" of table %s anew: the guard of column "%s" fills it',
-                                        g.encoded_column, (a).relation, (a).nhs_number_column)
+                            THEN format('cannot compute column "%s" of table %s anew: the guard of column "%s" '
+                                        'fills it', g.encoded_column, (a).relation, (a).nhs_number_column)
                         ELSE ndrs_optout.sentry_message(b, a) END,
-                   format('%s for column "%s": %s', (a).part, (a).nhs_number_column, coalesce((a).defect, 'replaced or computed anew'))]
+                   format('%s for column "%s": %s', (a).part, (a).nhs_number_column,
+                          coalesce((a).defect, 'replaced or computed anew'))]
                    ORDER BY (a).relation::text, (a).nhs_number_column, (a).part <> 'constraint', (a).part)
             FROM unnest(after) AS a
             JOIN ndrs_optout.guard g ON g.target = (a).target AND g.nhs_number_column = (a).nhs_number_column
@@ -228,7 +230,8 @@ BEGIN
             PERFORM ndrs_optout.raise_error('23N01',
                 format('table %s holds rows of excluded patients', this.relation),
                 detail => format('Rows found by column "%s": %s.', this.nhs_number_column, found_rows[1]),
-                hint => 'Delete these rows first. The database owner finds them with ndrs_optout.guard_matches(), or calls ndrs_optout.sweep() where the table is guarded.');
+                hint => 'Delete these rows first. The database owner finds them with ndrs_optout.guard_matches(), or '
+                        'calls ndrs_optout.sweep() where the table is guarded.');
         END IF;
     END LOOP;
 END
@@ -317,7 +320,8 @@ BEGIN
                      'its guarded table'));
         IF refusing THEN
             PERFORM ndrs_optout.sentry_weakening(message, format(
-                'In the same transaction, drop or empty the table, or call ndrs_optout.guard_table(%L, %L, ...) for it.',
+                'In the same transaction, drop or empty the table, or call '
+                'ndrs_optout.guard_table(%L, %L, ...) for it.',
                 this.relation, this.nhs_number_column));
         END IF;
         PERFORM ndrs_optout.sentry_weakened(this.relation::text,

@@ -6,29 +6,34 @@ CREATE FUNCTION sharing_support(internal) RETURNS internal
 COMMENT ON FUNCTION sharing_support(internal) IS 'planner support: most patients'' data may be shared';
 
 -- Not STRICT: a number that is missing is a reason not to share.  STABLE as is_excluded() is.
-CREATE FUNCTION share_eligible(number nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION share_eligible(number nhs_number, purpose text, registers text[] DEFAULT NULL,
+                               recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
 COMMENT ON FUNCTION share_eligible(nhs_number, text, text[], text) IS
     'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-CREATE FUNCTION share_eligible(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION share_eligible(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
+    RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_text'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
 COMMENT ON FUNCTION share_eligible(text, text, text[], text) IS
     'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-CREATE FUNCTION share_eligible(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION share_eligible(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
+    RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_bigint'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
 COMMENT ON FUNCTION share_eligible(bigint, text, text[], text) IS
     'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-CREATE FUNCTION share_eligible(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION share_eligible(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
+                               recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
 COMMENT ON FUNCTION share_eligible(encoded_nhs_number, text, text[], text) IS
     'whether share_decision() is "eligible"; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004, '
     '22023, 42704';
 
-CREATE FUNCTION share_decision(number nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
+CREATE FUNCTION share_decision(number nhs_number, purpose text, registers text[] DEFAULT NULL,
+                               recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(nhs_number, text, text[], text) IS
@@ -37,7 +42,8 @@ COMMENT ON FUNCTION share_decision(nhs_number, text, text[], text) IS
     'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
     'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-CREATE FUNCTION share_decision(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
+CREATE FUNCTION share_decision(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
+    RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_text'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(text, text, text[], text) IS
@@ -46,7 +52,8 @@ COMMENT ON FUNCTION share_decision(text, text, text[], text) IS
     'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
     'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-CREATE FUNCTION share_decision(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
+CREATE FUNCTION share_decision(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
+    RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_bigint'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
@@ -55,7 +62,8 @@ COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
     'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
     'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-CREATE FUNCTION share_decision(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL) RETURNS text
+CREATE FUNCTION share_decision(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
+                               recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(encoded_nhs_number, text, text[], text) IS
@@ -82,14 +90,16 @@ BEGIN
     spelled := type NOT IN ('bigint', 'ndrs_optout.nhs_number', 'ndrs_optout.encoded_nhs_number');
     FOR decision, patients, rows IN EXECUTE format(
         'SELECT d.decision,
-                CASE WHEN d.decision NOT IN (''number missing'', ''number unreadable'', ''placeholder'') THEN count(d.number) END,
+                CASE WHEN d.decision NOT IN (''number missing'', ''number unreadable'', ''placeholder'')
+                    THEN count(d.number) END,
                 sum(d.rows)::bigint
              FROM (SELECT ndrs_optout.share_decision(%s, $1, $2, $3) AS decision, p.number, p.rows
                        FROM (SELECT %s, count(*) AS rows FROM %s GROUP BY 1, 2) AS p (number, other, rows)) AS d
              GROUP BY d.decision ORDER BY sum(d.rows) DESC, d.decision',
         CASE WHEN spelled THEN 'coalesce(p.number::text, p.other)' ELSE 'p.number' END,
         CASE WHEN spelled
-             THEN 'ndrs_optout.guard_number(q.value), CASE WHEN ndrs_optout.guard_number(q.value) IS NULL THEN q.value::text END'
+             THEN 'ndrs_optout.guard_number(q.value), CASE WHEN ndrs_optout.guard_number(q.value) IS NULL THEN '
+                  'q.value::text END'
              ELSE 'q.value, NULL::text' END,
         source)
         USING purpose, registers, recipient

@@ -12,7 +12,8 @@ CREATE TABLE subject_access_request (
 COMMENT ON TABLE subject_access_request IS
     'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
 SELECT pg_catalog.pg_extension_config_dump('subject_access_request', '');
-SELECT pg_catalog.pg_extension_config_dump(pg_catalog.pg_get_serial_sequence('ndrs_optout.subject_access_request', 'request_id')::regclass, '');
+SELECT pg_catalog.pg_extension_config_dump(
+    pg_catalog.pg_get_serial_sequence('ndrs_optout.subject_access_request', 'request_id')::regclass, '');
 
 -- The Information Commissioner's rule: the same date in the next month, or that
 -- month's last when it has no such date; on a weekend or a bank holiday, the next
@@ -126,10 +127,12 @@ SET jit = off
 SET row_security = off
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT r.* FROM (SELECT ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
+    SELECT r.* FROM (SELECT ARRAY(SELECT DISTINCT code FROM ndrs_optout.guard g
+                                  CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.subject_access_rows(number,
-            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, a.codes, g.excluded_registers, false))) AS r
+            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, a.codes, g.excluded_registers,
+                                                                       false))) AS r
     UNION ALL
     SELECT 'exclusion list', to_jsonb(l), false
         FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
@@ -142,7 +145,8 @@ AS $$
         FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.form_received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
                      c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
-                     (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on', i.received_on)
+                     (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on',
+                                                          i.received_on)
                                        ORDER BY i.proof DESC)
                           FROM ndrs_optout.identity_evidence i WHERE i.case_id = c.case_id) AS proofs,
                      (SELECT jsonb_agg(jsonb_build_object('kind', m.kind, 'received_on', m.received_on)
@@ -153,14 +157,16 @@ AS $$
                   ORDER BY c.case_id) AS l
     UNION ALL
     SELECT 'release', to_jsonb(l), false
-        FROM (SELECT r.release_id, p.name AS recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference,
+        FROM (SELECT r.release_id, p.name AS recipient, r.purpose, r.legal_basis, r.registers, r.released_on,
+              r.reference,
                      r.destroyed_on
                   FROM ndrs_optout.release r JOIN ndrs_optout.recipient p USING (recipient)
                   WHERE r.patients OPERATOR(ndrs_optout.@>) ndrs_optout.encode_nhs_number(number)
                   ORDER BY r.release_id) AS l
     UNION ALL
     SELECT 'recall notice', to_jsonb(l), false
-        FROM (SELECT n.notice_id, n.case_id, n.release_id, p.name AS recipient, n.raised_at, n.due_on, n.asked_at, n.chased_on,
+        FROM (SELECT n.notice_id, n.case_id, n.release_id, p.name AS recipient, n.raised_at, n.due_on, n.asked_at,
+              n.chased_on,
                      n.acknowledged_at, n.deleted_on
                   FROM ndrs_optout.recall_notice n
                   JOIN ndrs_optout.optout_case c USING (case_id)
@@ -228,7 +234,8 @@ BEGIN
     INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, received_on, due_on)
         VALUES (encoded, applicant, received_on, ndrs_optout.subject_access_due(received_on))
         RETURNING request_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('subject access requested', jsonb_build_object('request', result, 'applicant', applicant));
+    PERFORM ndrs_optout.audit('subject access requested', jsonb_build_object('request', result, 'applicant',
+                                                                             applicant));
     RETURN result;
 END
 $$;
@@ -262,7 +269,8 @@ BEGIN
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
         WHERE q.request_id = this.request_id AND q.answered_at IS NULL;
-    PERFORM ndrs_optout.audit_at_once('subject access answered', jsonb_build_object('request', this.request_id, 'records', records));
+    PERFORM ndrs_optout.audit_at_once('subject access answered',
+                                      jsonb_build_object('request', this.request_id, 'records', records));
 END
 $$;
 COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS

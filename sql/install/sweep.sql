@@ -38,7 +38,8 @@ COMMENT ON TABLE sweep_leaf IS 'what a sweep found and did, per guarded column a
 
 CREATE VIEW sweep_progress AS
     SELECT l.sweep_id, l.relation, l.nhs_number_column, l.state,
-           l.patients_found, l.patients_erased, l.patients_left, l.patients_with_case, l.rows_erased, l.rows_encoded, l.blocks_left,
+           l.patients_found, l.patients_erased, l.patients_left, l.patients_with_case, l.rows_erased, l.rows_encoded,
+               l.blocks_left,
            l.started_at, l.finished_at
         FROM sweep_leaf l
         WHERE l.sweep_id = (SELECT pg_catalog.max(s.sweep_id) FROM sweep s)
@@ -72,7 +73,8 @@ AS $$
     SELECT format('%s %s', (SELECT string_agg(format('%s %s', r.code, ndrs_optout.exclusion_list_checksum(r.code)), ' '
                                               ORDER BY r.code COLLATE "C")
                                 FROM (SELECT DISTINCT unnest(g.registers) FROM ndrs_optout.guard g
-                                          WHERE sweep_fingerprint.target IS NULL OR g.target = sweep_fingerprint.target) AS r (code)),
+                                          WHERE sweep_fingerprint.target IS NULL
+                                              OR g.target = sweep_fingerprint.target) AS r (code)),
                   (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
 $$;
 COMMENT ON FUNCTION sweep_fingerprint(regclass) IS
@@ -99,7 +101,8 @@ DECLARE
     current_fingerprint text := ndrs_optout.sweep_fingerprint(target);
     result ndrs_optout.sweep_state;
 BEGIN
-    IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL) THEN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL)
+    THEN
         PERFORM ndrs_optout.raise_error('42704',
             CASE WHEN target IS NULL THEN 'no table is guarded' ELSE format('table %s is not guarded', target) END,
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
@@ -149,7 +152,8 @@ BEGIN
     batch.leaf := this.relation;
     batch.row_ids := ndrs_optout.search_as_owner(owner, format(
         'SELECT array_agg(t.ctid::text) FROM ONLY %1$s t
-             WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)'' AND ndrs_optout.guard_finds(t.%2$I, $2, $3) IS NOT TRUE
+             WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)''
+                 AND ndrs_optout.guard_finds(t.%2$I, $2, $3) IS NOT TRUE
                  AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I, $3)',
         this.relation, this.nhs_number_column, this_guard.encoded_column, this.blocks_encoded, next_block),
         NULL, this_guard.registers)::tid[];
@@ -249,7 +253,8 @@ BEGIN
 
     SELECT g.* INTO this_guard FROM ndrs_optout.guard_part p
         JOIN ndrs_optout.guard g ON g.target = p.target AND g.nhs_number_column = p.nhs_number_column
-        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column AND p.part = 'constraint';
+        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column
+            AND p.part = 'constraint';
     IF NOT FOUND THEN  -- dropped, detached or unguarded since
         this.state := 'done';
     ELSIF now.patients IS NULL THEN
@@ -280,9 +285,11 @@ BEGIN
                 FROM (SELECT n.number,
                              ndrs_optout.excluded_from(ndrs_optout.encode_nhs_number(n.number), true) AS registers,
                              EXISTS (SELECT FROM ndrs_optout.optout_case c
-                                     WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(n.number)
+                                     WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=)
+                                             ndrs_optout.encode_nhs_number(n.number)
                                          AND c.state IN ('excluded', 'carried_out')) AS has_case
-                          FROM (SELECT u.number FROM unnest(now.patients[:batch_size]) AS u (number) ORDER BY u.number) AS n) AS p
+                          FROM (SELECT u.number FROM unnest(now.patients[:batch_size]) AS u (number)
+                                ORDER BY u.number) AS n) AS p
                 WHERE p.has_case OR cardinality(p.registers) > 0
                 GROUP BY p.registers, p.has_case
         LOOP
@@ -308,15 +315,19 @@ BEGIN
 
     IF this.state = 'done' THEN
         this.finished_at := clock_timestamp();
-        PERFORM ndrs_optout.raise_notice(false, format('%s: patients found: %s, rows erased: %s%s', now.relation, this.patients_found,
-            this.rows_erased, CASE WHEN this.rows_encoded > 0 THEN format(', rows encoded: %s', this.rows_encoded) END));
+        PERFORM ndrs_optout.raise_notice(false, format('%s: patients found: %s, rows erased: %s%s', now.relation,
+                                                       this.patients_found,
+            this.rows_erased, CASE WHEN this.rows_encoded > 0
+                                  THEN format(', rows encoded: %s', this.rows_encoded) END));
         now.relation := NULL;
         now.patients := NULL;
     END IF;
     UPDATE ndrs_optout.sweep_leaf l
         SET state = this.state, patients_found = this.patients_found, patients_erased = this.patients_erased,
-            patients_left = this.patients_left, patients_with_case = this.patients_with_case, rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
-            blocks_encoded = this.blocks_encoded, blocks_left = this.blocks_left, started_at = this.started_at, finished_at = this.finished_at
+            patients_left = this.patients_left, patients_with_case = this.patients_with_case,
+                rows_erased = this.rows_erased, rows_encoded = this.rows_encoded,
+            blocks_encoded = this.blocks_encoded, blocks_left = this.blocks_left, started_at = this.started_at,
+                finished_at = this.finished_at
         WHERE l.sweep_id = this.sweep_id AND l.target = this.target AND l.relation = this.relation
             AND l.nhs_number_column = this.nhs_number_column;
     RETURN now;

@@ -16,11 +16,13 @@ DECLARE
     this ndrs_optout.audit_event;
     expected_id bigint := 1;
     expected_link bytea := ''::bytea;
-    purged_until text := (SELECT max(e.detail ->> 'audit_until' COLLATE "C") FROM ndrs_optout.audit_event e WHERE e.event = 'purged');
+    purged_until text := (SELECT max(e.detail ->> 'audit_until' COLLATE "C") FROM ndrs_optout.audit_event e
+                          WHERE e.event = 'purged');
 BEGIN
     FOR part IN SELECT * FROM ndrs_optout.audit_segment ORDER BY segment LOOP
         IF part.first_event_id <> expected_id OR part.opening_link <> expected_link THEN
-            RETURN QUERY SELECT part.first_event_id, format('segment %s does not begin where the one before it ends', part.segment);
+            RETURN QUERY SELECT part.first_event_id, format('segment %s does not begin where the one before it ends',
+                                                            part.segment);
         END IF;
         IF part.purged_at IS NOT NULL AND (to_char(part.segment, 'YYYY-MM-DD') <= purged_until) IS NOT TRUE THEN
             RETURN QUERY SELECT part.first_event_id, format('segment %s was removed, but not by a purge', part.segment);

@@ -20,10 +20,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF ndrs_optout.library_build() <> ndrs_optout.catalogue_build() THEN
-        PERFORM ndrs_optout.raise_error('55000', 'extension "ndrs_optout" and its installed library are of different builds',
+        PERFORM ndrs_optout.raise_error('55000', 'extension "ndrs_optout" and its installed library are of different '
+                                                 'builds',
             format('The extension is of build %s, the library of build %s.',
                    ndrs_optout.catalogue_build(), ndrs_optout.library_build()),
-            'Ask a superuser to call ALTER EXTENSION ndrs_optout UPDATE, or to install the library of the extension''s build.');
+            'Ask a superuser to call ALTER EXTENSION ndrs_optout UPDATE, or to install the library of the extension''s '
+            'build.');
     END IF;
 END
 $$;
