@@ -13,10 +13,12 @@
  * event, whatever becomes of the statement; where no event can be written, nothing is
  * told.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "audit.h"
+#include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -24,6 +26,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "privacy.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"

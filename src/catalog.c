@@ -21,15 +21,17 @@
  * schemas are not, so messages on these count as well.  Tables guard and reference,
  * which the same answers rest on, have the trigger.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "privacy.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -61,6 +63,8 @@ static const int schema_caches[] = {
 static uint64 generation = 1;
 static uint64 schema_generation = 1;
 
+void		(*ndrs_relation_hook) (Oid relid) = NULL;
+
 /*
  * InvalidOid stands for every relation, and for a table of ours whose name was never
  * looked up.
@@ -76,7 +80,8 @@ relcache_callback(Datum arg, Oid relid)
 		generation++;
 	if (!is_watched || relid == InvalidOid)
 		schema_generation++;
-	ndrs_sentry_tell(relid);
+	if (ndrs_relation_hook)
+		ndrs_relation_hook(relid);
 }
 
 static void

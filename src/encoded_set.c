@@ -7,13 +7,15 @@
  * once for each value that is opened; whoever searches the same value again and
  * again (SetArgument) does so once.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include <sys/mman.h>
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "encoded_set.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -23,6 +25,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
 #include "parser/scansup.h"
+#include "privacy.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -51,7 +54,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_encoded_set_agg_result);
 
 #define HEX_DIGITS (2 * ENCODED_NHS_NUMBER_SIZE)
 
-/* What the core does now and then: see encoded_set.h */
+/* What the core does now and then: see encoded_set_core.h */
 static void
 check_for_interrupts(void)
 {

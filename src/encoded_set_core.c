@@ -10,7 +10,7 @@
  * encoded_set_intact() tells of the damage.  A set need not be aligned: what
  * is wider than a byte is copied out.
  */
-#include "encoded_set.h"
+#include "encoded_set_core.h"
 
 #include <string.h>
 

@@ -10,7 +10,7 @@
  * Fail closed: a key that cannot be read, or is not the one whose fingerprint
  * is recorded, is an error for whoever asked.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -22,10 +22,15 @@
 #include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/table.h"
+#include "catalog.h"
 #include "compat.h"
+#include "encoded_set_core.h"
 #include "encoding.h"
+#include "encoding_core.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "privacy.h"
+#include "sqlstates.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -47,6 +52,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_out);
 static const NdrsColumn encoding_key_columns[] = {
 	{ANUM_ENCODING_KEY_FINGERPRINT, "fingerprint", "encoded_nhs_number", true}
 };
+
+char	   *ndrs_key_file = NULL;
 
 static EncodedNhsNumber fingerprint;
 

@@ -1,23 +1,24 @@
 /*
  * encoding.h
- *		HMAC-SHA-256 of NHS numbers, without a server.
- *
- * Nothing here knows of fmgr or ereport, so that unit tests can link it alone.
+ *		The key, and NHS numbers encoded with it.
  */
 #ifndef NDRS_ENCODING_H
 #define NDRS_ENCODING_H
 
-#include "encoded_set.h"
+#include "postgres.h"
+#include "encoded_nhs_number.h"
+#include "nhs_number.h"
 
-#define ENCODING_KEY_SIZE	32
+/* A setting: the file that holds the key */
+extern char *ndrs_key_file;
 
-/* The longest message: with what SHA-256 puts behind it, a block */
-#define ENCODING_MOST_BYTES	55
-
-extern bool encoding_set_key(const uint8_t *key);
-extern bool encoding_has_key(void);
-extern void encoding_forget_key(void);
-extern bool encoding_compute(const void *message, size_t length,
-							 EncodedNhsNumber *encoded);
+extern bool ndrs_before_restore(void);
+extern void ndrs_encoding_ready(void);
+extern void ndrs_encode(NhsNumber number, EncodedNhsNumber *encoded);
+extern bool ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded);
+extern bytea *ndrs_begin_token(void);
+extern void ndrs_restore_token(const bytea *token);
+extern bool ndrs_token_is_good(const bytea *token);
+extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
 #endif							/* NDRS_ENCODING_H */

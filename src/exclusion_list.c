@@ -3,7 +3,7 @@
  *		What a backend keeps of the exclusion list, and why it can be trusted.
  *
  * The truth is table exclusion.  A backend keeps one encoded set per register
- * (encoded_set.h), built at the first look-up and good for one generation
+ * (encoded_set_core.h), built at the first look-up and good for one generation
  * (catalog.c).  A look-up must see every exclusion that was committed, and
  * announced, before it began; three things make that so.
  *
@@ -26,18 +26,24 @@
  * to know that all of them have the new one waits for the locks
  * (wait_for_writers in erasure.c).
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog.h"
 #include "catalog/pg_collation_d.h"
+#include "compat.h"
+#include "encoded_set.h"
+#include "encoding.h"
+#include "exclusion_list.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/supportnodes.h"
+#include "privacy.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"

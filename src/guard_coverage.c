@@ -8,7 +8,7 @@
  * function is called; no lock is waited for; and the time is limited.  Pages are
  * read as VACUUM reads them.  The bytes of a value tell whether it is an NHS number.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/detoast.h"
 #include "access/heapam.h"
@@ -21,6 +21,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nhs_number_type.h"
+#include "privacy.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"

@@ -8,19 +8,20 @@
  * would tell its maker who is on the list, so it is not obeyed.  It is compared once for
  * a statement.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
-#include "guard.h"
+#include "guard_policy.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"

@@ -2,20 +2,21 @@
  * guard_tally.c
  *		Counts what guards skip, redact, or let in without a readable number.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog.h"
 #include "catalog/indexing.h"
-#include "guard.h"
+#include "guard_tally.h"
+#include "privacy.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* The words of the guard's tables */
 const char *const ndrs_action_words[] = {
 	[GUARD_ALLOW] = "allow",
 	[GUARD_REJECT] = "reject",

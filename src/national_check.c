@@ -12,16 +12,24 @@
  *
  * What makes the rows trustworthy is said at the head of exclusion_list.c.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
+#include "catalog.h"
 #include "compat.h"
+#include "compat_array.h"
+#include "encoded_set.h"
+#include "encoding.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "national_check.h"
+#include "nhs_number.h"
 #include "port/pg_bswap.h"
+#include "privacy.h"
+#include "sqlstates.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"

@@ -2,23 +2,30 @@
  * ndrs_optout.c
  *		Loading and settings, only.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
-#include "compat.h"
+#include "audit.h"
+#include "catalog.h"
+#include "encoded_set.h"
+#include "encoding.h"
+#include "erasure.h"
 #include "fmgr.h"
+#include "guard_tally.h"
+#include "privacy.h"
+#include "sentry.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+
+/* Came with a minor release: a worker may load the library, and with it this. */
+#ifndef GUC_ALLOW_IN_PARALLEL
+#define GUC_ALLOW_IN_PARALLEL 0
+#endif
 
 PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(ndrs_optout_library_build);
 
 PGDLLEXPORT void _PG_init(void);
-
-char	   *ndrs_key_file = NULL;
-
-/* Read by sentry_weakening(), too */
-bool		ndrs_allow_unguarded = false;
 
 void
 _PG_init(void)

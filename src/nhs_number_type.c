@@ -5,14 +5,17 @@
  * The type has bigint's representation, so its comparison, hashing and sort
  * support are the server's own functions for bigint (nhs_number.sql).
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
+#include "catalog.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
+#include "nhs_number_type.h"
 #include "parser/parse_coerce.h"
+#include "privacy.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 

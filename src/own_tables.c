@@ -16,13 +16,15 @@
  * place for this.  The counts of guards, which a loader's commit writes, come here
  * another way (guard_tally.c).
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog.h"
 #include "commands/trigger.h"
-#include "compat.h"
+#include "compat_acl.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "privacy.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"

@@ -7,7 +7,7 @@
  * parameters, to the client and to the server log, and the log gets the
  * statement too.  Each of these can hold an NHS number.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/xact.h"
 #include "commands/copy.h"
@@ -15,7 +15,9 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nhs_number.h"
 #include "nodes/params.h"
+#include "privacy.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "tcop/pquery.h"

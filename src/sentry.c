@@ -22,11 +22,12 @@
  * dropped the extension, leaves an entry behind, which the next statement of the client
  * throws away.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
@@ -37,11 +38,13 @@
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
-#include "compat.h"
+#include "compat_lock.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "privacy.h"
+#include "sentry.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -67,6 +70,9 @@ typedef struct Command
 	struct Command *outer;
 } Command;
 
+/* Read by sentry_weakening(), too */
+bool		ndrs_allow_unguarded = false;
+
 static Command *innermost = NULL;
 
 /*
@@ -88,12 +94,12 @@ static object_access_hook_type previous_object_access = NULL;
 static void before_commit(void);
 
 /*
- * To be called for each message on a relation.  The backend is told of its own changes one
+ * Called for each message on a relation (catalog.c).  The backend is told of its own changes one
  * by one; a message on all of them, InvalidOid, stands for those of other sessions.  Nor
  * does what is told when a transaction ends, or is rolled back, belong to a command.
  */
-void
-ndrs_sentry_tell(Oid relid)
+static void
+relation_changed(Oid relid)
 {
 	if (innermost == NULL || !OidIsValid(relid) || !IsTransactionState() ||
 		(ntold > 0 && told[ntold - 1] == relid))
@@ -221,6 +227,7 @@ ndrs_sentry_init(void)
 {
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
+	ndrs_relation_hook = relation_changed;
 	RegisterXactCallback(transaction_callback, NULL);
 	RegisterSubXactCallback(subtransaction_callback, NULL);
 }

@@ -21,19 +21,24 @@
  *	   opted out, or there is none;
  *	5. eligible.
  */
-#include "ndrs_optout.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog.h"
 #include "catalog/pg_collation_d.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "encoding.h"
+#include "exclusion_list.h"
 #include "fmgr.h"
+#include "national_check.h"
 #include "nodes/primnodes.h"
 #include "nodes/supportnodes.h"
+#include "privacy.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"

@@ -8,7 +8,7 @@
  * several look-ups at a time; in a query, with what comes between them, it
  * cannot, and a miss in its cache shows in full.
  */
-#include "encoded_set.h"
+#include "encoded_set_core.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  * held against the plainest code that does the same; sanitizers look for reads
  * and writes outside of what each function was given.
  */
-#include "encoded_set.h"
+#include "encoded_set_core.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -23,7 +23,7 @@ my ($version) = slurp_file("$source/ndrs_optout.control") =~ /^default_version =
 
 # Its sources, and the script that leads to it, are written side by side.
 my %file = map { $_ => slurp_file("$source/$_") }
-  qw(ndrs_optout.control src/guard.h src/guard_policy.c), map { s{^\Q$source\E/}{}r } glob "$source/sql/install/*.sql";
+  qw(ndrs_optout.control src/guard_policy.h src/guard_policy.c), map { s{^\Q$source\E/}{}r } glob "$source/sql/install/*.sql";
 my $upgrade = "SET LOCAL search_path = ndrs_optout, pg_temp;\n";
 
 # change(PATTERN, SUB, SQL): what SUB makes of the place, which is in one file; and how

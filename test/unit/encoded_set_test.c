@@ -2,7 +2,7 @@
  * encoded_set_test.c
  *		Sets of encoded NHS numbers, against a linear search.
  */
-#include "encoded_set.h"
+#include "encoded_set_core.h"
 #include "tap.h"
 
 #include <setjmp.h>

@@ -7,7 +7,7 @@
 #define OPENSSL_API_COMPAT	0x10001000L
 #endif
 
-#include "encoding.h"
+#include "encoding_core.h"
 #include "tap.h"
 
 #include <stdlib.h>
