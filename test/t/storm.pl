@@ -50,7 +50,7 @@ log_min_error_statement = panic
 log_error_verbosity = terse
 log_line_prefix = '%e|%a|'
 });
-# The server's own errors, in the loaders' statements, would show these; leaks.pl looks at ours.
+# The server's own errors, in the loaders' statements, would show these; privacy_guard.pl looks at ours.
 my $directory = PostgreSQL::Test::Utils::tempdir();
 my $deadline;    # when workers begin nothing more
 my $worker = 0;    # which one this process is; 0: none

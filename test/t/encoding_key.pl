@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($key, $other_key) = (random_key(), random_key());
-my $server = new_server('key', key => $key, settings => "log_statement = none\n");
+my $server = new_server('encoding_key', key => $key, settings => "log_statement = none\n");
 my $path = key_path($server);
 my $other_path = $server->basedir . '/other.key';
 append_to_file($other_path, $other_key);

@@ -18,7 +18,7 @@ srand $seed;
 note "TOGETHER_SEED=$seed";
 
 my @patients = @TEST_NUMBERS[ 0 .. 5 ];
-my $server = new_server('together', settings => "jit = off\n");
+my $server = new_server('erasure_together', settings => "jit = off\n");
 install_extension($server);
 
 sub one_of { return $_[ rand @_ ]; }

@@ -13,7 +13,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = new_server('install');
+my $server = new_server('extension_install');
 my ($number, $other) = @TEST_NUMBERS;
 
 sub ask

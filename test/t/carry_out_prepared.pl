@@ -13,7 +13,7 @@ use lib "$FindBin::RealBin/lib";
 use OptoutServer;
 use Test::More;
 
-my $server = new_server('prepared');
+my $server = new_server('carry_out_prepared');
 install_extension($server);
 create_registry($server);
 

@@ -12,7 +12,7 @@ use lib "$FindBin::RealBin/lib";
 use OptoutServer;
 use Test::More;
 
-my $server = new_server('dropped');
+my $server = new_server('extension_dropped');
 $server->safe_psql('postgres', q{
 	CREATE ROLE dbo LOGIN;
 	ALTER DATABASE postgres OWNER TO dbo;

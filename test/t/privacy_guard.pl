@@ -19,7 +19,7 @@ use Test::More;
 
 my ($EXCLUDED, $PRESENT, $ALLOWED, $CONTROL) = @TEST_NUMBERS[ 0, 1, 2, 8 ];
 
-my $server = new_server('leaks', settings => q{
+my $server = new_server('privacy_guard', settings => q{
 log_error_verbosity = verbose
 log_min_error_statement = error
 log_parameter_max_length = -1

@@ -13,7 +13,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = new_server('repack');
+my $server = new_server('guard_repack');
 plan skip_all => 'pg_repack is not packaged for this version'
   unless $server->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_repack'});
 

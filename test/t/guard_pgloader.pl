@@ -26,7 +26,7 @@ my %bad = (
 	1999 => '9999999999',              # a placeholder
 	$ROWS => $numbers[6]);
 
-my $server = new_server('pgloader');
+my $server = new_server('guard_pgloader');
 install_extension($server);
 $server->safe_psql('postgres', qq{
 	CREATE ROLE loader LOGIN;

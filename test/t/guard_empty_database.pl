@@ -12,7 +12,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = new_server('empty');
+my $server = new_server('guard_empty_database');
 install_extension($server);
 $server->safe_psql('postgres', qq{
 	CREATE ROLE loader LOGIN;

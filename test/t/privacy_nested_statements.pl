@@ -19,7 +19,7 @@ my $pgaudit = -e "$directory/pgaudit.so";
 my $libraries = $pgaudit ? 'pgaudit, auto_explain' : 'auto_explain';
 my $settings = $pgaudit ? "pgaudit.log = 'all'\npgaudit.log_parameter = on\npgaudit.log_client = on\n" : '';
 
-my $server = new_server('nested_leaks', settings => qq{
+my $server = new_server('privacy_nested_statements', settings => qq{
 shared_preload_libraries = '$libraries'
 log_error_verbosity = verbose
 log_lock_waits = on

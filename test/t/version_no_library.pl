@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/lib";
 use OptoutServer;
 use Test::More;
 
-my $server = new_server('no_library');
+my $server = new_server('version_no_library');
 install_extension($server);
 create_registry($server);
 $server->safe_psql('postgres', 'CREATE EXTENSION citext');

@@ -13,7 +13,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = new_server('reading');
+my $server = new_server('audit_pipeline');
 install_extension($server);
 create_registry($server);
 hold_patient($server, 1, $PATIENT);

@@ -12,7 +12,7 @@ use lib "$FindBin::RealBin/lib";
 use OptoutServer;
 use Test::More;
 
-my $server = new_server('partman');
+my $server = new_server('guard_partman');
 my $version = $server->safe_psql('postgres',
 	q{SELECT split_part(default_version, '.', 1) FROM pg_available_extensions WHERE name = 'pg_partman'});
 plan skip_all => 'pg_partman is not packaged for this version' unless $version;

@@ -116,7 +116,7 @@ sub write_next
 # ------------------------------------------------ a registry of the version at hand
 
 my $directory = PostgreSQL::Test::Utils::tempdir();
-my $server = new_server('upgrade', install_path => copy_installation('pg_config', $directory));
+my $server = new_server('extension_update', install_path => copy_installation('pg_config', $directory));
 
 sub ask
 {

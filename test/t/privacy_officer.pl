@@ -17,7 +17,7 @@ use Test::More;
 
 my ($TYPED, $BOUND, $QUIET, $FOUND, $OTHER) = @TEST_NUMBERS[ 0, 1, 2, 3, 8 ];
 
-my $server = new_server('officer_leaks', settings => q{
+my $server = new_server('privacy_officer', settings => q{
 shared_preload_libraries = 'pg_stat_statements'
 session_preload_libraries = 'auto_explain'
 pg_stat_statements.track = all

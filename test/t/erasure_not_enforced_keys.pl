@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin/lib";
 use OptoutServer;
 use Test::More;
 
-my $server = new_server('not_enforced');
+my $server = new_server('erasure_not_enforced_keys');
 plan skip_all => 'foreign keys are always enforced before version 18'
   if $server->safe_psql('postgres', 'SHOW server_version_num') < 180000;
 

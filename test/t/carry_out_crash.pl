@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # With asynchronous commits, what is committed may stay in memory for so long.
-my $server = new_server('crash', settings => "wal_writer_delay = 10s\n");
+my $server = new_server('carry_out_crash', settings => "wal_writer_delay = 10s\n");
 install_extension($server);
 create_registry($server);
 

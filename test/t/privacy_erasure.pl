@@ -12,7 +12,7 @@ use OptoutServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $server = new_server('erasure_leaks', settings => q{
+my $server = new_server('privacy_erasure', settings => q{
 log_error_verbosity = verbose
 log_min_error_statement = error
 log_parameter_max_length_on_error = -1

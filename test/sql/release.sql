@@ -256,14 +256,14 @@ SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data 
 
 -- An analyst records a release and does not see who was in it; the query has the
 -- analyst's rights.
-CREATE ROLE regress_disclosure;
-SELECT grant_access('regress_disclosure', 'analyst');
-SET ROLE regress_disclosure;
+CREATE ROLE regress_release;
+SELECT grant_access('regress_release', 'analyst');
+SET ROLE regress_release;
 SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9');
 \echo :SQLSTATE
 RESET ROLE;
-GRANT SELECT ON patient TO regress_disclosure;
-SET ROLE regress_disclosure;
+GRANT SELECT ON patient TO regress_release;
+SET ROLE regress_release;
 SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9') IS NOT NULL AS recorded;
 SELECT record_release('charity', 'direct_care', '{9990000026}'::nhs_number[], current_date, 'project 10') IS NOT NULL AS recorded;
 SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'project 10', registers => '{rare_disease}');
@@ -273,10 +273,10 @@ SELECT count(*) FROM release;
 SELECT count(*) FROM release_progress;
 SELECT recall_letter(1, '9999999999');
 RESET ROLE;
-SELECT revoke_access('regress_disclosure', 'analyst');
+SELECT revoke_access('regress_release', 'analyst');
 -- An officer sends the letter, and hears from the recipient.
-SELECT grant_access('regress_disclosure', 'officer');
-SET ROLE regress_disclosure;
+SELECT grant_access('regress_release', 'officer');
+SET ROLE regress_release;
 SELECT p.notice_id AS open_notice FROM recall_progress p WHERE p.case_id = :case_id AND p.days_left IS NOT NULL \gset
 SELECT recall_letter(:open_notice, '9990000018', 'salt') LIKE 'Our reference%' AS letter;
 SELECT chase_recall(:open_notice), acknowledge_recall(:open_notice);
@@ -285,9 +285,9 @@ SELECT record_destruction(:charity);
 SELECT patients FROM release;
 TABLE recall_notice;
 RESET ROLE;
-SELECT revoke_access('regress_disclosure', 'officer');
-REVOKE ALL ON patient FROM regress_disclosure;
-DROP ROLE regress_disclosure;
+SELECT revoke_access('regress_release', 'officer');
+REVOKE ALL ON patient FROM regress_release;
+DROP ROLE regress_release;
 
 -- To who leaves two registers, each release is told of with those of them that it had data of.
 SELECT record_release('charity', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'project 11', registers => '{cancer}') IS NOT NULL

@@ -18,7 +18,7 @@ use Time::HiRes qw(sleep);
 
 my ($TYPED, $CONTROL) = @TEST_NUMBERS[ 0, 8 ];
 
-my $server = new_server('log', init => { allows_streaming => 1 }, settings => q{
+my $server = new_server('privacy_log', init => { allows_streaming => 1 }, settings => q{
 log_min_error_statement = error
 log_error_verbosity = verbose
 log_parameter_max_length_on_error = -1
