@@ -83,92 +83,165 @@ COMMENT ON VIEW retention_schedule IS
     'patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, '
     'with what an older one says about the same patients';
 
+-- What was removed of one kind.  A function that returns this, of a kind and a time, is the
+-- purge of the kind that it is named after; details go into the audit event.
+CREATE TYPE purge_result AS (
+    removed bigint,
+    details jsonb
+);
+COMMENT ON TYPE purge_result IS
+    'how much a purge removed of one kind, and what the audit event is to say besides; a function that returns one is '
+    'the purge of a kind';
+
+-- The kinds, in the order in which they are purged: the audit last, since from there on
+-- whoever commits an event waits.
+CREATE VIEW purge_kind AS
+    SELECT pg_catalog.replace(pg_catalog.substr(p.proname, pg_catalog.length('purge_') + 1), '_', ' ') AS what,
+           p.oid::regprocedure AS function,
+           pg_catalog.row_number() OVER (ORDER BY p.proname = 'purge_audit_events', p.proname) AS position
+        FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.prorettype = 'ndrs_optout.purge_result'::regtype;
+COMMENT ON VIEW purge_kind IS
+    'the kinds of data that are kept for a time only, each with the function that purges it, in their order';
+
 CREATE VIEW purge_due AS
-    SELECT w.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
+    SELECT k.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,
            min(r.due_at) FILTER (WHERE NOT r.held) AS due_since,
            coalesce(sum(r.rows) FILTER (WHERE r.held), 0)::bigint AS held,
            l.run_at AS last_run_at, l.removed AS last_removed
-        FROM (VALUES ('correspondence'), ('unproven cases'), ('subject access requests'), ('audit events'),
-              ('guard counts'), ('sweeps'),
-                     ('recall notices'), ('release sets'), ('national checks')) AS w (what)
-        LEFT JOIN retention_schedule r ON r.what = w.what AND r.due_at <= pg_catalog.now()
-        LEFT JOIN purge_run l ON l.what = w.what
-        GROUP BY w.what, l.run_at, l.removed
-        ORDER BY w.what;
+        FROM purge_kind k
+        LEFT JOIN retention_schedule r ON r.what = k.what AND r.due_at <= pg_catalog.now()
+        LEFT JOIN purge_run l ON l.what = k.what
+        GROUP BY k.what, l.run_at, l.removed
+        ORDER BY k.what;
 COMMENT ON VIEW purge_due IS
     'what a purge would remove now and since when that is due, what is due but held, and what the last purge did; '
     'due_since long ago means that the purge does not run';
 
--- One purge at a time.  A case that somebody is at work on is left to the next one,
--- so that neither waits for the other.
-CREATE FUNCTION purge(as_of timestamptz DEFAULT now()) RETURNS TABLE (what text, removed bigint)
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION retention_due(what text, as_of timestamptz) RETURNS SETOF bigint
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
+    SELECT r.id FROM ndrs_optout.retention_schedule r
+        WHERE r.what = retention_due.what AND r.due_at <= as_of AND NOT r.held
+$$;
+COMMENT ON FUNCTION retention_due(text, timestamptz) IS 'what of a kind is due and not held';
+
+-- Cases of which something is due, locked.  One that somebody is at work on is left to the
+-- next purge, so that neither waits for the other.  What is due is asked again when they
+-- are locked: a hold or a proof may have come before.
+CREATE FUNCTION retention_lock_cases(what text, as_of timestamptz) RETURNS bigint[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
-    cases bigint[];
-    expired bigint[];
-    requests bigint;
-    months date;
-    correspondence bigint;
-    events bigint;
-    tallies bigint;
-    sweeps bigint;
-    notices bigint;
-    sets bigint;
-    checks bigint[];
-    counts jsonb;
+    locked bigint[] := ARRAY(
+        SELECT c.case_id FROM ndrs_optout.optout_case c
+            WHERE c.case_id IN (SELECT ndrs_optout.retention_due(what, as_of))
+            ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
 BEGIN
-    IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.raise_error('22023', 'as_of must be now or before',
-            detail => 'What is not due yet is kept.');
-    END IF;
-    PERFORM ndrs_optout.require_read_committed();
-    LOCK TABLE ndrs_optout.purge_run IN SHARE ROW EXCLUSIVE MODE;
+    RETURN ARRAY(SELECT d.case_id FROM ndrs_optout.retention_due(what, as_of) AS d (case_id)
+                     WHERE d.case_id = ANY (locked) ORDER BY d.case_id);
+END
+$$;
+COMMENT ON FUNCTION retention_lock_cases(text, timestamptz) IS
+    'locks the cases of which something of a kind is due, but for those that are locked; returns those of '
+    'which it still is';
 
-    -- What is due is asked again when the cases are locked: a hold or a proof may
-    -- have come before.
-    cases := ARRAY(SELECT c.case_id FROM ndrs_optout.optout_case c
-        WHERE c.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                WHERE r.what IN ('correspondence', 'unproven cases', 'recall notices')
-                                    AND r.due_at <= as_of AND NOT r.held)
-        ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
+CREATE FUNCTION purge_correspondence(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    cases bigint[] := ndrs_optout.retention_lock_cases(what, as_of);
+    result ndrs_optout.purge_result;
+BEGIN
+    DELETE FROM ndrs_optout.case_correspondence k WHERE k.case_id = ANY (cases);
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_correspondence(text, timestamptz) IS 'purges the confidential copies of cases that ended';
 
-    DELETE FROM ndrs_optout.case_correspondence k
-        WHERE k.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                WHERE r.what = 'correspondence' AND r.id = ANY (cases) AND r.due_at <= as_of
-                                    AND NOT r.held);
-    GET DIAGNOSTICS correspondence = ROW_COUNT;
+CREATE FUNCTION purge_recall_notices(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    cases bigint[] := ndrs_optout.retention_lock_cases(what, as_of);
+    result ndrs_optout.purge_result;
+BEGIN
+    DELETE FROM ndrs_optout.recall_notice n WHERE n.acknowledged_at IS NOT NULL AND n.case_id = ANY (cases);
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_recall_notices(text, timestamptz) IS 'purges answered recall notices of cases that ended';
 
-    DELETE FROM ndrs_optout.recall_notice n
-        WHERE n.acknowledged_at IS NOT NULL
-            AND n.case_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                  WHERE r.what = 'recall notices' AND r.id = ANY (cases) AND r.due_at <= as_of
-                                      AND NOT r.held);
-    GET DIAGNOSTICS notices = ROW_COUNT;
-
-    UPDATE ndrs_optout.release l SET patients = NULL
-        WHERE l.release_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'release sets'
-                               AND r.due_at <= as_of);
-    GET DIAGNOSTICS sets = ROW_COUNT;
-
-    expired := ARRAY(SELECT r.id FROM ndrs_optout.retention_schedule r
-        WHERE r.what = 'unproven cases' AND r.id = ANY (cases) AND r.due_at <= as_of AND NOT r.held ORDER BY r.id);
+CREATE FUNCTION purge_unproven_cases(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    cases bigint[] := ndrs_optout.retention_lock_cases(what, as_of);
+    result ndrs_optout.purge_result;
+BEGIN
     PERFORM ndrs_optout.end_case(ndrs_optout.locked_case(e.case_id, 'expire'), 'withdrawn', NULL),
             ndrs_optout.audit('case expired', jsonb_build_object('case', e.case_id))
-        FROM unnest(expired) AS e (case_id);
+        FROM unnest(cases) AS e (case_id);
+    result.removed := cardinality(cases);
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_unproven_cases(text, timestamptz) IS
+    'ends cases whose applicants did not prove who they are';
 
-    -- An officer may be answering one again.
+CREATE FUNCTION purge_release_sets(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.purge_result;
+BEGIN
+    UPDATE ndrs_optout.release l SET patients = NULL
+        WHERE l.release_id IN (SELECT ndrs_optout.retention_due(what, as_of));
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_release_sets(text, timestamptz) IS
+    'forgets the patients of releases that recipients destroyed';
+
+-- An officer may be answering one again.
+CREATE FUNCTION purge_subject_access_requests(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.purge_result;
+BEGIN
     DELETE FROM ndrs_optout.subject_access_request q
         WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
-                                   WHERE a.request_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                                              WHERE r.what = 'subject access requests'
-                                                                  AND r.due_at <= as_of)
+                                   WHERE a.request_id IN (SELECT ndrs_optout.retention_due(what, as_of))
                                    FOR UPDATE SKIP LOCKED);
-    GET DIAGNOSTICS requests = ROW_COUNT;
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_subject_access_requests(text, timestamptz) IS 'purges answered requests for subject access';
 
-    -- A loader of yesterday may still add rows, which the next purge sums up.
+-- A loader of yesterday may still add rows, which the next purge sums up.
+CREATE FUNCTION purge_guard_counts(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.purge_result;
+BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.retention_due(what, as_of)) THEN
+        result.removed := 0;
+        RETURN result;
+    END IF;
     WITH gone AS (
         DELETE FROM ndrs_optout.guard_tally t
             WHERE t.day < as_of::date
@@ -181,47 +254,104 @@ BEGIN
             SELECT g.target, g.day, g.finding, g.action, sum(g.rows) FROM gone g
                 GROUP BY g.target, g.day, g.finding, g.action
             RETURNING 1)
-    SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM summed) INTO tallies;
+    SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM summed) INTO result.removed;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_guard_counts(text, timestamptz) IS 'sums up the counts of guards of days that are over';
 
-    DELETE FROM ndrs_optout.sweep s
-        WHERE s.sweep_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'sweeps'
-                             AND r.due_at <= as_of);
-    GET DIAGNOSTICS sweeps = ROW_COUNT;
+CREATE FUNCTION purge_sweeps(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.purge_result;
+BEGIN
+    DELETE FROM ndrs_optout.sweep s WHERE s.sweep_id IN (SELECT ndrs_optout.retention_due(what, as_of));
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_sweeps(text, timestamptz) IS 'purges finished sweeps';
 
-    -- What is due is asked again when the checks are locked: a reply may have come before.
-    checks := ARRAY(SELECT n.check_id FROM ndrs_optout.national_check n
-        WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r WHERE r.what = 'national checks'
-                             AND r.due_at <= as_of)
-        ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
+-- What is due is asked again when the checks are locked: a reply may have come before.
+CREATE FUNCTION purge_national_checks(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    checks bigint[] := ARRAY(
+        SELECT n.check_id FROM ndrs_optout.national_check n
+            WHERE n.check_id IN (SELECT ndrs_optout.retention_due(what, as_of))
+            ORDER BY n.check_id FOR UPDATE SKIP LOCKED);
+    result ndrs_optout.purge_result;
+BEGIN
     WITH gone AS (
         DELETE FROM ndrs_optout.national_check n
-            WHERE n.check_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                     WHERE r.what = 'national checks' AND r.id = ANY (checks) AND r.due_at <= as_of)
+            WHERE n.check_id = ANY (checks) AND n.check_id IN (SELECT ndrs_optout.retention_due(what, as_of))
             RETURNING n.check_id)
     SELECT coalesce(array_agg(g.check_id), '{}') INTO checks FROM gone g;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = ANY (checks);
+    result.removed := cardinality(checks);
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_national_checks(text, timestamptz) IS 'purges national checks that expired';
 
-    -- Last, since from here on whoever commits an event waits.
+-- verify_audit() believes that the months were purged because the event of this purge says so.
+CREATE FUNCTION purge_audit_events(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    last_month date;
+    result ndrs_optout.purge_result;
+BEGIN
     LOCK TABLE ndrs_optout.audit_segment IN SHARE ROW EXCLUSIVE MODE;
     WITH marked AS (
         UPDATE ndrs_optout.audit_segment s SET purged_at = clock_timestamp()
-            WHERE s.first_event_id IN (SELECT r.id FROM ndrs_optout.retention_schedule r
-                                           WHERE r.what = 'audit events' AND r.due_at <= as_of)
+            WHERE s.first_event_id IN (SELECT ndrs_optout.retention_due(what, as_of))
             RETURNING s.segment)
-    SELECT max(m.segment) INTO months FROM marked m;
-    DELETE FROM ndrs_optout.audit_event e WHERE e.segment <= months;
-    GET DIAGNOSTICS events = ROW_COUNT;
+    SELECT max(m.segment) INTO last_month FROM marked m;
+    DELETE FROM ndrs_optout.audit_event e WHERE e.segment <= last_month;
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    result.details := jsonb_strip_nulls(jsonb_build_object('audit_until', last_month));
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_audit_events(text, timestamptz) IS
+    'purges months of the audit; the details name the last one';
 
-    counts := jsonb_build_object('correspondence', correspondence, 'unproven cases', cardinality(expired),
-        'subject access requests', requests,
-        'audit events', events, 'guard counts', tallies, 'sweeps', sweeps,
-        'recall notices', notices, 'release sets', sets, 'national checks', cardinality(checks));
-    INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
-        SELECT n.key, clock_timestamp(), n.value::bigint FROM jsonb_each_text(counts) AS n
-        ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
-    -- verify_audit() believes that the months were purged because this says so.
+-- One purge at a time.
+CREATE FUNCTION purge(as_of timestamptz DEFAULT now()) RETURNS TABLE (what text, removed bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    kind ndrs_optout.purge_kind;
+    this_removed bigint;
+    this_details jsonb;
+    counts jsonb := '{}'::jsonb;
+    details jsonb := '{}'::jsonb;
+BEGIN
+    IF (as_of <= now() AND isfinite(as_of)) IS NOT TRUE THEN
+        PERFORM ndrs_optout.raise_error('22023', 'as_of must be now or before',
+            detail => 'What is not due yet is kept.');
+    END IF;
+    PERFORM ndrs_optout.require_read_committed();
+    LOCK TABLE ndrs_optout.purge_run IN SHARE ROW EXCLUSIVE MODE;
+    FOR kind IN SELECT * FROM ndrs_optout.purge_kind k ORDER BY k.position LOOP
+        EXECUTE format('SELECT r.removed, r.details FROM %s($1, $2) AS r', kind.function::regproc)
+            INTO STRICT this_removed, this_details USING kind.what, as_of;
+        counts := counts || jsonb_build_object(kind.what, this_removed);
+        details := details || coalesce(this_details, '{}'::jsonb);
+        INSERT INTO ndrs_optout.purge_run AS l (what, run_at, removed)
+            VALUES (kind.what, clock_timestamp(), this_removed)
+            ON CONFLICT ON CONSTRAINT purge_run_pkey DO UPDATE SET run_at = excluded.run_at, removed = excluded.removed;
+    END LOOP;
     IF EXISTS (SELECT FROM jsonb_each_text(counts) AS n WHERE n.value <> '0') THEN
-        PERFORM ndrs_optout.audit('purged', jsonb_strip_nulls(counts || jsonb_build_object('audit_until', months)));
+        PERFORM ndrs_optout.audit('purged', counts || details);
     END IF;
     RETURN QUERY SELECT n.key, n.value::bigint FROM jsonb_each_text(counts) AS n ORDER BY n.key;
 END
