@@ -22,8 +22,19 @@ typedef struct NdrsColumn
 /* Called for each message on a relation; may not fail */
 extern void (*ndrs_relation_hook) (Oid relid);
 
+/* What a backend keeps of our tables: each is good for one generation of its own. */
+typedef enum NdrsCache
+{
+	NDRS_CACHE_KEY,
+	NDRS_CACHE_EXCLUSION_LIST,
+	NDRS_CACHE_NATIONAL_CHECK,
+	NDRS_CACHE_SHARING
+} NdrsCache;
+
+#define NDRS_NCACHES	(NDRS_CACHE_SHARING + 1)
+
 extern void ndrs_catalog_init(void);
-extern uint64 ndrs_generation(void);
+extern uint64 ndrs_generation(NdrsCache cache);
 extern uint64 ndrs_schema_generation(void);
 extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);

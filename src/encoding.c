@@ -301,7 +301,7 @@ is_all_empty(void)
 bool
 ndrs_before_restore(void)
 {
-	return agreed_generation != ndrs_generation() && is_all_empty();
+	return agreed_generation != ndrs_generation(NDRS_CACHE_KEY) && is_all_empty();
 }
 
 /*
@@ -342,7 +342,7 @@ check_recorded_key(void)
 static pg_noinline void
 make_ready(void)
 {
-	uint64		generation = ndrs_generation();
+	uint64		generation = ndrs_generation(NDRS_CACHE_KEY);
 	ErrorContextCallback hider;
 
 	ndrs_begin_hiding(&hider);
@@ -359,7 +359,7 @@ make_ready(void)
 void
 ndrs_encoding_ready(void)
 {
-	if (agreed_generation != ndrs_generation() || loaded_at != PgReloadTime)
+	if (agreed_generation != ndrs_generation(NDRS_CACHE_KEY) || loaded_at != PgReloadTime)
 		make_ready();
 }
 

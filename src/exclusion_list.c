@@ -197,7 +197,7 @@ static pg_noinline void
 rebuild(ExclusionList *list)
 {
 	/* Before the snapshot: see the head of the file */
-	uint64		generation = ndrs_generation();
+	uint64		generation = ndrs_generation(NDRS_CACHE_EXCLUSION_LIST);
 	const char *code = strcmp(list->code, EVERY_REGISTER) == 0 ? NULL : list->code;
 	size_t		expected = list->set.count + list->set.count / 16;
 	EncodedSetBuilder builder;
@@ -314,7 +314,7 @@ ndrs_make_lists_current(ExclusionList **wanted, int nwanted)
 	ndrs_encoding_ready();
 	for (int i = 0; i < nwanted; i++)
 	{
-		if (wanted[i]->generation != ndrs_generation())
+		if (wanted[i]->generation != ndrs_generation(NDRS_CACHE_EXCLUSION_LIST))
 			rebuild(wanted[i]);
 	}
 }

@@ -5,7 +5,7 @@
  *
  * The truth is table national_check.  Its sets can be large and never change once
  * the reply is there, so a backend keeps them as long as their row is there, and
- * reads just the rows anew when something has changed (catalog.c): an exclusion
+ * reads just the rows anew when the table has changed (catalog.c): another check
  * must not cost every backend the time to read millions of members again.  A row is
  * known again by its check and by the transaction that brought the reply: whoever
  * rolls back and loads another reply is another transaction.
@@ -119,7 +119,7 @@ compare_checks(const void *a, const void *b)
 static void
 read_checks(void)
 {
-	uint64		generation = ndrs_generation();
+	uint64		generation = ndrs_generation(NDRS_CACHE_NATIONAL_CHECK);
 	Relation	rel = ndrs_open_table("national_check", check_columns, lengthof(check_columns));
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	NationalCheck *found = NULL;
@@ -371,7 +371,7 @@ have_set(NationalCheck *check, bool others)
 void
 ndrs_make_national_checks_current(void)
 {
-	if (checks_generation != ndrs_generation())
+	if (checks_generation != ndrs_generation(NDRS_CACHE_NATIONAL_CHECK))
 		read_checks();
 }
 

@@ -288,7 +288,7 @@ static void
 work_out(ShareTerms *terms, FunctionCallInfo fcinfo, TimestampTz now)
 {
 	/* Before the snapshots: see the head of exclusion_list.c */
-	uint64		generation = ndrs_generation();
+	uint64		generation = ndrs_generation(NDRS_CACHE_SHARING);
 	ErrorContextCallback hider;
 	MemoryContext outer;
 
@@ -370,7 +370,7 @@ current_terms(FunctionCallInfo fcinfo, TimestampTz now)
 		terms = new_terms(fcinfo);
 	AcceptInvalidationMessages();
 	ndrs_encoding_ready();
-	if (terms->generation != ndrs_generation() ||
+	if (terms->generation != ndrs_generation(NDRS_CACHE_SHARING) ||
 		now < terms->from || now >= terms->until ||
 		!(terms->constant || same_arguments(terms, fcinfo)))
 		work_out(terms, fcinfo, now);

@@ -288,6 +288,25 @@ SELECT decision, patients, rows FROM share_summary('SELECT number FROM public.pa
     || (SELECT string_agg(n::text, ', ') FROM generate_series(1000001, 1010000) AS n) || ', 9990000018)', 'research');
 RESET statement_timeout;
 
+-- Each table's change makes stale what rests on that table: neither a purpose nor an
+-- exemption has a backend read the list or the checks again, nor the list the checks.
+CREATE VIEW times_read AS
+    SELECT relname, seq_scan + idx_scan AS times FROM pg_stat_xact_all_tables
+        WHERE relid IN ('exclusion'::regclass, 'national_check'::regclass);
+BEGIN;
+SELECT share_decision('9990000018', 'research');
+CREATE TEMP TABLE read_before AS TABLE times_read;
+UPDATE purpose SET name = 'Studies' WHERE code = 'research';
+SELECT grant_exemption('university', 'research', 'REC 2', valid_from => current_date) > 0 AS granted;
+SELECT share_decision('9990000018', 'research', recipient => 'university');
+SELECT t.relname, t.times - b.times AS read_again FROM times_read t JOIN read_before b USING (relname) ORDER BY 1;
+INSERT INTO exclusion (register, encoded_nhs_number) VALUES ('cancer', encode_nhs_number('9990000018'));
+SELECT share_decision('9990000018', 'research');
+SELECT t.relname, t.times > b.times AS read_again FROM times_read t JOIN read_before b USING (relname) ORDER BY 1;
+ROLLBACK;
+SELECT share_decision('9990000018', 'research');
+DROP VIEW times_read;
+
 -- An analyst may ask, and reads what an answer rests on, but neither list nor checks.
 CREATE ROLE regress_analyst;
 SELECT grant_access('regress_analyst', 'analyst');
