@@ -1,19 +1,22 @@
 -- access: what a role may do, by its duty.
 
 -- What a duty may do here, and it is the whole of it: a loader, for one, needs
--- nothing.  A routine's name stands for every routine of that name.
+-- nothing.  A routine's name stands for every routine of that name.  What is needed_by
+-- another routine, or by a type, is internal: that one runs with its caller's rights,
+-- because it commits or runs the caller's query, or the server asks for the right.
 CREATE TABLE duty_privilege (
     duty        text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'dba')),
     object_kind text CHECK (object_kind IN ('schema', 'table', 'routine')),
     name        name,
     privilege   text,
+    needed_by   name,
     PRIMARY KEY (duty, object_kind, name, privilege)
 );
 COMMENT ON TABLE duty_privilege IS
     'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right '
     'of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads '
-    'the audit and how things stand, changes nothing), dba (watches over the guards). What is in no row is for the '
-    'owner of the extension';
+    'the audit and how things stand, changes nothing), dba (watches over the guards). needed_by: the routine or type '
+    'that calls an internal routine with the rights of its caller. What is in no row is for the owner of the extension';
 -- not dumped: it comes with the extension.
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
@@ -38,8 +41,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('dba', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
--- case_exclude and case_certify: carry_out() runs as its caller.  What runs DDL on
--- a registry's table (guard_table, unguard_table, declare_reference), chooses a
+-- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference), chooses a
 -- key or erases without a case is for the owner of the extension alone: each of
 -- these runs what others put on tables, or gives away what the list hides.
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
@@ -47,24 +49,33 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
         FROM (VALUES
             ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
             ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
-            ('officer', '{carry_out,case_exclude,case_certify,complete_case}'),
+            ('officer', '{carry_out,complete_case}'),
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
             ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
             ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
             ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
             ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
-            ('officer', '{begin_national_check,start_national_check,national_check_request,load_national_check}'),
-            ('officer', '{cancel_national_check,query_source}'),
+            ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
-            ('analyst', '{share_eligible,share_decision,share_summary,query_source}'),
-            ('analyst', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt,encoded_nhs_number_le}'),
-            ('analyst', '{encoded_nhs_number_ge,encoded_nhs_number_gt,encoded_nhs_number_cmp}'),
-            ('analyst', '{encoded_nhs_number_hash,encoded_nhs_number_hash_extended}'),
-            ('analyst', '{encoded_nhs_number_in,encoded_nhs_number_out,encoded_set_in,encoded_set_out}'),
-            ('officer', '{encoded_set_in,encoded_set_out}'),
+            ('analyst', '{share_eligible,share_decision,share_summary}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
             ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
             ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
+        CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
+
+INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)
+    SELECT d.duty, 'routine', r.name, 'EXECUTE', d.needed_by
+        FROM (VALUES
+            ('officer', 'carry_out', '{case_exclude,case_certify}'::name[]),
+            ('officer', 'start_national_check', '{begin_national_check,query_source}'),
+            ('officer', 'encoded_set', '{encoded_set_in,encoded_set_out}'),
+            ('analyst', 'share_summary', '{query_source}'),
+            ('analyst', 'encoded_set', '{encoded_set_in,encoded_set_out}'),
+            ('analyst', 'encoded_nhs_number', '{encoded_nhs_number_in,encoded_nhs_number_out}'),
+            ('analyst', 'encoded_nhs_number', '{encoded_nhs_number_eq,encoded_nhs_number_ne,encoded_nhs_number_lt}'),
+            ('analyst', 'encoded_nhs_number', '{encoded_nhs_number_le,encoded_nhs_number_ge,encoded_nhs_number_gt}'),
+            ('analyst', 'encoded_nhs_number', '{encoded_nhs_number_cmp,encoded_nhs_number_hash}'),
+            ('analyst', 'encoded_nhs_number', '{encoded_nhs_number_hash_extended}')) AS d (duty, needed_by, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
 
 -- Which role has which duty: roles are not of this database, hence by name.  A
@@ -102,7 +113,7 @@ AS $$
     SELECT 'routine', r.proname, r.oid, r.oid::regprocedure::text, 'EXECUTE'
         FROM pg_proc r WHERE r.pronamespace = 'ndrs_optout'::regnamespace
 $$;
-COMMENT ON FUNCTION access_objects() IS 'every privilege that can be had on an object of the extension';
+COMMENT ON FUNCTION access_objects() IS 'internal: every privilege that can be had on an object of the extension';
 
 -- What duties give.
 CREATE FUNCTION access_given(duties text[])
@@ -114,7 +125,7 @@ AS $$
         FROM ndrs_optout.duty_privilege d JOIN ndrs_optout.access_objects() AS o USING (object_kind, name, privilege)
         WHERE d.duty = ANY (duties)
 $$;
-COMMENT ON FUNCTION access_given(text[]) IS 'the privileges that duties give';
+COMMENT ON FUNCTION access_given(text[]) IS 'internal: the privileges that duties give';
 
 -- What a role, or "public", can do here, on whatever ground.
 CREATE FUNCTION access_held(role name)
@@ -134,7 +145,7 @@ AS $$
         END
 $$;
 COMMENT ON FUNCTION access_held(name) IS
-    'the privileges that a role has here, or everybody ("public"), on whatever ground';
+    'internal: the privileges that a role has here, or everybody ("public"), on whatever ground';
 
 -- Where a role with a duty can do less or more than its duties say.  A role has
 -- the duties of those that it inherits from; what everybody may do is no excess.
@@ -258,7 +269,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION checked_role(regrole, text) IS
-    'the name of the role; errors 42704 (no such role), 22023 (no such duty)';
+    'internal: the name of the role; errors 42704 (no such role), 22023 (no such duty)';
 
 CREATE FUNCTION grant_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql

@@ -19,7 +19,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION checked_patient(nhs_number) IS
-    'the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
+    'internal: the number itself; errors 22004 when it is NULL, ND004 when it is a placeholder';
 
 -- For what must see everything that was committed before each of its statements.
 CREATE FUNCTION require_read_committed() RETURNS void
@@ -34,7 +34,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION require_read_committed() IS 'error 25000 at another isolation level than READ COMMITTED';
+COMMENT ON FUNCTION require_read_committed() IS 'internal: error 25000 at another isolation level than READ COMMITTED';
 
 -- A day on which something happened.
 CREATE FUNCTION checked_day(day date, what text) RETURNS date
@@ -48,7 +48,7 @@ BEGIN
     RETURN day;
 END
 $$;
-COMMENT ON FUNCTION checked_day(date, text) IS 'the day itself; error 22023 when it is not today or before';
+COMMENT ON FUNCTION checked_day(date, text) IS 'internal: the day itself; error 22023 when it is not today or before';
 
 CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
 LANGUAGE sql STABLE
@@ -57,7 +57,7 @@ AS $$
     SELECT ndrs_optout.checked_day(day, what || ' was received')
 $$;
 COMMENT ON FUNCTION checked_receipt(date, text) IS
-    'the day itself, on which something was received; error 22023 when it is not today or before';
+    'internal: the day itself, on which something was received; error 22023 when it is not today or before';
 CREATE FUNCTION english_list(items text[]) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -65,7 +65,7 @@ AS $$
     SELECT CASE WHEN cardinality(items) <= 1 THEN items[1]
                 ELSE array_to_string(items[:cardinality(items) - 1], ', ') || ' and ' || items[cardinality(items)] END
 $$;
-COMMENT ON FUNCTION english_list(text[]) IS 'a, b and c';
+COMMENT ON FUNCTION english_list(text[]) IS 'internal: a, b and c';
 
 CREATE FUNCTION english_date(day date) RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -74,7 +74,7 @@ AS $$
     SELECT to_char(day, 'FMDD ') || (ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July',
         'August', 'September', 'October', 'November', 'December'])[extract(month FROM day)] || to_char(day, ' YYYY')
 $$;
-COMMENT ON FUNCTION english_date(date) IS 'a date as it is written in a letter: 5 July 2026';
+COMMENT ON FUNCTION english_date(date) IS 'internal: a date as it is written in a letter: 5 July 2026';
 
 -- A query that somebody gave, as q with its only column "value", for FROM.  The server
 -- repeats it in error messages, so it must be a query, and not the data, and must not
@@ -100,12 +100,12 @@ BEGIN
             hint => 'Put the numbers into a table and select them from there.');
     END IF;
     RETURN format(E'(SELECT q.value FROM (%1$s\n) AS q (value) '
-        'WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
+                  || E'WHERE true OR (SELECT q.* FROM (%1$s\n) AS q) IS NULL) AS q', source);
 END
 $$;
 COMMENT ON FUNCTION query_source(text) IS
-    'a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 (more '
-    'columns), and the query''s';
+    'internal: a query with one column, for FROM; errors 22004, 22023 (not a query, or it holds an NHS number), 42601 '
+    '(more columns), and the query''s';
 
 -- Whether a text holds an NHS number: as the type reads them, or loosely, as people write
 -- them in a sentence, with any marks between the digits, and digits of any script.
@@ -113,8 +113,8 @@ CREATE FUNCTION holds_nhs_number(value text, loosely boolean DEFAULT true) RETUR
     AS 'MODULE_PATHNAME', 'ndrs_optout_holds_nhs_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION holds_nhs_number(text, boolean) IS
-    'whether a text has an NHS number in it: loosely, with any marks between its digits and digits of any script, or '
-    'else only as type nhs_number reads it. Dates are none';
+    'internal: whether a text has an NHS number in it: loosely, with any marks between its digits and digits of any '
+    'script, or else only as type nhs_number reads it. Dates are none';
 
 -- A reason, or other words that go to the audit, which holds no identifiers.
 CREATE FUNCTION checked_reason(reason text, what text DEFAULT 'reason') RETURNS text
@@ -137,5 +137,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION checked_reason(text, text) IS
-    'the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds an NHS '
-    'number or is too long';
+    'internal: the reason itself, or what else is called that; errors 22004 when it is missing, 22023 when it holds '
+    'an NHS number or is too long';

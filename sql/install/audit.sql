@@ -22,7 +22,7 @@ CREATE TABLE audit_begun (
     begun_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE audit_begun IS
-    'one row as soon as this database has written an event of its own; none while a dump is restored into it';
+    'internal: one row as soon as this database has written an event of its own; none while a dump is restored into it';
 -- not dumped: a restored database begins anew.
 
 -- There are no foreign keys between tables that are dumped, here and elsewhere: a
@@ -59,8 +59,8 @@ AS $$
         WHERE n.value <> o.value AND n.key <> 'changed_at'
 $$;
 COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS
-    'the columns of a row whose values differ, but for changed_at, each with the value before and after; NULL when '
-    'there is none';
+    'internal: the columns of a row whose values differ, but for changed_at, each with the value before and after; '
+    'NULL when there is none';
 
 -- The role that acts is the one that was set, or else the session's: inside a
 -- SECURITY DEFINER function current_user says nothing.
@@ -81,14 +81,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION audit(text, jsonb) IS
-    'adds an event to the audit; it gets its place in the chain when the transaction commits';
+    'internal: adds an event to the audit; it gets its place in the chain when the transaction commits';
 
 CREATE FUNCTION audit_apart(event text, detail text, session_role name, acting_role name) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_audit_apart'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION audit_apart(text, text, name, name) IS
-    'writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a read-only '
-    'transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
+    'internal: writes an event of the audit in a transaction of its own; errors 25006 (on a standby, or in a '
+    'read-only transaction), 53000 (no background worker is free), 55000 (the event could not be written)';
 
 -- Before a function returns what it tells of a patient: the event is committed, whatever
 -- becomes of the statement.
@@ -100,7 +100,7 @@ AS $$
                                    coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
 $$;
 COMMENT ON FUNCTION audit_at_once(text, jsonb) IS
-    'writes an event, and returns when it is committed; errors as audit_apart()';
+    'internal: writes an event, and returns when it is committed; errors as audit_apart()';
 
 CREATE FUNCTION audit_link(previous bytea, this audit_event) RETURNS bytea
 LANGUAGE sql IMMUTABLE
@@ -110,7 +110,7 @@ AS $$
         this.event_id, this.segment - date '2000-01-01', extract(epoch FROM this.happened_at), this.event, this.detail,
         this.session_role, this.acting_role)::text, 'UTF8'))
 $$;
-COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'what an event''s link must be, after the given one';
+COMMENT ON FUNCTION audit_link(bytea, audit_event) IS 'internal: what an event''s link must be, after the given one';
 
 -- The library calls it at the very end of a transaction, with what that has added.  Under
 -- REPEATABLE READ and SERIALIZABLE the update fails with 40001 when another transaction has
@@ -156,15 +156,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION audit_link_events(bigint[]) IS
-    'puts events of this transaction at the end of the chain, by their entry_id and in this order; error 40001 when '
-    'another transaction did so since the snapshot of this one';
+    'internal: puts events of this transaction at the end of the chain, by their entry_id and in this order; error '
+    '40001 when another transaction did so since the snapshot of this one';
 
 CREATE FUNCTION audit_chain() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_audit_chain'
     LANGUAGE C;
 COMMENT ON FUNCTION audit_chain() IS
-    'trigger function: leaves an event to audit_link_events(), which the library calls before the transaction '
-    'commits; error 55000 when a role that is no superuser prepares the transaction instead';
+    'internal: trigger function: leaves an event to audit_link_events(), which the library calls before the '
+    'transaction commits; error 55000 when a role that is no superuser prepares the transaction instead';
 
 CREATE TRIGGER audit_chain AFTER INSERT ON audit_event
     FOR EACH ROW EXECUTE FUNCTION audit_chain();
@@ -187,7 +187,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION audit_append_only() IS 'trigger function: error ND050, unless the purge deletes';
+COMMENT ON FUNCTION audit_append_only() IS 'internal: trigger function: error ND050, unless the purge deletes';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_event
     FOR EACH ROW EXECUTE FUNCTION audit_append_only();

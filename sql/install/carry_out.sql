@@ -14,7 +14,7 @@ CREATE TABLE case_erasure (
     action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
     row_count bigint NOT NULL
 );
-COMMENT ON TABLE case_erasure IS 'what the erasures of a case did, per table and path';
+COMMENT ON TABLE case_erasure IS 'internal: what the erasures of a case did, per table and path';
 CREATE INDEX case_erasure_case_id ON case_erasure (case_id);
 SELECT pg_catalog.pg_extension_config_dump('case_erasure', '');
 SELECT pg_catalog.pg_extension_config_dump(
@@ -29,7 +29,8 @@ CREATE TABLE case_guard (
     registers         text[],
     PRIMARY KEY (case_id, target, nhs_number_column, registers)
 );
-COMMENT ON TABLE case_guard IS 'what was guarded when the patient of a case was excluded, until it is carried out';
+COMMENT ON TABLE case_guard IS
+    'internal: what was guarded when the patient of a case was excluded, until it is carried out';
 SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
 
 CREATE FUNCTION case_must_be_opt_out(this optout_case) RETURNS void
@@ -42,7 +43,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'error ND021 for a case of opting in';
+COMMENT ON FUNCTION case_must_be_opt_out(optout_case) IS 'internal: error ND021 for a case of opting in';
 
 -- The case of carry_out: locked, and the patient's.
 CREATE FUNCTION case_to_carry_out(case_id bigint, number nhs_number, action text) RETURNS optout_case
@@ -62,8 +63,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_to_carry_out(bigint, nhs_number, text) IS
-    'the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 (another '
-    'patient''s number)';
+    'internal: the case, locked, if it can be carried out for this patient; errors P0002, ND020, ND021, ND031 '
+    '(another patient''s number)';
 
 -- Two people can share a number by mistake.  Where a guard names a column with the
 -- date of birth, it must be the case's in every row with the number.
@@ -108,7 +109,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS
-    'error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed the identity';
+    'internal: error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed '
+    'the identity';
 
 CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -140,7 +142,8 @@ AS $$
                e.path, e.action, e.row_count
             FROM ndrs_optout.erase(number, record_erasure.registers) AS e
 $$;
-COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS 'erases for a case and records what was done';
+COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS
+    'internal: erases for a case and records what was done';
 
 -- A register that cannot be searched must not be certified.
 CREATE FUNCTION case_check_guards(this optout_case) RETURNS void
@@ -164,8 +167,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_check_guards(optout_case) IS
-    'errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or of the '
-    'extension, is distributed';
+    'internal: errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or '
+    'of the extension, is distributed';
 
 -- Tables that were guarded when the patient was excluded and are gone: somebody
 -- has to say that nothing of them lives on under another name.
@@ -223,7 +226,7 @@ BEGIN
         WHERE c.case_id = case_exclude.case_id;
 END
 $$;
-COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'step 1 of carry_out: excludes the patient';
+COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'internal: step 1 of carry_out: excludes the patient';
 
 -- Whether the patient of a case is on the list of each of its registers.  Locks
 -- the rows, so that nobody readmits the patient before the transaction ends.
@@ -239,7 +242,7 @@ AS $$
     SELECT count(*) = cardinality(this.registers) FROM listed
 $$;
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS
-    'whether the patient of a case is on the list of each of its registers; locks the rows';
+    'internal: whether the patient of a case is on the list of each of its registers; locks the rows';
 
 -- Step 2 of carry_out: when nobody is left who may have passed the guard before
 -- the exclusion, erase, count again and certify.
@@ -325,8 +328,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS
-    'step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall notices; '
-    'errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
+    'internal: step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall '
+    'notices; errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 
 -- A procedure that commits can neither pin its search_path nor be SECURITY
 -- DEFINER, so it does nothing but call those that are.  The first COMMIT ends

@@ -18,7 +18,7 @@ AS $$
     SELECT encode(sha256(convert_to(certificate::text, 'UTF8')), 'hex')
 $$;
 COMMENT ON FUNCTION certificate_hash(jsonb) IS
-    'SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
+    'internal: SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
 
 -- A name that anybody may have chosen for a table, as the certificate has it: it may say
 -- something, so one that is not made of letters, digits, _ and $ alone is not repeated.
@@ -32,7 +32,8 @@ AS $$
                 THEN name ELSE instead END
 $$;
 COMMENT ON FUNCTION certificate_name(text, text) IS
-    'the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there instead';
+    'internal: the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there '
+    'instead';
 
 -- What the erasures of a case did: one entry for each table that was searched,
 -- also where nothing was found.
@@ -46,7 +47,8 @@ AS $$
                   FROM ndrs_optout.case_erasure ce WHERE ce.case_id = certificate_tables.case_id
                   GROUP BY relation, table_oid, registers, action) AS e
 $$;
-COMMENT ON FUNCTION certificate_tables(bigint) IS 'what the erasures of a case did, per table, registers and action';
+COMMENT ON FUNCTION certificate_tables(bigint) IS
+    'internal: what the erasures of a case did, per table, registers and action';
 
 -- Whether some transaction, prepared transaction, slot or standby may still read what
 -- the erasure of a case deleted, so that no VACUUM can have removed it.
@@ -62,7 +64,7 @@ AS $$
             WHERE age(h.oldest) >= age(this.erased_by::xid))
 $$;
 COMMENT ON FUNCTION certificate_readable(optout_case) IS
-    'whether something that began before the end of the erasure of a case may still read what it deleted';
+    'internal: whether something that began before the end of the erasure of a case may still read what it deleted';
 
 -- When a VACUUM ended on each table that lost rows, and on all that could hold its
 -- rows then, since the erasure; NULL: not yet, or not known.
@@ -82,8 +84,8 @@ AS $$
         HAVING sum(e.row_count) > 0
 $$;
 COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS
-    'tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; NULL: not '
-    'yet, not known, or what was deleted can still be read';
+    'internal: tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; '
+    'NULL: not yet, not known, or what was deleted can still be read';
 
 -- How far what was deleted is gone.
 CREATE FUNCTION certificate_levels(this optout_case) RETURNS jsonb
@@ -112,7 +114,7 @@ AS $$
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
 $$;
 COMMENT ON FUNCTION certificate_levels(optout_case) IS
-    'how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
+    'internal: how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
 
 -- Whom the patient's data was given to, and what is known of its deletion there.
 CREATE FUNCTION certificate_recalls(case_id bigint) RETURNS jsonb
@@ -129,7 +131,7 @@ AS $$
         JOIN ndrs_optout.recipient p USING (recipient)
         WHERE n.case_id = certificate_recalls.case_id
 $$;
-COMMENT ON FUNCTION certificate_recalls(bigint) IS 'the recall notices of a case, and their answers';
+COMMENT ON FUNCTION certificate_recalls(bigint) IS 'internal: the recall notices of a case, and their answers';
 
 -- Gaps that were accepted are out of reach all the same.  No table is looked at: a case is
 -- completed whatever others lock and however many tables there are.  Gaps that an earlier
@@ -170,8 +172,8 @@ AS $$
             ON a.gap = g.gap AND a.relation IS NOT DISTINCT FROM g.relation AND a.object IS NOT DISTINCT FROM g.object
 $$;
 COMMENT ON FUNCTION certificate_out_of_scope() IS
-    'what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look into tables, '
-    'accepted or not';
+    'internal: what an erasure does not reach: backups, recipients, and what guard_coverage() names without a look '
+    'into tables, accepted or not';
 
 -- Only a recount that found nothing makes a case carried_out, so the case says
 -- what the recount was.
@@ -219,7 +221,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION certificate_of(bigint, text) IS
-    'the certificate of a case that was carried out, as of now; error ND021 when the erasure is not committed';
+    'internal: the certificate of a case that was carried out, as of now; error ND021 when the erasure is not '
+    'committed';
 
 CREATE FUNCTION issue_certificate(case_id bigint) RETURNS void
 LANGUAGE sql
@@ -234,7 +237,8 @@ AS $$
             jsonb_build_object('case', i.case_id, 'sha256', ndrs_optout.certificate_hash(i.certificate)))
         FROM issued i
 $$;
-COMMENT ON FUNCTION issue_certificate(bigint) IS 'stores the certificate of a case, and its hash in the audit';
+COMMENT ON FUNCTION issue_certificate(bigint) IS
+    'internal: stores the certificate of a case, and its hash in the audit';
 
 CREATE FUNCTION erasure_certificate(case_id bigint) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER

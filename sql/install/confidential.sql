@@ -71,7 +71,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT k FROM ndrs_optout.confidential_key k ORDER BY k.set_at DESC LIMIT 1
 $$;
-COMMENT ON FUNCTION current_confidential_key() IS 'the key that content is encrypted for';
+COMMENT ON FUNCTION current_confidential_key() IS 'internal: the key that content is encrypted for';
 
 CREATE FUNCTION confidential(content bytea) RETURNS bytea
 LANGUAGE plpgsql
@@ -100,7 +100,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION confidential(bytea) IS
-    'content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
+    'internal: content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
 
 -- By what it says itself: another key may have been set meanwhile.
 CREATE FUNCTION confidential_key_id(ciphertext bytea) RETURNS text

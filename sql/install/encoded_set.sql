@@ -6,23 +6,24 @@ CREATE FUNCTION encoded_set_in(cstring) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_in'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_in(cstring) IS
-    'text input of encoded_set: {hex,hex,...} in any order; errors 22P02, 54000';
+    'internal: text input of encoded_set: {hex,hex,...} in any order; errors 22P02, 54000';
 CREATE FUNCTION encoded_set_out(encoded_set) RETURNS cstring
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_out'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_out(encoded_set) IS
-    'text output of encoded_set: {hex,hex,...}, ascending; error 54000 above 32 million members';
+    'internal: text output of encoded_set: {hex,hex,...}, ascending; error 54000 above 32 million members';
 CREATE FUNCTION encoded_set_recv(internal) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_recv'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_recv(internal) IS
-    'binary input of encoded_set: version, flags (one byte each), number of members (four bytes), members ascending; '
-    'error 22P03';
+    'internal: binary input of encoded_set: version, flags (one byte each), number of members (four bytes), members '
+    'ascending; error 22P03';
 CREATE FUNCTION encoded_set_send(encoded_set) RETURNS bytea
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_send'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_send(encoded_set) IS
-    'binary output of encoded_set: version, flags (one byte each), number of members (four bytes), members ascending';
+    'internal: binary output of encoded_set: version, flags (one byte each), number of members (four bytes), members '
+    'ascending';
 
 -- What HMAC made cannot be compressed, and parts of it are fetched at times.
 CREATE TYPE encoded_set (
@@ -49,36 +50,36 @@ CREATE FUNCTION encoded_set_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_support'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_support(internal) IS
-    'planner support: an empty set has no members, unnest() as many rows as its set has members';
+    'internal: planner support: an empty set has no members, unnest() as many rows as its set has members';
 
 CREATE FUNCTION encoded_set_contains(encoded_set, encoded_nhs_number) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_contains'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT encoded_set_support;
-COMMENT ON FUNCTION encoded_set_contains(encoded_set, encoded_nhs_number) IS 'implementation of @> operator';
+COMMENT ON FUNCTION encoded_set_contains(encoded_set, encoded_nhs_number) IS 'internal: implementation of @> operator';
 CREATE FUNCTION encoded_set_contained(encoded_nhs_number, encoded_set) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_contained'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT encoded_set_support;
-COMMENT ON FUNCTION encoded_set_contained(encoded_nhs_number, encoded_set) IS 'implementation of <@ operator';
+COMMENT ON FUNCTION encoded_set_contained(encoded_nhs_number, encoded_set) IS 'internal: implementation of <@ operator';
 CREATE FUNCTION encoded_set_union(encoded_set, encoded_set) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_union'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION encoded_set_union(encoded_set, encoded_set) IS 'implementation of | operator';
+COMMENT ON FUNCTION encoded_set_union(encoded_set, encoded_set) IS 'internal: implementation of | operator';
 CREATE FUNCTION encoded_set_intersection(encoded_set, encoded_set) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_intersection'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION encoded_set_intersection(encoded_set, encoded_set) IS 'implementation of & operator';
+COMMENT ON FUNCTION encoded_set_intersection(encoded_set, encoded_set) IS 'internal: implementation of & operator';
 CREATE FUNCTION encoded_set_difference(encoded_set, encoded_set) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_difference'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION encoded_set_difference(encoded_set, encoded_set) IS 'implementation of - operator';
+COMMENT ON FUNCTION encoded_set_difference(encoded_set, encoded_set) IS 'internal: implementation of - operator';
 CREATE FUNCTION encoded_set_eq(encoded_set, encoded_set) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_eq'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION encoded_set_eq(encoded_set, encoded_set) IS 'implementation of = operator';
+COMMENT ON FUNCTION encoded_set_eq(encoded_set, encoded_set) IS 'internal: implementation of = operator';
 CREATE FUNCTION encoded_set_ne(encoded_set, encoded_set) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_ne'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION encoded_set_ne(encoded_set, encoded_set) IS 'implementation of <> operator';
+COMMENT ON FUNCTION encoded_set_ne(encoded_set, encoded_set) IS 'internal: implementation of <> operator';
 
 -- The estimators try the set on the column's statistics, where it is a constant.
 CREATE OPERATOR @> (
@@ -119,23 +120,25 @@ COMMENT ON FUNCTION unnest(encoded_set) IS 'the members, ascending';
 CREATE FUNCTION encoded_set_agg_add(internal, encoded_nhs_number) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_agg_add'
     LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_set_agg_add(internal, encoded_nhs_number) IS 'transition function of encoded_set_agg';
+COMMENT ON FUNCTION encoded_set_agg_add(internal, encoded_nhs_number) IS
+    'internal: transition function of encoded_set_agg';
 CREATE FUNCTION encoded_set_agg_combine(internal, internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_agg_combine'
     LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_set_agg_combine(internal, internal) IS 'combine function of encoded_set_agg';
+COMMENT ON FUNCTION encoded_set_agg_combine(internal, internal) IS 'internal: combine function of encoded_set_agg';
 CREATE FUNCTION encoded_set_agg_serialize(internal) RETURNS bytea
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_agg_serialize'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_set_agg_serialize(internal) IS 'serialization function of encoded_set_agg';
+COMMENT ON FUNCTION encoded_set_agg_serialize(internal) IS 'internal: serialization function of encoded_set_agg';
 CREATE FUNCTION encoded_set_agg_deserialize(bytea, internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_agg_deserialize'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_set_agg_deserialize(bytea, internal) IS 'deserialization function of encoded_set_agg';
+COMMENT ON FUNCTION encoded_set_agg_deserialize(bytea, internal) IS
+    'internal: deserialization function of encoded_set_agg';
 CREATE FUNCTION encoded_set_agg_result(internal) RETURNS encoded_set
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_agg_result'
     LANGUAGE C IMMUTABLE PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_set_agg_result(internal) IS 'final function of encoded_set_agg';
+COMMENT ON FUNCTION encoded_set_agg_result(internal) IS 'internal: final function of encoded_set_agg';
 
 CREATE AGGREGATE encoded_set_agg(encoded_nhs_number) (
     SFUNC = encoded_set_agg_add,

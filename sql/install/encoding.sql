@@ -5,18 +5,20 @@ CREATE TYPE encoded_nhs_number;
 CREATE FUNCTION encoded_nhs_number_in(cstring) RETURNS encoded_nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_nhs_number_in'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_in(cstring) IS 'text input of encoded_nhs_number: 32 hexadecimal digits';
+COMMENT ON FUNCTION encoded_nhs_number_in(cstring) IS
+    'internal: text input of encoded_nhs_number: 32 hexadecimal digits';
 CREATE FUNCTION encoded_nhs_number_out(encoded_nhs_number) RETURNS cstring
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_nhs_number_out'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_nhs_number_out(encoded_nhs_number) IS
-    'text output of encoded_nhs_number: 32 hexadecimal digits';
+    'internal: text output of encoded_nhs_number: 32 hexadecimal digits';
 CREATE FUNCTION encoded_nhs_number_recv(internal) RETURNS encoded_nhs_number
     AS 'uuid_recv' LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_recv(internal) IS 'binary input of encoded_nhs_number: 16 bytes';
+COMMENT ON FUNCTION encoded_nhs_number_recv(internal) IS 'internal: binary input of encoded_nhs_number: 16 bytes';
 CREATE FUNCTION encoded_nhs_number_send(encoded_nhs_number) RETURNS bytea
     AS 'uuid_send' LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_send(encoded_nhs_number) IS 'binary output of encoded_nhs_number: 16 bytes';
+COMMENT ON FUNCTION encoded_nhs_number_send(encoded_nhs_number) IS
+    'internal: binary output of encoded_nhs_number: 16 bytes';
 
 -- Sixteen bytes compared as bytes: uuid's representation, order and hash.
 CREATE TYPE encoded_nhs_number (
@@ -32,36 +34,42 @@ COMMENT ON TYPE encoded_nhs_number IS
 
 CREATE FUNCTION encoded_nhs_number_eq(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_eq' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_eq(encoded_nhs_number, encoded_nhs_number) IS 'implementation of = operator';
+COMMENT ON FUNCTION encoded_nhs_number_eq(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of = operator';
 CREATE FUNCTION encoded_nhs_number_ne(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_ne' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_ne(encoded_nhs_number, encoded_nhs_number) IS 'implementation of <> operator';
+COMMENT ON FUNCTION encoded_nhs_number_ne(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of <> operator';
 CREATE FUNCTION encoded_nhs_number_lt(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_lt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_lt(encoded_nhs_number, encoded_nhs_number) IS 'implementation of < operator';
+COMMENT ON FUNCTION encoded_nhs_number_lt(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of < operator';
 CREATE FUNCTION encoded_nhs_number_le(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_le' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_le(encoded_nhs_number, encoded_nhs_number) IS 'implementation of <= operator';
+COMMENT ON FUNCTION encoded_nhs_number_le(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of <= operator';
 CREATE FUNCTION encoded_nhs_number_ge(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_ge' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_ge(encoded_nhs_number, encoded_nhs_number) IS 'implementation of >= operator';
+COMMENT ON FUNCTION encoded_nhs_number_ge(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of >= operator';
 CREATE FUNCTION encoded_nhs_number_gt(encoded_nhs_number, encoded_nhs_number) RETURNS boolean
     AS 'uuid_gt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_gt(encoded_nhs_number, encoded_nhs_number) IS 'implementation of > operator';
+COMMENT ON FUNCTION encoded_nhs_number_gt(encoded_nhs_number, encoded_nhs_number) IS
+    'internal: implementation of > operator';
 CREATE FUNCTION encoded_nhs_number_cmp(encoded_nhs_number, encoded_nhs_number) RETURNS integer
     AS 'uuid_cmp' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_nhs_number_cmp(encoded_nhs_number, encoded_nhs_number) IS
-    'less-equal-greater of two encoded NHS numbers';
+    'internal: less-equal-greater of two encoded NHS numbers';
 CREATE FUNCTION encoded_nhs_number_sortsupport(internal) RETURNS void
     AS 'uuid_sortsupport' LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_sortsupport(internal) IS 'sort support of encoded_nhs_number';
+COMMENT ON FUNCTION encoded_nhs_number_sortsupport(internal) IS 'internal: sort support of encoded_nhs_number';
 CREATE FUNCTION encoded_nhs_number_hash(encoded_nhs_number) RETURNS integer
     AS 'uuid_hash' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION encoded_nhs_number_hash(encoded_nhs_number) IS 'hash of an encoded NHS number';
+COMMENT ON FUNCTION encoded_nhs_number_hash(encoded_nhs_number) IS 'internal: hash of an encoded NHS number';
 CREATE FUNCTION encoded_nhs_number_hash_extended(encoded_nhs_number, bigint) RETURNS bigint
     AS 'uuid_hash_extended' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_nhs_number_hash_extended(encoded_nhs_number, bigint) IS
-    'hash of an encoded NHS number with a seed';
+    'internal: hash of an encoded NHS number with a seed';
 
 CREATE OPERATOR = (
     LEFTARG = encoded_nhs_number, RIGHTARG = encoded_nhs_number, FUNCTION = encoded_nhs_number_eq,
@@ -130,7 +138,8 @@ CREATE UNIQUE INDEX encoding_key_only_one ON encoding_key ((true));
 CREATE FUNCTION invalidate_caches() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_invalidate_caches'
     LANGUAGE C;
-COMMENT ON FUNCTION invalidate_caches() IS 'trigger function: makes every backend drop what it keeps of the table';
+COMMENT ON FUNCTION invalidate_caches() IS
+    'internal: trigger function: makes every backend drop what it keeps of the table';
 
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON encoding_key
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
@@ -158,7 +167,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION encoding_key_change() IS 'trigger function: audits a change of the adopted key, by its id';
+COMMENT ON FUNCTION encoding_key_change() IS
+    'internal: trigger function: audits a change of the adopted key, by its id';
 CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON encoding_key
     FOR EACH ROW EXECUTE FUNCTION encoding_key_change();
 COMMENT ON TRIGGER audit_change ON encoding_key IS 'audits which key is adopted or removed';

@@ -12,7 +12,7 @@ CREATE TYPE erasure_batch AS (
     row_ids   tid[],
     keys      text[]
 );
-COMMENT ON TYPE erasure_batch IS 'rows of one table that the erasure''s walk found by one path';
+COMMENT ON TYPE erasure_batch IS 'internal: rows of one table that the erasure''s walk found by one path';
 
 -- The rows of one table that the walk has found so far, for one action.
 CREATE TYPE erasure_seen AS (
@@ -20,7 +20,7 @@ CREATE TYPE erasure_seen AS (
     action  text,
     row_ids tid[]
 );
-COMMENT ON TYPE erasure_seen IS 'rows of one table that the erasure''s walk has found so far, for one action';
+COMMENT ON TYPE erasure_seen IS 'internal: rows of one table that the erasure''s walk has found so far, for one action';
 
 -- Run one step of the walk: look for rows of table t where the given batch says, and
 -- lock them if asked.  Batches like it, one for each partition; nothing found is
@@ -54,7 +54,8 @@ BEGIN
     RETURN batches;
 END
 $$;
-COMMENT ON FUNCTION erasure_search_step(erasure_batch, boolean) IS 'one step of the erasure''s walk: what it finds';
+COMMENT ON FUNCTION erasure_search_step(erasure_batch, boolean) IS
+    'internal: one step of the erasure''s walk: what it finds';
 
 -- The registers that a patient is excluded from.  One patient is not worth building lists
 -- for, nor reading the table: hence LATERAL, by the key, register for register.
@@ -80,7 +81,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS
-    'the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
+    'internal: the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
 
 -- Patients by the registers that they are out of when the erasure from
 -- these is done.  Sorted, so that erasures of the same patients lock them in one order.
@@ -104,7 +105,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS
-    'patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
+    'internal: patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 
 -- The whole walk for patients who are out of the same registers.  With locking, the
 -- rows to be deleted are locked level by level, each level with a snapshot of its own:
@@ -181,7 +182,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS
-    'finds, and locks if asked, every row held about patients in the registers, who are out of the same registers';
+    'internal: finds, and locks if asked, every row held about patients in the registers, who are out of the same '
+    'registers';
 
 -- What another path deletes is neither redacted nor unlinked nor in the way, and what
 -- several walks delete is deleted once, by the first.
@@ -214,7 +216,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS
-    'the batches of walks, each row once, and none of other batches that one deletes';
+    'internal: the batches of walks, each row once, and none of other batches that one deletes';
 
 CREATE FUNCTION erasure_summary(batches erasure_batch[])
 RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
@@ -232,7 +234,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS
-    'row counts of a walk, per table and path, in the order of the walk';
+    'internal: row counts of a walk, per table and path, in the order of the walk';
 
 -- Here and in erase_patients(): with one text for each value, since keys travel as text;
 -- without JIT and with generic plans, because the walk is many short statements, each
@@ -269,9 +271,9 @@ CREATE FUNCTION change_as_owner(role regrole, command text, batches erasure_batc
     AS 'MODULE_PATHNAME', 'ndrs_optout_change_as_owner'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION change_as_owner(regrole, text, erasure_batch[], regclass[]) IS
-    'runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop changes of '
-    'rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of what the '
-    'server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
+    'internal: runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop '
+    'changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of '
+    'what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 
 -- Run the commands for tables that one of erasure_order.sql says.
 CREATE FUNCTION erasure_commands(question text, leaves regclass[]) RETURNS SETOF erasure_command
@@ -284,7 +286,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS
-    'the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
+    'internal: the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
 
 -- Delete the rows of the batches, children first.  Triggers run with the rights of
 -- the tables' owner, and none is deferred until after the rows were counted again.
@@ -326,7 +328,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS 'deletes the rows of a walk; error ND030 when one stays';
+COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS
+    'internal: deletes the rows of a walk; error ND030 when one stays';
 
 -- Redact the rows of one batch, or unlink them where the server does not.  Looked for
 -- anew: another batch may have changed one of them, and so moved it.
@@ -360,13 +363,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_redact(erasure_batch) IS
-    'redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; error ND030 '
-    'when one stays as it was';
+    'internal: redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; '
+    'error ND030 when one stays as it was';
 
 CREATE FUNCTION erasure_begin() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_begin'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION erasure_begin() IS 'lets others tell that this transaction is an erasure, and nothing else so far';
+COMMENT ON FUNCTION erasure_begin() IS
+    'internal: lets others tell that this transaction is an erasure, and nothing else so far';
 
 -- Where no enforced foreign key stops it, a child can come in under a parent that is
 -- being deleted.  Whoever has brought one, and has not committed, is waited for before
@@ -386,8 +390,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_wait(erasure_batch[]) IS
-    'waits for whoever is writing to a table of a walk that refers to its rows without an enforced foreign key; error '
-    '55P03 after lock_timeout';
+    'internal: waits for whoever is writing to a table of a walk that refers to its rows without an enforced foreign '
+    'key; error 55P03 after lock_timeout';
 
 -- Look again, with a new snapshot, for everything that was looked for: by the
 -- number, and by the keys of the rows that are gone.  A trigger may have put a
@@ -414,7 +418,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS
-    'looks again for everything that a walk looked for; error ND030 when something is there';
+    'internal: looks again for everything that a walk looked for; error ND030 when something is there';
 
 -- Those who are out of the same registers are looked for together.
 CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
@@ -500,8 +504,9 @@ END
 $$;
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; '
-    'the same shape as erasure_preview, done; only carry_out() also waits for writers in flight; errors ND004, ND010, '
-    'ND011, ND030 (rows remain), 25000 (at another isolation level than READ COMMITTED), 42704';
+    'returns what it did, in the columns of erasure_preview(). Audited. It does not wait for writers in flight, as '
+    'carry_out() does; errors ND004, ND010, ND011, ND030 (rows remain), 25000 (at another isolation level than READ '
+    'COMMITTED), 42704';
 
 -- Every table that the walk can come to from the guarded tables of these
 -- registers, with partitions and children: a writer may have locked just one.
@@ -521,11 +526,11 @@ AS $$
                 JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor) AS next)
     SELECT coalesce(array_agg(relation ORDER BY relation::oid), '{}') FROM reached
 $$;
-COMMENT ON FUNCTION erasure_tables(text[]) IS 'every table that an erasure from these registers can come to';
+COMMENT ON FUNCTION erasure_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
 
 CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_wait_for_writers'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION wait_for_writers(regclass[], boolean) IS
-    'waits for every transaction that is writing to one of these tables, or, before an erasure, to the exclusion '
-    'list; error 55P03 after lock_timeout';
+    'internal: waits for every transaction that is writing to one of these tables, or, before an erasure, to the '
+    'exclusion list; error 55P03 after lock_timeout';

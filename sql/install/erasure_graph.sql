@@ -37,7 +37,7 @@ CREATE TYPE erasure_search AS (
     keys_source   text,
     keys_role     regrole
 );
-COMMENT ON TYPE erasure_search IS 'one step that the erasure''s walk can take';
+COMMENT ON TYPE erasure_search IS 'internal: one step that the erasure''s walk can take';
 
 -- The array that a query returns, remembered by the session for as long as the
 -- catalogues, table guard and table reference stay as they are: the query may ask of
@@ -46,8 +46,8 @@ CREATE FUNCTION erasure_known(type anyarray, query text) RETURNS anyarray
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_known'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION erasure_known(anyarray, text) IS
-    'the array that a query of the catalogues, guards and references returns, remembered for as long as these stay as '
-    'they are; the first argument says of which type it is';
+    'internal: the array that a query of the catalogues, guards and references returns, remembered for as long as '
+    'these stay as they are; the first argument says of which type it is';
 
 -- A link that the schema does not declare.
 CREATE TABLE reference (
@@ -78,7 +78,8 @@ AS $$
             AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
         WHERE c.opcdefault AND c.opcintype = type AND type = other_type
 $$;
-COMMENT ON FUNCTION erasure_equality(oid, oid) IS 'equality operator of the type that two columns share, or NULL';
+COMMENT ON FUNCTION erasure_equality(oid, oid) IS
+    'internal: equality operator of the type that two columns share, or NULL';
 
 -- Every way down from a parent to a child.  Constraints that the server made
 -- for partitions are left out: the one on the partitioned table stands for all, but
@@ -119,7 +120,8 @@ CREATE VIEW erasure_edge AS
                      ORDER BY k.position),
            false, NULL
         FROM reference r;
-COMMENT ON VIEW erasure_edge IS 'every way down from a parent to a child: foreign keys and declared references';
+COMMENT ON VIEW erasure_edge IS
+    'internal: every way down from a parent to a child: foreign keys and declared references';
 
 -- The name of the type in which a key travels: no array, never a domain, and no
 -- type that may hold one, since reading such a value runs the checks of whoever made it.
@@ -135,8 +137,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_key_type(oid) IS
-    'the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code when it is '
-    'read';
+    'internal: the name of the type in which keys of a type travel; error 0A000 for one that may run others'' code '
+    'when it is read';
 
 CREATE FUNCTION erasure_can_follow(type oid) RETURNS boolean
 LANGUAGE plpgsql STABLE
@@ -149,7 +151,8 @@ BEGIN
             WHERE t.oid = ndrs_optout.erasure_base_type(type));
 END
 $$;
-COMMENT ON FUNCTION erasure_can_follow(oid) IS 'whether keys of a type can be followed by the erasure''s walk';
+COMMENT ON FUNCTION erasure_can_follow(oid) IS
+    'internal: whether keys of a type can be followed by the erasure''s walk';
 
 -- What reads the values of columns of rows ($2), as the text of an array for each column.
 CREATE FUNCTION erasure_keys_source(leaf regclass, columns name[]) RETURNS text
@@ -161,7 +164,7 @@ AS $$
         FROM unnest(columns) WITH ORDINALITY AS k (c, position)
 $$;
 COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS
-    'what reads the values of columns of rows ($2), as the text of an array for each column';
+    'internal: what reads the values of columns of rows ($2), as the text of an array for each column';
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
@@ -195,7 +198,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS
-    'where to look for rows of a child t that refer to a parent''s keys ($2)';
+    'internal: where to look for rows of a child t that refer to a parent''s keys ($2)';
 
 CREATE FUNCTION declare_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
 RETURNS void
@@ -281,8 +284,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_condition(regclass, name) IS
-    'the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the guard is '
-    'damaged';
+    'internal: the condition that finds a patient (n.number) in a guarded column of table t; error 55000 when the '
+    'guard is damaged';
 
 -- Whether a guarded column holds numbers as text, which may be formatted.
 CREATE FUNCTION erasure_holds_text(target regclass, nhs_number_column name) RETURNS boolean
@@ -297,7 +300,8 @@ BEGIN
             WHERE a.attrelid = target AND a.attname = nhs_number_column AND a.attnum > 0 AND NOT a.attisdropped);
 END
 $$;
-COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS 'whether a guarded column holds NHS numbers as text';
+COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS
+    'internal: whether a guarded column holds NHS numbers as text';
 
 -- The condition that keeps a row of table t from being deleted for patients $1
 -- although it was found, or NULL when there is none: it is another patient's, or
@@ -338,7 +342,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_keep_condition(regclass, text[], name) IS
-    'the condition that keeps a row of table t from being deleted for patients $1, or NULL';
+    'internal: the condition that keeps a row of table t from being deleted for patients $1, or NULL';
 
 -- What happens to rows that were found, each action with its condition.
 CREATE FUNCTION erasure_actions(relation regclass, unlinks boolean, excluded_registers text[],
@@ -360,7 +364,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_actions(regclass, boolean, text[], name) IS
-    'what happens to rows that were found, each action with its condition on table t';
+    'internal: what happens to rows that were found, each action with its condition on table t';
 
 -- NULL when an index can find rows by these columns, else the command that
 -- makes one.  as_number: the index must be on the number that a text holds.  The stored
@@ -393,7 +397,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS
-    'the command that makes an index for these columns, or NULL when there is one';
+    'internal: the command that makes an index for these columns, or NULL when there is one';
 
 -- The ways from guarded columns for patients who are out of these registers.  A
 -- table that serves several registers is a patient's to erase only when the patient is
@@ -428,8 +432,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
-    'the ways from the columns that are guarded for registers, for patients who are out of these; error 55000 when a '
-    'guard is damaged';
+    'internal: the ways from the columns that are guarded for registers, for patients who are out of these; error '
+    '55000 when a guard is damaged';
 
 -- The ways down from rows of a table that were found for such patients.
 CREATE FUNCTION erasure_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
@@ -451,4 +455,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_child_searches(regclass, text[]) IS
-    'the ways down from rows of a table, for patients who are out of these registers; error 0A000';
+    'internal: the ways down from rows of a table, for patients who are out of these registers; error 0A000';

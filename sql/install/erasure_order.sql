@@ -7,7 +7,8 @@ CREATE TYPE erasure_command AS (
     command text,
     leaves  regclass[]
 );
-COMMENT ON TYPE erasure_command IS 'a command of the erasure, with whose rights to run it, and on which tables';
+COMMENT ON TYPE erasure_command IS
+    'internal: a command of the erasure, with whose rights to run it, and on which tables';
 
 -- How far down each table is, below every other that it refers to.  Tables that
 -- refer to each other in a cycle are one component, and equally far down.  So are those
@@ -69,7 +70,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_depths(regclass[]) IS
-    'how far down each table is, below every other that it refers to, and which refer to each other in a cycle';
+    'internal: how far down each table is, below every other that it refers to, and which refer to each other in a '
+    'cycle';
 
 -- What makes every trigger of these tables run at once from here on.
 CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
@@ -91,7 +93,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
-    'the commands that defer no trigger of these tables from here on';
+    'internal: the commands that defer no trigger of these tables from here on';
 
 -- What deletes the rows of a walk from these tables and returns how many, children
 -- first, tables of one owner in a row in one statement: foreign keys are checked at
@@ -133,4 +135,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_deletions(regclass[]) IS
-    'the commands that delete rows of these tables and count them, in order; error ND030 for a table with a rule';
+    'internal: the commands that delete rows of these tables and count them, in order; error ND030 for a table with a '
+    'rule';

@@ -62,7 +62,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION exclusion_change() IS
-    'trigger function ("added" or "removed"): audits how many rows of each register the statement has added or removed';
+    'internal: trigger function ("added" or "removed"): audits how many rows of each register the statement has added '
+    'or removed';
 CREATE FUNCTION exclusion_truncation() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -75,11 +76,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION exclusion_truncation() IS
-    'trigger function: audits how many rows of each register TRUNCATE removes';
+    'internal: trigger function: audits how many rows of each register TRUNCATE removes';
 CREATE FUNCTION exclusion_replicated() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_replicated'
     LANGUAGE C;
-COMMENT ON FUNCTION exclusion_replicated() IS 'trigger function: audits a row that a replication worker applies';
+COMMENT ON FUNCTION exclusion_replicated() IS
+    'internal: trigger function: audits a row that a replication worker applies';
 
 CREATE TRIGGER audit_added AFTER INSERT ON exclusion REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT EXECUTE FUNCTION exclusion_change('added');
@@ -139,7 +141,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION checked_registers(text[]) IS
-    'the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for none';
+    'internal: the register codes, sorted and without repetitions; error 42704 for one that does not exist, 22023 for '
+    'none';
 
 CREATE FUNCTION exclude(number nhs_number, registers text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -175,7 +178,7 @@ COMMENT ON FUNCTION readmit(nhs_number, text[]) IS
 CREATE FUNCTION exclusion_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_support'
     LANGUAGE C STRICT;
-COMMENT ON FUNCTION exclusion_support(internal) IS 'planner support: few patients are excluded';
+COMMENT ON FUNCTION exclusion_support(internal) IS 'internal: planner support: few patients are excluded';
 
 -- STABLE, although what is committed while a statement runs counts from the next call on:
 -- a plan may keep an answer for the statement (Memoize), which is then as old as the
@@ -292,4 +295,4 @@ AS $$
         FROM unnest(registers) WITH ORDINALITY AS w (code, position)
         JOIN ndrs_optout.register r ON r.code = w.code
 $$;
-COMMENT ON FUNCTION register_names(text[]) IS 'the names of registers, as they are written in a letter';
+COMMENT ON FUNCTION register_names(text[]) IS 'internal: the names of registers, as they are written in a letter';

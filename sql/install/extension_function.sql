@@ -31,6 +31,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION extension_function(name, name, regtype[]) IS
-    'the quoted name, with its schema, of a C function with exactly these argument types that is a member of the '
-    'extension; error 55000 when there is none. For calls of other extensions, which a function planted beside theirs '
-    'must not take';
+    'internal: the quoted name, with its schema, of a C function with exactly these argument types that is a member '
+    'of the extension; error 55000 when there is none. For calls of other extensions, which a function planted beside '
+    'theirs must not take';

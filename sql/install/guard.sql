@@ -38,8 +38,8 @@ CREATE TABLE guard_tally (
     tally_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid()  -- no sequence: loaders write here
 );
 COMMENT ON TABLE guard_tally IS
-    'rows that guards skipped, redacted or let in without a readable number, as they were counted: one row per table, '
-    'finding, action and transaction; view guard_count sums them';
+    'internal: rows that guards skipped, redacted or let in without a readable number, as they were counted: one row '
+    'per table, finding, action and transaction; view guard_count sums them';
 SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 
 CREATE VIEW guard_count AS
@@ -58,7 +58,7 @@ CREATE FUNCTION guard_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_row'
     LANGUAGE C;
 COMMENT ON FUNCTION guard_row() IS
-    'trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
+    'internal: trigger function of a guard: rejects the row (23N01, 23N02, 23N03), skips or redacts it';
 
 -- VOLATILE: the answer changes while a statement runs.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
@@ -66,9 +66,9 @@ CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, re
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text) IS
-    'called by the CHECK constraint of a guard: true, or error 23N01 (excluded patient), 23N02 (unreadable number), '
-    '23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not insert '
-    'into the guarded table)';
+    'internal: called by the CHECK constraint of a guard: true, or error 23N01 (excluded patient), 23N02 (unreadable '
+    'number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the constraint, for a role that may not '
+    'insert into the guarded table)';
 
 -- The same with the encoded column, which must hold the encoding of the number.
 CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, registers text[],
@@ -76,8 +76,10 @@ CREATE FUNCTION guard_admits(relation oid, target regclass, value anyelement, re
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_admits'
     LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10;
 COMMENT ON FUNCTION guard_admits(oid, regclass, anyelement, text[], text, text, encoded_nhs_number) IS
-    'called by the CHECK constraint of a guard with an encoded column: the same, and error 23514 when the column does '
-    'not hold the encoded number';
+    'internal: called by the CHECK constraint of a guard with an encoded column: true, or error 23N01 (excluded '
+    'patient), 23N02 (unreadable number), 23N03 (missing number), ND010 or ND011 (key), 42501 (a copy of the '
+    'constraint, for a role that may not insert into the guarded table), 23514 (the column does not hold the encoded '
+    'number)';
 
 CREATE FUNCTION guard_matches(value anyelement, registers text[]) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
@@ -92,31 +94,31 @@ CREATE FUNCTION guard_finds(value anyelement, registers text[], token bytea) RET
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT exclusion_support;
 COMMENT ON FUNCTION guard_finds(anyelement, text[], bytea) IS
-    'guard_matches() for a command that searches a table with the rights of its owner, with the token of that '
-    'command; errors 42501 (another token, or none), ND010, ND011, 42704';
+    'internal: guard_matches() for a command that searches a table with the rights of its owner, with the token of '
+    'that command; errors 42501 (another token, or none), ND010, ND011, 42704';
 
 CREATE FUNCTION guard_misencoded(value anyelement, encoded encoded_nhs_number, token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_misencoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION guard_misencoded(anyelement, encoded_nhs_number, bytea) IS
-    'whether an encoded column does not hold the encoding of the number, or is not empty where there is none, with '
-    'the token of the command that searches; errors 42501 (another token, or none), ND010, ND011';
+    'internal: whether an encoded column does not hold the encoding of the number, or is not empty where there is '
+    'none, with the token of the command that searches; errors 42501 (another token, or none), ND010, ND011';
 
 CREATE FUNCTION guard_number(value anyelement) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_number'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION guard_number(anyelement) IS
-    'the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
+    'internal: the NHS number in a value of any type that a guard reads, or NULL when it is none or a placeholder';
 
 CREATE FUNCTION guard_unreadable(value anyelement) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_unreadable'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION guard_unreadable(anyelement) IS 'whether this is neither an NHS number nor empty';
+COMMENT ON FUNCTION guard_unreadable(anyelement) IS 'internal: whether this is neither an NHS number nor empty';
 
 CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_reads'
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION guard_reads(regtype) IS 'whether a guard can read NHS numbers of this type';
+COMMENT ON FUNCTION guard_reads(regtype) IS 'internal: whether a guard can read NHS numbers of this type';
 
 -- The arguments of a guard's trigger, in the order in which guard.c reads them.  The
 -- first is their version: who appends to them counts it up, there too (GUARD_VERSION).
@@ -128,7 +130,7 @@ AS $$
                  $1.on_unreadable, cardinality($1.registers)::text]
         || $1.registers || cardinality($1.redact_columns)::text || $1.redact_columns::text[]
 $$;
-COMMENT ON FUNCTION guard_arguments(guard) IS 'the arguments of a guard''s trigger';
+COMMENT ON FUNCTION guard_arguments(guard) IS 'internal: the arguments of a guard''s trigger';
 
 -- A column that a guard names besides the number must be of one of these types,
 -- and, to be filled, must take what it is given.
@@ -150,7 +152,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION guard_check_column(regclass, name, text, regtype[], boolean) IS
-    'error 42809 unless the column, if one is named, is of one of the types and can be filled where it must be';
+    'internal: error 42809 unless the column, if one is named, is of one of the types and can be filled where it must '
+    'be';
 
 -- What enforces a guard.  A constraint needs no version: a later one would call another
 -- function, and this one stays.
@@ -181,7 +184,7 @@ BEGIN
         ', ' || quote_ident(this.encoded_column));
 END
 $$;
-COMMENT ON FUNCTION guard_add_parts(guard) IS 'makes the trigger and the constraint of a guard';
+COMMENT ON FUNCTION guard_add_parts(guard) IS 'internal: makes the trigger and the constraint of a guard';
 
 -- Runs as the caller, who must own the table: so nobody guards or unguards a
 -- table of somebody else through it.
@@ -384,8 +387,8 @@ CREATE FUNCTION guard_is_constraint(expression text, target regclass, attnum sma
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_is_constraint'
     LANGUAGE C STABLE;
 COMMENT ON FUNCTION guard_is_constraint(text, regclass, smallint, text[], text, text, boolean, smallint) IS
-    'whether the expression of a CHECK constraint is that of a guard with these columns and this policy, and nothing '
-    'but that';
+    'internal: whether the expression of a CHECK constraint is that of a guard with these columns and this policy, '
+    'and nothing but that';
 
 -- What a guard's constraint calls.
 CREATE FUNCTION guard_constraint_functions() RETURNS oid[]
@@ -395,7 +398,7 @@ AS $$
     SELECT array_agg(p.oid) FROM pg_proc p
         WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = 'guard_admits'
 $$;
-COMMENT ON FUNCTION guard_constraint_functions() IS 'the functions that guards'' constraints call';
+COMMENT ON FUNCTION guard_constraint_functions() IS 'internal: the functions that guards'' constraints call';
 
 CREATE FUNCTION unguard_table(target regclass) RETURNS void
 LANGUAGE plpgsql
@@ -434,7 +437,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION guard_drop_parts(regclass) IS 'drops the triggers and constraints of every guard of a table';
+COMMENT ON FUNCTION guard_drop_parts(regclass) IS
+    'internal: drops the triggers and constraints of every guard of a table';
 
 -- Tables whose rows another extension keeps elsewhere, as Citus does with those that its
 -- catalogue names: the server's own locks and pages, which the guard, the erasure and the
@@ -451,7 +455,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION guard_distributed() IS 'the tables that Citus keeps elsewhere, as its catalogue says';
+COMMENT ON FUNCTION guard_distributed() IS 'internal: the tables that Citus keeps elsewhere, as its catalogue says';
 
 CREATE FUNCTION guard_must_be_local(relations regclass[]) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -470,4 +474,4 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'error 0A000 when one of the tables is distributed';
+COMMENT ON FUNCTION guard_must_be_local(regclass[]) IS 'internal: error 0A000 when one of the tables is distributed';

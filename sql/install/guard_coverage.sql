@@ -58,7 +58,7 @@ COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
 CREATE VIEW guard_walk AS
     SELECT w.relation
         FROM pg_catalog.unnest(erasure_tables(ARRAY(SELECT r.code FROM register r))) AS w (relation);
-COMMENT ON VIEW guard_walk IS 'every table that an erasure from any register can come to';
+COMMENT ON VIEW guard_walk IS 'internal: every table that an erasure from any register can come to';
 
 -- How many of the values looked at in each column of a table are NHS numbers: up to wanted
 -- values from up to pages pages, spread over the table.  Whoever owns the table, nothing of
@@ -69,9 +69,9 @@ CREATE FUNCTION guard_sample(relation regclass, columns name[], wanted integer, 
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_sample'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz) IS
-    'for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, and how many '
-    'values were looked at; obstacle: what kept the look from its end, such as a lock of another session or the time. '
-    'Calls nothing of the table''s owner and waits for nobody';
+    'internal: for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, '
+    'and how many values were looked at; obstacle: what kept the look from its end, such as a lock of another session '
+    'or the time. Calls nothing of the table''s owner and waits for nobody';
 
 -- Columns that no guard names and that hold NHS numbers, by their name or by what a sample
 -- holds: random numbers pass the check digit once in eleven times.  What could not be
@@ -145,8 +145,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION unguarded_columns(interval) IS
-    'columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL where '
-    'none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than '
+    'internal: columns that no guard names and that seem to hold NHS numbers: how many of the values sampled do, NULL '
+    'where none was; with an obstacle and no column, tables that were not looked at to the end. Looks no longer than '
     'time_limit; when that is NULL, columns are judged by their names alone';
 
 CREATE FUNCTION guard_gaps(time_limit interval DEFAULT '5 s') RETURNS TABLE (severity text, gap text, relation regclass,
@@ -385,8 +385,8 @@ AS $$
         WHERE m.command IS NOT NULL
 $$;
 COMMENT ON FUNCTION guard_gaps(interval) IS
-    'every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there is to be '
-    'none';
+    'internal: every gap, accepted or not; time_limit is for the look at tables without a guard, and NULL when there '
+    'is to be none';
 
 CREATE FUNCTION guard_coverage() RETURNS TABLE (severity text, gap text, relation regclass, object text,
                                                 what_to_do text)

@@ -72,8 +72,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION guard_parts(guard, regclass) IS
-    'the parts (trigger, constraint, columns) that a guard ought to have on a table that it covers: what is wrong '
-    '(NULL: in force), the object, and number and type of the guarded column';
+    'internal: the parts (trigger, constraint, columns) that a guard ought to have on a table that it covers: what is '
+    'wrong (NULL: in force), the object, and number and type of the guarded column';
 
 -- A partition that is being detached CONCURRENTLY is none any more: whoever reads the
 -- table does not come there.
@@ -90,5 +90,5 @@ CREATE VIEW guard_part AS
         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
         CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
 COMMENT ON VIEW guard_part IS
-    'every part that guards ought to have on their tables, partitions and inheritance children, with its defect, or '
-    'NULL when it is in force';
+    'internal: every part that guards ought to have on their tables, partitions and inheritance children, with its '
+    'defect, or NULL when it is in force';

@@ -7,7 +7,7 @@ CREATE TYPE health_finding AS (
     detail     text,
     what_to_do text
 );
-COMMENT ON TYPE health_finding IS 'what a check of health() found; a function that returns one is a check';
+COMMENT ON TYPE health_finding IS 'internal: what a check of health() found; a function that returns one is a check';
 
 -- The cause is that of the library, whose messages name no file and no patient.
 CREATE FUNCTION health_key() RETURNS health_finding
@@ -40,7 +40,7 @@ BEGIN
         END;
 END
 $$;
-COMMENT ON FUNCTION health_key() IS 'check: the key that is loaded is the adopted one';
+COMMENT ON FUNCTION health_key() IS 'internal: check: the key that is loaded is the adopted one';
 
 CREATE FUNCTION health_guards() RETURNS health_finding
 LANGUAGE sql
@@ -70,7 +70,7 @@ AS $$
                             AND d.refobjid = ANY (ndrs_optout.guard_constraint_functions())) AS b
 $$;
 COMMENT ON FUNCTION health_guards() IS
-    'check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
+    'internal: check: guard_coverage() tells of no gap; failed with a high one, warning with a medium one';
 
 CREATE FUNCTION health_sentry() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -94,7 +94,7 @@ AS $$
         FROM (SELECT count(*) AS working FROM pg_event_trigger t
                   WHERE starts_with(t.evtname, 'ndrs_optout_sentry_') AND t.evtenabled = 'A') AS s
 $$;
-COMMENT ON FUNCTION health_sentry() IS 'check: the sentry is on, and nobody has allowed to weaken guards';
+COMMENT ON FUNCTION health_sentry() IS 'internal: check: the sentry is on, and nobody has allowed to weaken guards';
 
 CREATE FUNCTION health_deadlines() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -108,7 +108,7 @@ AS $$
                      count(*) FILTER (WHERE p.waiting_for IS NOT NULL) AS open
                   FROM ndrs_optout.case_progress p) AS c
 $$;
-COMMENT ON FUNCTION health_deadlines() IS 'check: no case is overdue (failed) or due within 3 days (warning)';
+COMMENT ON FUNCTION health_deadlines() IS 'internal: check: no case is overdue (failed) or due within 3 days (warning)';
 
 CREATE FUNCTION health_recalls() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -122,7 +122,7 @@ AS $$
                      count(*) FILTER (WHERE p.acknowledged_at IS NULL) AS open
                   FROM ndrs_optout.recall_progress p) AS r
 $$;
-COMMENT ON FUNCTION health_recalls() IS 'check: no recipient is late with deleting what a patient recalled';
+COMMENT ON FUNCTION health_recalls() IS 'internal: check: no recipient is late with deleting what a patient recalled';
 
 CREATE FUNCTION health_subject_access() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -137,7 +137,7 @@ AS $$
                   FROM ndrs_optout.subject_access_progress p) AS q
 $$;
 COMMENT ON FUNCTION health_subject_access() IS
-    'check: no request for subject access is overdue (failed) or due within 3 days (warning)';
+    'internal: check: no request for subject access is overdue (failed) or due within 3 days (warning)';
 
 -- Reads all of the audit.
 CREATE FUNCTION health_audit() RETURNS health_finding
@@ -156,7 +156,7 @@ AS $$
         FROM (SELECT count(*) AS problems FROM ndrs_optout.verify_audit()) AS v
         CROSS JOIN (SELECT count(*) AS events FROM ndrs_optout.audit_event) AS e
 $$;
-COMMENT ON FUNCTION health_audit() IS 'check: the audit verifies';
+COMMENT ON FUNCTION health_audit() IS 'internal: check: the audit verifies';
 
 CREATE FUNCTION health_confidential_key() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -170,7 +170,7 @@ AS $$
         END
         FROM (SELECT ndrs_optout.current_confidential_key() AS key) AS k
 $$;
-COMMENT ON FUNCTION health_confidential_key() IS 'check: there is a key for confidential copies';
+COMMENT ON FUNCTION health_confidential_key() IS 'internal: check: there is a key for confidential copies';
 
 CREATE FUNCTION health_access() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -183,7 +183,7 @@ AS $$
                    THEN 'SELECT * FROM ndrs_optout.access_differences(); grant_access() where something is missing' END)
         FROM (SELECT count(DISTINCT a.role) AS roles FROM ndrs_optout.access_differences() AS a) AS d
 $$;
-COMMENT ON FUNCTION health_access() IS 'check: roles can do what their duties say';
+COMMENT ON FUNCTION health_access() IS 'internal: check: roles can do what their duties say';
 
 -- A setting as it will be in the sessions of a role here: as PostgreSQL ranks ALTER
 -- ROLE and ALTER DATABASE, or as the server has it.
@@ -208,7 +208,8 @@ AS $$
              ORDER BY f.seqno DESC LIMIT 1))
 $$;
 COMMENT ON FUNCTION role_setting(oid, text) IS
-    'a setting as it is in new sessions of a role in this database; NULL when no library has one of that name';
+    'internal: a setting as it is in new sessions of a role in this database; NULL when no library has one of that '
+    'name';
 
 -- A number goes to the log as a parameter, or as a part of a statement.  The extension hides
 -- the statements of its errors and what is inside its functions; what is left are the calls.
@@ -254,8 +255,8 @@ AS $$
         FROM (SELECT w.*, row_number() OVER (ORDER BY w.rolname, w.name) AS n FROM wrong w) AS x
 $$;
 COMMENT ON FUNCTION health_logging() IS
-    'check: no role that works with NHS numbers (duties officer and analyst, and their members) has settings that '
-    'write parameters into the log; statements with literals are written down whatever they say';
+    'internal: check: no role that works with NHS numbers (duties officer and analyst, and their members) has '
+    'settings that write parameters into the log; statements with literals are written down whatever they say';
 
 -- Somebody who reads the list knows who opted out, in codes; somebody who may change a
 -- table is held off by a trigger only.
@@ -279,7 +280,8 @@ AS $$
                             FROM ndrs_optout.access_ways() v GROUP BY v.role) AS a) AS w
 $$;
 COMMENT ON FUNCTION health_privileges() IS
-    'check: no role reads or changes tables of the extension otherwise than by its duties; names each that can';
+    'internal: check: no role reads or changes tables of the extension otherwise than by its duties; names each that '
+    'can';
 
 -- The objects here against the files of the server: a package came without ALTER
 -- EXTENSION, or the reverse; or of another build that has the same version.
@@ -306,7 +308,7 @@ AS $$
         WHERE e.extname = 'ndrs_optout'
 $$;
 COMMENT ON FUNCTION health_version() IS
-    'check: the extension is at the version of the installed files, and the library is of the same build';
+    'internal: check: the extension is at the version of the installed files, and the library is of the same build';
 
 -- A registry that shares nothing where the national opt-out applies needs no check.
 CREATE FUNCTION health_national_check() RETURNS health_finding
@@ -333,7 +335,8 @@ AS $$
                   FROM ndrs_optout.national_check_progress p) AS c
 $$;
 COMMENT ON FUNCTION health_national_check() IS
-    'check: no national check waits for its reply for long, and there is one in force unless there is none at all';
+    'internal: check: no national check waits for its reply for long, and there is one in force unless there is none '
+    'at all';
 
 -- They make carry_out() wait, and nobody is there who would end them.
 CREATE FUNCTION health_prepared_transactions(older_than interval DEFAULT '1 hour') RETURNS health_finding
@@ -361,7 +364,7 @@ AS $$
                                          ndrs_optout.national_check_part}'::regclass[])))) AS p
 $$;
 COMMENT ON FUNCTION health_prepared_transactions(interval) IS
-    'check: no transaction is prepared for long that carry_out() waits for';
+    'internal: check: no transaction is prepared for long that carry_out() waits for';
 
 -- What the last look at each column found, whichever sweep it was: one of a single
 -- table says nothing about the others.
@@ -397,7 +400,7 @@ AS $$
         LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;
 COMMENT ON FUNCTION health_sweep() IS
-    'check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
+    'internal: check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
 
 CREATE FUNCTION health_purge() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -412,7 +415,7 @@ AS $$
         END
         FROM ndrs_optout.purge_due d
 $$;
-COMMENT ON FUNCTION health_purge() IS 'check: nothing is due for long, so the purge runs';
+COMMENT ON FUNCTION health_purge() IS 'internal: check: nothing is due for long, so the purge runs';
 
 -- What tells backends that a list has changed, what chains the audit, and what keeps
 -- others from changing tables, must do so for rows that a replication worker brings as
@@ -451,7 +454,7 @@ AS $$
         FROM (SELECT count(*) AS weak, string_agg(DISTINCT w.command, '; ') AS commands FROM weak w) AS t
 $$;
 COMMENT ON FUNCTION health_triggers() IS
-    'check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
+    'internal: check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 
 -- A lock that somebody holds fails a check instead of stopping all.
 CREATE FUNCTION health() RETURNS TABLE (check_name text, status text, detail text, what_to_do text)

@@ -6,7 +6,7 @@ CREATE FUNCTION encoded_set_checksum(encoded_set) RETURNS bigint
     AS 'MODULE_PATHNAME', 'ndrs_optout_encoded_set_checksum'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION encoded_set_checksum(encoded_set) IS
-    'the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
+    'internal: the checksum of a set: the same for equal sets; error 22P03 for a damaged one';
 
 -- Patients whose opt-out took effect, who have not opted in since, and who are not on
 -- the list of the register.
@@ -52,7 +52,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION differing_lists() IS
-    'registers of which table exclusion says otherwise than the library, which guards ask; errors ND010, ND011';
+    'internal: registers of which table exclusion says otherwise than the library, which guards ask; errors ND010, '
+    'ND011';
 
 CREATE FUNCTION health_exclusion_list() RETURNS health_finding
 LANGUAGE sql
@@ -81,7 +82,7 @@ AS $$
                          ELSE '{}' END AS differing) AS u
 $$;
 COMMENT ON FUNCTION health_exclusion_list() IS
-    'check: whoever opted out is on the exclusion list, and guards read what it shows';
+    'internal: check: whoever opted out is on the exclusion list, and guards read what it shows';
 
 -- Releases that hold patients who are excluded from one of their registers, and of whom
 -- no recall notice tells the recipient.  A case that is being carried out raises its
@@ -133,7 +134,8 @@ AS $$
         END
         FROM (SELECT count(DISTINCT w.release_id) AS releases FROM ndrs_optout.releases_without_notice() w) AS r
 $$;
-COMMENT ON FUNCTION health_releases() IS 'check: each release that holds an excluded patient has a recall notice';
+COMMENT ON FUNCTION health_releases() IS
+    'internal: check: each release that holds an excluded patient has a recall notice';
 
 -- As verify_certificate(), for all at once.  Of events whose month was purged nobody can tell.
 CREATE FUNCTION health_certificates() RETURNS health_finding
@@ -164,7 +166,8 @@ AS $$
                   FROM ndrs_optout.optout_case o FULL JOIN ndrs_optout.case_certificate k USING (case_id)
                   WHERE o.kind = 'opt_out' OR k.case_id IS NOT NULL) AS c
 $$;
-COMMENT ON FUNCTION health_certificates() IS 'check: stored certificates are what was issued, and none is gone';
+COMMENT ON FUNCTION health_certificates() IS
+    'internal: check: stored certificates are what was issued, and none is gone';
 
 CREATE FUNCTION health_data_checksums() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -177,7 +180,7 @@ AS $$
                  'Stop the server, run pg_checksums --enable, and start it again')::ndrs_optout.health_finding
         END
 $$;
-COMMENT ON FUNCTION health_data_checksums() IS 'check: the cluster has data checksums';
+COMMENT ON FUNCTION health_data_checksums() IS 'internal: check: the cluster has data checksums';
 
 -- Deadlines reach a year ahead at the most.
 CREATE FUNCTION health_bank_holidays() RETURNS health_finding
@@ -194,4 +197,4 @@ AS $$
         END
         FROM (SELECT max(b.day) FILTER (WHERE b.observed) AS last FROM ndrs_optout.bank_holiday b) AS h
 $$;
-COMMENT ON FUNCTION health_bank_holidays() IS 'check: bank holidays are known for another year';
+COMMENT ON FUNCTION health_bank_holidays() IS 'internal: check: bank holidays are known for another year';

@@ -27,7 +27,7 @@ AS $$
         'Information Commissioner''s Office: ico.org.uk, telephone 0303 123 1113.')
 $$;
 COMMENT ON FUNCTION letter_rights(optout_case, boolean) IS
-    'what every letter ends with: the copy that is kept, a change of mind, the right to complain';
+    'internal: what every letter ends with: the copy that is kept, a change of mind, the right to complain';
 
 -- Whom data was given to, and what came of asking to delete it.  Answers are purged
 -- after some years; the case still knows how many notices there were.
@@ -63,8 +63,8 @@ AS $$
                   WHERE n.case_id = this.case_id) AS n
 $$;
 COMMENT ON FUNCTION letter_recalls(optout_case, text) IS
-    'whom data about the patient was given to, and whether they have deleted it; or that nobody on record still holds '
-    'any';
+    'internal: whom data about the patient was given to, and whether they have deleted it; or that nobody on record '
+    'still holds any';
 
 -- letter_kept: this letter will be kept with the copy.
 CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
@@ -160,7 +160,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION completion_letter(bigint, boolean) IS
-    'the letter about a case that was carried out, from what is stored of it; error P0002';
+    'internal: the letter about a case that was carried out, from what is stored of it; error P0002';
 
 -- The last step: the proofs go, the certificate is issued, and the letter is
 -- written and kept.

@@ -46,8 +46,8 @@ CREATE TABLE national_check_part (
     PRIMARY KEY (check_id, part)
 );
 COMMENT ON TABLE national_check_part IS
-    'the NHS numbers of a request that waits for its reply, ascending, those with the same first four digits in one '
-    'row';
+    'internal: the NHS numbers of a request that waits for its reply, ascending, those with the same first four '
+    'digits in one row';
 SELECT pg_catalog.pg_extension_config_dump('national_check_part', '');
 
 CREATE VIEW national_check_progress AS
@@ -73,7 +73,7 @@ BEGIN
         hint => 'View ndrs_optout.national_check_progress lists the checks.');
 END
 $$;
-COMMENT ON FUNCTION no_such_check() IS 'error P0002';
+COMMENT ON FUNCTION no_such_check() IS 'internal: error P0002';
 
 -- Before the numbers are read.  An erasure has a lock that conflicts with this one,
 -- from before it takes numbers out of requests until its end.  So it takes out what was
@@ -88,7 +88,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION begin_national_check() IS
-    'lets an erasure and a check that is being started wait for each other; error 25000';
+    'internal: lets an erasure and a check that is being started wait for each other; error 25000';
 
 -- What cannot be asked about is counted: missing numbers and placeholders.
 --
@@ -200,8 +200,8 @@ CREATE FUNCTION national_check_allowed(asked encoded_set, lines text[]) RETURNS 
     AS 'MODULE_PATHNAME', 'ndrs_optout_national_check_allowed'
     LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION national_check_allowed(encoded_set, text[]) IS
-    'whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it is no '
-    'reply. A text may have many lines; the last comma or line end may be missing';
+    'internal: whom a reply allows of those who were asked about; NULL when it has other numbers; error ND040 when it '
+    'is no reply. A text may have many lines; the last comma or line end may be missing';
 
 CREATE FUNCTION load_national_check(check_id bigint, lines text[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
@@ -290,8 +290,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION load_national_check(bigint, text) IS
-    'the same with the lines that a query returns in its only column, in any order; the query runs with the caller''s '
-    'rights';
+    'loads the reply to a national check from the lines that a query returns in its only column, in any order, and '
+    'returns how many it allows; the query runs with the caller''s rights. The numbers of the request are forgotten. '
+    'Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 (loaded already, expired), '
+    'P0002, ND010, ND011, 22004, 22023 (not a query, an NHS number in the query), 42601 (more columns), and the '
+    'query''s';
 
 CREATE FUNCTION cancel_national_check(check_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -324,4 +327,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION forget_in_national_checks(nhs_number[]) IS
-    'takes numbers out of requests that wait for their reply';
+    'internal: takes numbers out of requests that wait for their reply';

@@ -6,19 +6,19 @@ CREATE FUNCTION nhs_number_in(cstring) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_nhs_number_in'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION nhs_number_in(cstring) IS
-    'text input of nhs_number; error 22P02 says what is wrong without the value';
+    'internal: text input of nhs_number; error 22P02 says what is wrong without the value';
 CREATE FUNCTION nhs_number_out(nhs_number) RETURNS cstring
     AS 'MODULE_PATHNAME', 'ndrs_optout_nhs_number_out'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_out(nhs_number) IS 'text output of nhs_number: ten digits';
+COMMENT ON FUNCTION nhs_number_out(nhs_number) IS 'internal: text output of nhs_number: ten digits';
 CREATE FUNCTION nhs_number_recv(internal) RETURNS nhs_number
     AS 'MODULE_PATHNAME', 'ndrs_optout_nhs_number_recv'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_recv(internal) IS 'binary input of nhs_number: a bigint, checked';
+COMMENT ON FUNCTION nhs_number_recv(internal) IS 'internal: binary input of nhs_number: a bigint, checked';
 CREATE FUNCTION nhs_number_send(nhs_number) RETURNS bytea
     AS 'int8send'
     LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_send(nhs_number) IS 'binary output of nhs_number: a bigint';
+COMMENT ON FUNCTION nhs_number_send(nhs_number) IS 'internal: binary output of nhs_number: a bigint';
 
 CREATE TYPE nhs_number (
     INPUT = nhs_number_in,
@@ -35,34 +35,34 @@ COMMENT ON TYPE nhs_number IS
 
 CREATE FUNCTION nhs_number_eq(nhs_number, nhs_number) RETURNS boolean
     AS 'int8eq' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_eq(nhs_number, nhs_number) IS 'implementation of = operator';
+COMMENT ON FUNCTION nhs_number_eq(nhs_number, nhs_number) IS 'internal: implementation of = operator';
 CREATE FUNCTION nhs_number_ne(nhs_number, nhs_number) RETURNS boolean
     AS 'int8ne' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_ne(nhs_number, nhs_number) IS 'implementation of <> operator';
+COMMENT ON FUNCTION nhs_number_ne(nhs_number, nhs_number) IS 'internal: implementation of <> operator';
 CREATE FUNCTION nhs_number_lt(nhs_number, nhs_number) RETURNS boolean
     AS 'int8lt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_lt(nhs_number, nhs_number) IS 'implementation of < operator';
+COMMENT ON FUNCTION nhs_number_lt(nhs_number, nhs_number) IS 'internal: implementation of < operator';
 CREATE FUNCTION nhs_number_le(nhs_number, nhs_number) RETURNS boolean
     AS 'int8le' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_le(nhs_number, nhs_number) IS 'implementation of <= operator';
+COMMENT ON FUNCTION nhs_number_le(nhs_number, nhs_number) IS 'internal: implementation of <= operator';
 CREATE FUNCTION nhs_number_ge(nhs_number, nhs_number) RETURNS boolean
     AS 'int8ge' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_ge(nhs_number, nhs_number) IS 'implementation of >= operator';
+COMMENT ON FUNCTION nhs_number_ge(nhs_number, nhs_number) IS 'internal: implementation of >= operator';
 CREATE FUNCTION nhs_number_gt(nhs_number, nhs_number) RETURNS boolean
     AS 'int8gt' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_gt(nhs_number, nhs_number) IS 'implementation of > operator';
+COMMENT ON FUNCTION nhs_number_gt(nhs_number, nhs_number) IS 'internal: implementation of > operator';
 CREATE FUNCTION nhs_number_cmp(nhs_number, nhs_number) RETURNS integer
     AS 'btint8cmp' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_cmp(nhs_number, nhs_number) IS 'less-equal-greater of two NHS numbers';
+COMMENT ON FUNCTION nhs_number_cmp(nhs_number, nhs_number) IS 'internal: less-equal-greater of two NHS numbers';
 CREATE FUNCTION nhs_number_sortsupport(internal) RETURNS void
     AS 'btint8sortsupport' LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_sortsupport(internal) IS 'sort support of nhs_number';
+COMMENT ON FUNCTION nhs_number_sortsupport(internal) IS 'internal: sort support of nhs_number';
 CREATE FUNCTION nhs_number_hash(nhs_number) RETURNS integer
     AS 'hashint8' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_hash(nhs_number) IS 'hash of an NHS number';
+COMMENT ON FUNCTION nhs_number_hash(nhs_number) IS 'internal: hash of an NHS number';
 CREATE FUNCTION nhs_number_hash_extended(nhs_number, bigint) RETURNS bigint
     AS 'hashint8extended' LANGUAGE internal IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
-COMMENT ON FUNCTION nhs_number_hash_extended(nhs_number, bigint) IS 'hash of an NHS number with a seed';
+COMMENT ON FUNCTION nhs_number_hash_extended(nhs_number, bigint) IS 'internal: hash of an NHS number with a seed';
 
 CREATE OPERATOR = (
     LEFTARG = nhs_number, RIGHTARG = nhs_number, FUNCTION = nhs_number_eq,

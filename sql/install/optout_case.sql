@@ -41,7 +41,7 @@ CREATE TABLE case_action (
     next_state text,
     PRIMARY KEY (action, state, next_state)
 );
-COMMENT ON TABLE case_action IS 'what is lawful in which state of a case, and which states may follow';
+COMMENT ON TABLE case_action IS 'internal: what is lawful in which state of a case, and which states may follow';
 INSERT INTO case_action (action, state, next_state) VALUES
     ('record identity', 'awaiting_identity', 'awaiting_identity'),
     ('record identity', 'awaiting_identity', 'ready'),
@@ -119,7 +119,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_moves() IS
-    'trigger function: error ND021 for a move that case_action does not have; audits the others';
+    'internal: trigger function: error ND021 for a move that case_action does not have; audits the others';
 CREATE TRIGGER case_moves BEFORE UPDATE OF state ON optout_case FOR EACH ROW EXECUTE FUNCTION case_moves();
 COMMENT ON TRIGGER case_moves ON optout_case IS 'moves are lawful, and audited';
 
@@ -133,7 +133,7 @@ AS $$
                                                                'applicant', c.applicant, 'channel', c.channel))
         FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
 $$;
-COMMENT ON FUNCTION audit_opened(bigint) IS 'audits that a case was opened';
+COMMENT ON FUNCTION audit_opened(bigint) IS 'internal: audits that a case was opened';
 
 -- Who asks, and a parent only for a child.
 CREATE FUNCTION check_applicant(applicant text, date_of_birth date, received_on date) RETURNS void
@@ -167,15 +167,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION check_applicant(text, date, date) IS
-    'errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is under the '
-    'policy''s age on the day on which the request was received';
+    'internal: errors 22004 and 22023 unless applicant is self, parent or representative, and a parent''s child is '
+    'under the policy''s age on the day on which the request was received';
 
 -- Until the end of the transaction, for one at a time.
 CREATE FUNCTION lock_patient(encoded encoded_nhs_number) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_lock_patient'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION lock_patient(encoded_nhs_number) IS
-    'lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
+    'internal: lets one transaction at a time go on for a patient; error 55P03 after lock_timeout';
 
 -- One open case for a patient and register; the lock keeps two requests that
 -- come at once from missing each other.
@@ -201,8 +201,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_must_be_only_one(encoded_nhs_number, text[]) IS
-    'error 23505 when the patient has an open case for one of the registers; no other can be opened until the '
-    'transaction ends';
+    'internal: error 23505 when the patient has an open case for one of the registers; no other can be opened until '
+    'the transaction ends';
 
 -- What opting out and opting in again ask of a request.
 CREATE FUNCTION check_request(encoded encoded_nhs_number, registers text[], applicant text, channel text,
@@ -220,7 +220,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, text, date) IS
-    'errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this '
+    'internal: errors 22004, 22023, 23505 and 25000 unless a request that came by this channel on this day, from this '
     'applicant, can be taken';
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
@@ -291,7 +291,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION refuse_case_action(optout_case, text) IS
-    'error ND020 (a proof is missing) or ND021: the action is not lawful in the state of the case';
+    'internal: error ND020 (a proof is missing) or ND021: the action is not lawful in the state of the case';
 
 -- A case, locked against other officers until the end of the transaction, if
 -- this is lawful in its state.
@@ -316,8 +316,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION locked_case(bigint, text) IS
-    'a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), ND021 (not '
-    'lawful now)';
+    'internal: a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), '
+    'ND021 (not lawful now)';
 
 CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date,
     content bytea DEFAULT NULL)
@@ -401,7 +401,7 @@ BEGIN
         WHERE c.case_id = this.case_id;
 END
 $$;
-COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'ends a case: destroys the proofs; error 25000';
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'internal: ends a case: destroys the proofs; error 25000';
 
 CREATE FUNCTION withdraw_case(case_id bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER

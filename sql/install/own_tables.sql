@@ -5,8 +5,8 @@ CREATE FUNCTION owner_only() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_owner_only'
     LANGUAGE C;
 COMMENT ON FUNCTION owner_only() IS
-    'trigger function: error 42501 when another role than the table''s owner, or one with its rights, changes a row; '
-    'makes the commit wait for its WAL to be on disk';
+    'internal: trigger function: error 42501 when another role than the table''s owner, or one with its rights, '
+    'changes a row; makes the commit wait for its WAL to be on disk';
 
 -- The installation script calls this last, and so does the script of an upgrade that
 -- brings a table.
@@ -39,7 +39,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION protect_tables() IS
-    'puts the triggers that call owner_only() on each table of the extension that lacks them';
+    'internal: puts the triggers that call owner_only() on each table of the extension that lacks them';
 
 -- Do the rows come from a dump?  What they say was audited when it happened, and the
 -- audit comes from the dump, too: an event of now would take the number of one of
@@ -55,8 +55,8 @@ AS $$
         FROM ndrs_optout.audit_event_entry_id_seq s
 $$;
 COMMENT ON FUNCTION being_restored() IS
-    'whether a dump is being restored into this database: the audit''s sequence was never used, and no event was '
-    'written here';
+    'internal: whether a dump is being restored into this database: the audit''s sequence was never used, and no '
+    'event was written here';
 
 -- A worker that replicates the audit as well brings the event with the change.
 CREATE FUNCTION audit_exclusions(change text, registers jsonb) RETURNS void
@@ -71,8 +71,8 @@ AS $$
                     WHERE a.backend_type LIKE 'logical replication%')
 $$;
 COMMENT ON FUNCTION audit_exclusions(text, jsonb) IS
-    'audits how many patients a change ("added" or "removed") has put on the lists of registers, or taken off: an '
-    'object with a number for each register; NULL for no change';
+    'internal: audits how many patients a change ("added" or "removed") has put on the lists of registers, or taken '
+    'off: an object with a number for each register; NULL for no change';
 
 -- Site rows beside shipped ones.  A shipped row has no changed_at and is not dumped;
 -- what a site adds or changes gets one.  A row of a dump takes the place of the shipped
@@ -114,5 +114,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION site_row_change() IS
-    'trigger function (the noun, the key column) of a table with shipped rows and a site''s own: marks those that the '
-    'site added or changed, and audits each change; error 23503 for TRUNCATE';
+    'internal: trigger function (the noun, the key column) of a table with shipped rows and a site''s own: marks '
+    'those that the site added or changed, and audits each change; error 23503 for TRUNCATE';

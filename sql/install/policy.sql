@@ -51,7 +51,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION policy_change() IS
-    'trigger function: keeps the policy one row (error 23514) and audits its changes';
+    'internal: trigger function: keeps the policy one row (error 23514) and audits its changes';
 CREATE TRIGGER policy_change BEFORE INSERT OR UPDATE ON policy FOR EACH ROW EXECUTE FUNCTION policy_change();
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
 -- Not for the one that takes the place of another.
@@ -181,7 +181,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION shipped_holiday_stays() IS
-    'trigger function: error 23503 when a shipped bank holiday is deleted or moved, for a restore would bring it back';
+    'internal: trigger function: error 23503 when a shipped bank holiday is deleted or moved, for a restore would '
+    'bring it back';
 CREATE TRIGGER shipped_stays_delete BEFORE DELETE ON bank_holiday
     FOR EACH ROW EXECUTE FUNCTION shipped_holiday_stays();
 COMMENT ON TRIGGER shipped_stays_delete ON bank_holiday IS 'a shipped bank holiday stays';
@@ -218,4 +219,5 @@ AS $$
            END
         FROM ndrs_optout.policy p
 $$;
-COMMENT ON FUNCTION policy_deadline(date) IS 'the day on which the deadline falls of what began on the given day';
+COMMENT ON FUNCTION policy_deadline(date) IS
+    'internal: the day on which the deadline falls of what began on the given day';

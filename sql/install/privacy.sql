@@ -7,26 +7,28 @@ CREATE FUNCTION raise_error(sqlstate text, message text, detail text DEFAULT NUL
     AS 'MODULE_PATHNAME', 'ndrs_optout_raise_error'
     LANGUAGE C STABLE;
 COMMENT ON FUNCTION raise_error(text, text, text, text) IS
-    'an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
+    'internal: an error with this SQLSTATE, message, detail and hint, and without the caller''s statement and context';
 
 CREATE FUNCTION raise_notice(warning boolean, message text, hint text DEFAULT NULL) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_raise_notice'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION raise_notice(boolean, text, text) IS
-    'a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server log';
+    'internal: a warning, or else a notice, that leaves neither the caller''s statement nor its context in the server '
+    'log';
 
 -- What procedures that commit call first.
 CREATE FUNCTION begin_procedure(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_procedure'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION begin_procedure(text) IS
-    'for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the digits of the '
-    'statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for another name';
+    'internal: for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the '
+    'digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for '
+    'another name';
 
 -- What functions that tell of a patient, and audit that, call before they do.
 CREATE FUNCTION begin_reading(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_reading'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION begin_reading(text) IS
-    'for PL/pgSQL functions that a statement calls directly: error 25001 in a transaction block, another function or '
-    'a subtransaction, where the answer could be kept and the audit of it rolled back';
+    'internal: for PL/pgSQL functions that a statement calls directly: error 25001 in a transaction block, another '
+    'function or a subtransaction, where the answer could be kept and the audit of it rolled back';

@@ -15,7 +15,7 @@ BEGIN
     RETURN salt;
 END
 $$;
-COMMENT ON FUNCTION checked_salt(text) IS 'the salt itself; error 22004 when there is none';
+COMMENT ON FUNCTION checked_salt(text) IS 'internal: the salt itself; error 22004 when there is none';
 
 CREATE FUNCTION ndrs_pseudo_id(number nhs_number, salt text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER

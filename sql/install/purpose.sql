@@ -98,8 +98,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION purpose_change() IS
-    'trigger function: audits changes of purposes, keeps their codes (error 23503), and lets a dump''s row take the '
-    'place of the shipped one';
+    'internal: trigger function: audits changes of purposes, keeps their codes (error 23503), and lets a dump''s row '
+    'take the place of the shipped one';
 CREATE TRIGGER purpose_change BEFORE INSERT OR UPDATE OR DELETE ON purpose
     FOR EACH ROW EXECUTE FUNCTION purpose_change();
 COMMENT ON TRIGGER purpose_change ON purpose IS 'purposes stay, and their changes are audited';

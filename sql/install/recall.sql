@@ -54,7 +54,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION raise_recalls(optout_case) IS
-    'raises the recall notices of a case that are not there yet; returns how many there are';
+    'internal: raises the recall notices of a case that are not there yet; returns how many there are';
 
 -- A notice that is not answered yet, locked.
 CREATE FUNCTION locked_notice(notice_id bigint) RETURNS recall_notice
@@ -77,7 +77,7 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION locked_notice(bigint) IS 'a notice, locked; errors P0002, ND021 (answered already)';
+COMMENT ON FUNCTION locked_notice(bigint) IS 'internal: a notice, locked; errors P0002, ND021 (answered already)';
 
 -- The day on which a recipient deleted data of a release: not before it had them.
 CREATE FUNCTION checked_deletion(day date, release_id bigint) RETURNS date
@@ -94,7 +94,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION checked_deletion(date, bigint) IS
-    'the day itself; error 22023 when it is not between the release and today';
+    'internal: the day itself; error 22023 when it is not between the release and today';
 
 CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT current_date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -166,7 +166,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS
-    'the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
+    'internal: the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 
 CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL,
                               release_salt text DEFAULT NULL,
@@ -289,4 +289,4 @@ AS $$
                                             WHERE code = ANY (this.registers)))
 $$;
 COMMENT ON FUNCTION recalled_names(text[], optout_case) IS
-    'the names of the registers of a release that a case is about';
+    'internal: the names of the registers of a release that a case is about';

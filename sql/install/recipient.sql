@@ -72,4 +72,4 @@ BEGIN
     RETURN recipient;
 END
 $$;
-COMMENT ON FUNCTION checked_recipient(text) IS 'the recipient''s code itself; error 42704 when there is none';
+COMMENT ON FUNCTION checked_recipient(text) IS 'internal: the recipient''s code itself; error 42704 when there is none';

@@ -38,7 +38,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION register_is_used() IS
-    'trigger function: error 23503 when a register is deleted or gets another code that patients are excluded from, '
-    'or that guards, open cases or releases name';
+    'internal: trigger function: error 23503 when a register is deleted or gets another code that patients are '
+    'excluded from, or that guards, open cases or releases name';
 CREATE TRIGGER is_used BEFORE UPDATE OR DELETE ON register FOR EACH ROW EXECUTE FUNCTION register_is_used();
 COMMENT ON TRIGGER is_used ON register IS 'a register that is used stays';

@@ -47,7 +47,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS
-    'error ND041 unless every member may be released to the recipient for the purpose now';
+    'internal: error ND041 unless every member may be released to the recipient for the purpose now';
 
 -- The lock comes before the decision.  An opt-out that is carried out meanwhile
 -- waits for whoever holds it, after its exclusion is committed and before it looks
@@ -117,7 +117,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
-    'the same with the patients'' NHS numbers; error 22004 as well when one is missing or a placeholder';
+    'records a release of data before it is sent, with the NHS numbers of the patients whose data it holds; returns '
+    'its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, '
+    'ND011, ND041, 22004 (a number is missing or a placeholder), 22023, 42704 (no such recipient, register or purpose)';
 
 -- The query runs with the rights of whoever calls this.
 CREATE FUNCTION record_release(recipient text, purpose text, query text, released_on date, reference text,
@@ -136,9 +138,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
-    'the same with a query whose only column holds the patients'' NHS numbers, of any type that a guard reads, run '
-    'with the caller''s rights; errors also those of the query, 22023 (not a query, an NHS number in the query), '
-    '42601 (more columns)';
+    'records a release of data before it is sent, with a query whose only column holds the NHS numbers of the '
+    'patients, of any type that a guard reads; the query runs with the caller''s rights. Returns the release''s id. '
+    'Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, '
+    'ND041, 22004 (a number is missing or a placeholder), 22023 (also: not a query, an NHS number in the query), '
+    '42601 (more columns), 42704 (no such recipient, register or purpose), and the query''s';
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_release() RETURNS void
@@ -148,7 +152,7 @@ AS $$
     SELECT ndrs_optout.raise_error('P0002', 'there is no such release',
         hint => 'View ndrs_optout.release_progress lists the releases.')
 $$;
-COMMENT ON FUNCTION no_such_release() IS 'error P0002';
+COMMENT ON FUNCTION no_such_release() IS 'internal: error P0002';
 
 CREATE FUNCTION release_contains(release_id bigint, number nhs_number) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER

@@ -125,7 +125,7 @@ AS $$
     SELECT r.id FROM ndrs_optout.retention_schedule r
         WHERE r.what = retention_due.what AND r.due_at <= as_of AND NOT r.held
 $$;
-COMMENT ON FUNCTION retention_due(text, timestamptz) IS 'what of a kind is due and not held';
+COMMENT ON FUNCTION retention_due(text, timestamptz) IS 'internal: what of a kind is due and not held';
 
 -- Cases of which something is due, locked.  One that somebody is at work on is left to the
 -- next purge, so that neither waits for the other.  What is due is asked again when they
@@ -145,7 +145,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION retention_lock_cases(text, timestamptz) IS
-    'locks the cases of which something of a kind is due, but for those that are locked; returns those of '
+    'internal: locks the cases of which something of a kind is due, but for those that are locked; returns those of '
     'which it still is';
 
 CREATE FUNCTION purge_correspondence(what text, as_of timestamptz) RETURNS purge_result
@@ -161,7 +161,8 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_correspondence(text, timestamptz) IS 'purges the confidential copies of cases that ended';
+COMMENT ON FUNCTION purge_correspondence(text, timestamptz) IS
+    'internal: purges the confidential copies of cases that ended';
 
 CREATE FUNCTION purge_recall_notices(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql
@@ -176,7 +177,8 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_recall_notices(text, timestamptz) IS 'purges answered recall notices of cases that ended';
+COMMENT ON FUNCTION purge_recall_notices(text, timestamptz) IS
+    'internal: purges answered recall notices of cases that ended';
 
 CREATE FUNCTION purge_unproven_cases(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql
@@ -194,7 +196,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION purge_unproven_cases(text, timestamptz) IS
-    'ends cases whose applicants did not prove who they are';
+    'internal: ends cases whose applicants did not prove who they are';
 
 CREATE FUNCTION purge_release_sets(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql
@@ -210,7 +212,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION purge_release_sets(text, timestamptz) IS
-    'forgets the patients of releases that recipients destroyed';
+    'internal: forgets the patients of releases that recipients destroyed';
 
 -- An officer may be answering one again.
 CREATE FUNCTION purge_subject_access_requests(what text, as_of timestamptz) RETURNS purge_result
@@ -228,7 +230,8 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_subject_access_requests(text, timestamptz) IS 'purges answered requests for subject access';
+COMMENT ON FUNCTION purge_subject_access_requests(text, timestamptz) IS
+    'internal: purges answered requests for subject access';
 
 -- A loader of yesterday may still add rows, which the next purge sums up.
 CREATE FUNCTION purge_guard_counts(what text, as_of timestamptz) RETURNS purge_result
@@ -258,7 +261,8 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_guard_counts(text, timestamptz) IS 'sums up the counts of guards of days that are over';
+COMMENT ON FUNCTION purge_guard_counts(text, timestamptz) IS
+    'internal: sums up the counts of guards of days that are over';
 
 CREATE FUNCTION purge_sweeps(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql
@@ -272,7 +276,7 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_sweeps(text, timestamptz) IS 'purges finished sweeps';
+COMMENT ON FUNCTION purge_sweeps(text, timestamptz) IS 'internal: purges finished sweeps';
 
 -- What is due is asked again when the checks are locked: a reply may have come before.
 CREATE FUNCTION purge_national_checks(what text, as_of timestamptz) RETURNS purge_result
@@ -296,7 +300,7 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_national_checks(text, timestamptz) IS 'purges national checks that expired';
+COMMENT ON FUNCTION purge_national_checks(text, timestamptz) IS 'internal: purges national checks that expired';
 
 -- verify_audit() believes that the months were purged because the event of this purge says so.
 CREATE FUNCTION purge_audit_events(what text, as_of timestamptz) RETURNS purge_result
@@ -320,7 +324,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION purge_audit_events(text, timestamptz) IS
-    'purges months of the audit; the details name the last one';
+    'internal: purges months of the audit; the details name the last one';
 
 -- One purge at a time.
 CREATE FUNCTION purge(as_of timestamptz DEFAULT now()) RETURNS TABLE (what text, removed bigint)
@@ -411,7 +415,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('ndrs_optout purge of %s', current_database())::name
 $$;
-COMMENT ON FUNCTION purge_job() IS 'the name of pg_cron''s job that purges this database';
+COMMENT ON FUNCTION purge_job() IS 'internal: the name of pg_cron''s job that purges this database';
 
 -- The schema of pg_cron's functions.  One of that name that somebody else has made
 -- is not taken for it.
@@ -448,7 +452,8 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION cron_schema() IS 'the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
+COMMENT ON FUNCTION cron_schema() IS
+    'internal: the schema of extension pg_cron, quoted; error 55000 when it cannot be used here';
 
 -- Whatever the database's default isolation level.
 CREATE FUNCTION purge_command() RETURNS text
@@ -457,7 +462,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SELECT ndrs_optout.purge()'
 $$;
-COMMENT ON FUNCTION purge_command() IS 'what pg_cron runs';
+COMMENT ON FUNCTION purge_command() IS 'internal: what pg_cron runs';
 
 -- Ends the job, whoever it runs as; there may be none.
 CREATE FUNCTION purge_job_end() RETURNS boolean
@@ -474,7 +479,7 @@ BEGIN
     RETURN ended > 0;
 END
 $$;
-COMMENT ON FUNCTION purge_job_end() IS 'unschedules the purge; whether it was scheduled';
+COMMENT ON FUNCTION purge_job_end() IS 'internal: unschedules the purge; whether it was scheduled';
 
 CREATE FUNCTION schedule_purge(schedule text DEFAULT '30 2 * * *') RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -533,7 +538,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION audit_purge_when_due() IS
-    'trigger function: error ND050 when a segment is marked as purged before it is due';
+    'internal: trigger function: error ND050 when a segment is marked as purged before it is due';
 
 CREATE TRIGGER purge_when_due BEFORE UPDATE ON audit_segment
     FOR EACH ROW WHEN (NEW.purged_at IS DISTINCT FROM OLD.purged_at) EXECUTE FUNCTION audit_purge_when_due();

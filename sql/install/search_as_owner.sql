@@ -9,5 +9,5 @@ CREATE FUNCTION search_as_owner(role regrole, command text, numbers nhs_number[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_search_as_owner'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION search_as_owner(regrole, text, nhs_number[], text[], boolean) IS
-    'runs a query for one array of texts with the rights of a role; an error keeps its SQLSTATE and tells nothing '
-    'else of what the server or somebody''s function says';
+    'internal: runs a query for one array of texts with the rights of a role; an error keeps its SQLSTATE and tells '
+    'nothing else of what the server or somebody''s function says';

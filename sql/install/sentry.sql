@@ -20,7 +20,8 @@ CREATE TYPE sentry_part AS (
     atttypid          oid,
     filenode          oid
 );
-COMMENT ON TYPE sentry_part IS 'a part of a guard on one table, as the sentry compares it before and after a command';
+COMMENT ON TYPE sentry_part IS
+    'internal: a part of a guard on one table, as the sentry compares it before and after a command';
 
 -- Does one of the tables belong to a guard?
 CREATE FUNCTION sentry_concerned(changed oid[]) RETURNS boolean
@@ -36,7 +37,7 @@ BEGIN
         SELECT FROM up JOIN ndrs_optout.guard g ON g.target = up.ancestor);
 END
 $$;
-COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'whether one of the tables is covered by a guard';
+COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'internal: whether one of the tables is covered by a guard';
 
 -- The links of inheritance that end at one of the tables.
 CREATE FUNCTION sentry_links(changed oid[]) RETURNS text[]
@@ -52,7 +53,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_links(oid[]) IS
-    'the links of inheritance that end at one of the tables, as text: parent and child';
+    'internal: the links of inheritance that end at one of the tables, as text: parent and child';
 
 -- The tables at the lower end of the links that are not in both.
 CREATE FUNCTION sentry_moved(before text[], after text[]) RETURNS oid[]
@@ -66,7 +67,7 @@ AS $$
             WHERE n IS NULL OR m IS NULL)
 $$;
 COMMENT ON FUNCTION sentry_moved(text[], text[]) IS
-    'the children of the links that are not in both arrays of sentry_links()';
+    'internal: the children of the links that are not in both arrays of sentry_links()';
 
 -- The parts of guards on tables that have changed, and on those that have moved, with
 -- what hangs below them.
@@ -98,8 +99,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_parts(oid[], oid[]) IS
-    'the parts of guards on tables that a command has changed, and on those that it has moved by inheritance and what '
-    'is below them';
+    'internal: the parts of guards on tables that a command has changed, and on those that it has moved by '
+    'inheritance and what is below them';
 
 -- How weak a part is: worse must not become of it.
 CREATE FUNCTION sentry_weakness(defect text) RETURNS integer
@@ -108,7 +109,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN defect IS NULL THEN 0 WHEN defect = 'not ALWAYS' THEN 1 WHEN defect = 'disabled' THEN 2 ELSE 3 END
 $$;
-COMMENT ON FUNCTION sentry_weakness(text) IS 'how weak a part of a guard with this defect is; 0: in force';
+COMMENT ON FUNCTION sentry_weakness(text) IS 'internal: how weak a part of a guard with this defect is; 0: in force';
 
 -- Was a column of the table computed anew?  A command that gives it the type that it has
 -- leaves no trace but the table's new file; the columns that it does that to are known.
@@ -120,7 +121,7 @@ AS $$
     SELECT ((before).filenode <> (after).filenode AND column_name = ANY (retyped)) IS TRUE
 $$;
 COMMENT ON FUNCTION sentry_rewritten(sentry_part, sentry_part, name, name[]) IS
-    'whether a command that gives columns of these names a type, be it the same, has computed this one anew';
+    'internal: whether a command that gives columns of these names a type, be it the same, has computed this one anew';
 
 -- The message for a part that has become weak.
 CREATE FUNCTION sentry_message(before sentry_part, after sentry_part) RETURNS text
@@ -158,7 +159,7 @@ AS $$
                      (after).relation, (after).nhs_number_column AS column_name) AS named
 $$;
 COMMENT ON FUNCTION sentry_message(sentry_part, sentry_part) IS
-    'the message about a part of a guard that a command would weaken';
+    'internal: the message about a part of a guard that a command would weaken';
 
 -- What a command has lost, as an array of (table, message, loss): a part that is weaker
 -- than it was, or than it should be where it was not there; a column that is another one.
@@ -189,7 +190,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_losses(sentry_part[], sentry_part[], name[]) IS
-    'what a command has lost of guards: tables, messages, and what the audit says';
+    'internal: what a command has lost of guards: tables, messages, and what the audit says';
 
 -- Refuses tables with rows of excluded patients that came under a guard, or whose numbers
 -- were computed anew.
@@ -237,8 +238,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_search(sentry_part[], sentry_part[], name[]) IS
-    'error 23N01 when a table with rows of excluded patients came under a guard, or holds such rows after its numbers '
-    'were computed anew';
+    'internal: error 23N01 when a table with rows of excluded patients came under a guard, or holds such rows after '
+    'its numbers were computed anew';
 
 -- Tables that a guard covered and does not any more, although both are there.
 CREATE FUNCTION sentry_detached(before sentry_part[], after sentry_part[]) RETURNS sentry_part[]
@@ -255,7 +256,7 @@ AS $$
                                 = ((b).target, (b).nhs_number_column, (b).relation))
 $$;
 COMMENT ON FUNCTION sentry_detached(sentry_part[], sentry_part[]) IS
-    'tables that a command has taken out from under a guard';
+    'internal: tables that a command has taken out from under a guard';
 
 -- Does a table hold a row, committed or not?  A foreign table may.  Locks nothing
 -- that was not locked, and runs no code of the table's owner.
@@ -263,8 +264,8 @@ CREATE FUNCTION sentry_holds_rows(relation regclass) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_holds_rows'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION sentry_holds_rows(regclass) IS
-    'whether a table holds a row that any transaction may see; true for a foreign table, false for what holds no rows '
-    'itself';
+    'internal: whether a table holds a row that any transaction may see; true for a foreign table, false for what '
+    'holds no rows itself';
 
 CREATE FUNCTION sentry_weakening(message text, hint text) RETURNS void
 LANGUAGE plpgsql
@@ -278,7 +279,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_weakening(text, text) IS
-    'error ND050 with message and hint, unless ndrs_optout.allow_unguarded is on';
+    'internal: error ND050 with message and hint, unless ndrs_optout.allow_unguarded is on';
 
 -- What is told of a loss that a superuser has allowed.
 CREATE FUNCTION sentry_weakened(relation text, loss text) RETURNS void
@@ -292,7 +293,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_weakened(text, text) IS
-    'an event in the audit and a warning: a superuser has let a guard be weakened';
+    'internal: an event in the audit and a warning: a superuser has let a guard be weakened';
 
 -- Whether tables that a guard covered hold rows and have no guard now.  It is asked when
 -- the transaction ends, since what was detached may be dropped, emptied, attached or
@@ -330,8 +331,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_settle(sentry_part[], boolean) IS
-    'error ND050 when a table that was detached from a guarded one holds rows and has no guard at the end of the '
-    'transaction; when ndrs_optout.allow_unguarded is on, or it is too late to refuse, an event and a warning';
+    'internal: error ND050 when a table that was detached from a guarded one holds rows and has no guard at the end '
+    'of the transaction; when ndrs_optout.allow_unguarded is on, or it is too late to refuse, an event and a warning';
 
 CREATE FUNCTION sentry_judge(losses text[]) RETURNS void
 LANGUAGE plpgsql
@@ -347,7 +348,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_judge(text[]) IS
-    'error ND050 for what sentry_losses() returned; when ndrs_optout.allow_unguarded is on, events and warnings';
+    'internal: error ND050 for what sentry_losses() returned; when ndrs_optout.allow_unguarded is on, events and '
+    'warnings';
 
 -- A table that is about to be attached without the constraint of its parent's guard: the
 -- server would say less of what is missing.
@@ -375,19 +377,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_attach(regclass, regclass) IS
-    'error 55000 when a table is to be attached that lacks a constraint of its parent''s guard; the hint has the '
-    'command that adds it';
+    'internal: error 55000 when a table is to be attached that lacks a constraint of its parent''s guard; the hint '
+    'has the command that adds it';
 
 -- Not SECURITY DEFINER: it looks up names that the command gives, for sentry_attach() only.
 CREATE FUNCTION sentry_start() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_start'
     LANGUAGE C;
-COMMENT ON FUNCTION sentry_start() IS 'event trigger function: remembers where a command begins';
+COMMENT ON FUNCTION sentry_start() IS 'internal: event trigger function: remembers where a command begins';
 CREATE FUNCTION sentry_end() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_sentry_end'
     LANGUAGE C SECURITY DEFINER SET jit = off;
 COMMENT ON FUNCTION sentry_end() IS
-    'event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
+    'internal: event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
 
 -- A table that is gone needs no guard, and leads nowhere.  Nothing is locked for
 -- writing where there is nothing to do: every DROP comes here.
@@ -436,8 +438,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_drop() IS
-    'event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; refuses a '
-    'DROP EXTENSION that takes a column of a guard';
+    'internal: event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; '
+    'refuses a DROP EXTENSION that takes a column of a guard';
 
 -- DROP EXTENSION of what this extension depends on would take it along.  The library
 -- refuses that to others than superusers, once it is loaded.  A superuser can do
@@ -456,8 +458,8 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 COMMENT ON FUNCTION sentry_extension() IS
-    'event trigger function: loads the library, which lets only a superuser drop this extension, also by a cascade; '
-    'error 42501';
+    'internal: event trigger function: loads the library, which lets only a superuser drop this extension, also by a '
+    'cascade; error 42501';
 
 -- Event triggers are in no schema, hence the long names.
 --

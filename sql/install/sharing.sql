@@ -3,7 +3,7 @@
 CREATE FUNCTION sharing_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'ndrs_optout_sharing_support'
     LANGUAGE C STRICT;
-COMMENT ON FUNCTION sharing_support(internal) IS 'planner support: most patients'' data may be shared';
+COMMENT ON FUNCTION sharing_support(internal) IS 'internal: planner support: most patients'' data may be shared';
 
 -- Not STRICT: a number that is missing is a reason not to share.  STABLE as is_excluded() is.
 CREATE FUNCTION share_eligible(number nhs_number, purpose text, registers text[] DEFAULT NULL,

@@ -27,8 +27,8 @@ AS $$
         WHERE ndrs_optout.is_working_day(d.day)
 $$;
 COMMENT ON FUNCTION subject_access_due(date) IS
-    'the day by which a request that was received on the given day must be answered: the same date in the next month, '
-    'or that month''s last day, or the next working day after it';
+    'internal: the day by which a request that was received on the given day must be answered: the same date in the '
+    'next month, or that month''s last day, or the next working day after it';
 
 -- The rows of a walk, each once, with the rights of their table's owner: to read a
 -- row as a whole is to call what its types' owners made.
@@ -80,8 +80,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS
-    'the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a guarded '
-    'number, or by one that cannot be read; error 40001 when one changed meanwhile';
+    'internal: the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a '
+    'guarded number, or by one that cannot be read; error 40001 when one changed meanwhile';
 
 -- A row as its owner's rights have read it.  A column of type json can hold what jsonb
 -- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the
@@ -97,7 +97,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 END
 $$;
 COMMENT ON FUNCTION subject_access_record(text) IS
-    'a row in JSON as jsonb; as a string of this JSON when jsonb cannot hold it';
+    'internal: a row in JSON as jsonb; as a string of this JSON when jsonb cannot hold it';
 
 -- Whether the value of a guarded column is another patient's number, or may be.
 CREATE FUNCTION subject_access_other(value jsonb, number nhs_number) RETURNS boolean
@@ -112,7 +112,7 @@ AS $$
            END
 $$;
 COMMENT ON FUNCTION subject_access_other(jsonb, nhs_number) IS
-    'whether the value of a guarded column is another NHS number than this, or cannot be read';
+    'internal: whether the value of a guarded column is another NHS number than this, or cannot be read';
 
 -- Everything: whatever an erasure from all registers would find, and whatever
 -- would become of it.  The settings are those of erasure_preview().
@@ -188,7 +188,7 @@ AS $$
                   WHERE ndrs_optout.encode_nhs_number(number) OPERATOR(ndrs_optout.<@) n.asked
                   ORDER BY n.check_id) AS l
 $$;
-COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'everything that is held about a patient';
+COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'internal: everything that is held about a patient';
 
 CREATE FUNCTION subject_access(number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
@@ -274,8 +274,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS
-    'the same for a request, and records that it was answered; errors as well P0002 (no such request), ND031 (another '
-    'patient''s number)';
+    'everything that is held about the patient of a request, in the columns of subject_access(nhs_number), and '
+    'records that the request was answered, with an event in the audit. Works as a statement of its own only. Errors '
+    'P0002 (no such request), ND031 (another patient''s number), 25001, ND004, ND010, ND011, 22004, 40001 (rows '
+    'changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
 
 CREATE VIEW subject_access_progress AS
     SELECT q.request_id, q.applicant, q.received_on, q.due_on,

@@ -11,7 +11,7 @@ CREATE TABLE sweep (
     started_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     finished_at timestamptz
 );
-COMMENT ON TABLE sweep IS 'sweeps of guarded tables, finished or not';
+COMMENT ON TABLE sweep IS 'internal: sweeps of guarded tables, finished or not';
 
 -- not dumped: what a restored database holds has to be looked through anew.
 
@@ -33,7 +33,7 @@ CREATE TABLE sweep_leaf (
     finished_at       timestamptz,
     PRIMARY KEY (sweep_id, target, relation, nhs_number_column)
 );
-COMMENT ON TABLE sweep_leaf IS 'what a sweep found and did, per guarded column and table that holds rows';
+COMMENT ON TABLE sweep_leaf IS 'internal: what a sweep found and did, per guarded column and table that holds rows';
 -- not dumped: like sweep.
 
 CREATE VIEW sweep_progress AS
@@ -56,14 +56,14 @@ CREATE TYPE sweep_state AS (
     patients          nhs_number[],
     more              boolean
 );
-COMMENT ON TYPE sweep_state IS 'what a sweep knows between its transactions';
+COMMENT ON TYPE sweep_state IS 'internal: what a sweep knows between its transactions';
 
 -- Of the list that a backend keeps, so it costs nothing once that is there.
 CREATE FUNCTION exclusion_list_checksum(register text) RETURNS bigint
     AS 'MODULE_PATHNAME', 'ndrs_optout_exclusion_list_checksum'
     LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION exclusion_list_checksum(text) IS
-    'a number that differs when a register''s exclusion list does; errors ND010, ND011, 42704';
+    'internal: a number that differs when a register''s exclusion list does; errors ND010, ND011, 42704';
 
 -- The same for equal guards and equal lists of the registers that are looked into.
 CREATE FUNCTION sweep_fingerprint(target regclass) RETURNS text
@@ -78,7 +78,7 @@ AS $$
                   (SELECT coalesce(sum(hashtextextended(g::text, 0)::numeric), 0) FROM ndrs_optout.guard g))
 $$;
 COMMENT ON FUNCTION sweep_fingerprint(regclass) IS
-    'a text that differs when a list that a sweep of the table looks into, or a guard, does';
+    'internal: a text that differs when a list that a sweep of the table looks into, or a guard, does';
 
 -- One sweep at a time.  Held by the session, since a sweep is many transactions, until
 -- it is given back or there is an error.
@@ -86,12 +86,12 @@ CREATE FUNCTION sweep_lock() RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_sweep_lock'
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION sweep_lock() IS
-    'lets this session sweep until sweep_unlock() or an error; false while another one does';
+    'internal: lets this session sweep until sweep_unlock() or an error; false while another one does';
 
 CREATE FUNCTION sweep_unlock() RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_sweep_unlock'
     LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION sweep_unlock() IS 'lets other sessions sweep';
+COMMENT ON FUNCTION sweep_unlock() IS 'internal: lets other sessions sweep';
 
 CREATE FUNCTION sweep_begin(target regclass) RETURNS sweep_state
 LANGUAGE plpgsql SECURITY DEFINER
@@ -133,8 +133,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sweep_begin(regclass) IS
-    'begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep is '
-    'running)';
+    'internal: begins a sweep, or takes up one that was interrupted; errors 42704 (not guarded), 55006 (another sweep '
+    'is running)';
 
 -- Fill the encoded column in the next blocks of a leaf, where it is not filled
 -- right.  The guard's trigger computes it, and other triggers run with the rights
@@ -168,7 +168,8 @@ BEGIN
     RETURN this;
 END
 $$;
-COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS 'fills the encoded column in the next blocks of a table';
+COMMENT ON FUNCTION sweep_encode(sweep_leaf, guard) IS
+    'internal: fills the encoded column in the next blocks of a table';
 
 -- Erase patients from a leaf, together.  Whatever keeps one patient's rows must not
 -- keep the others', so if that fails it is tried with each.
@@ -197,7 +198,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 COMMENT ON FUNCTION sweep_erase(sweep_leaf, nhs_number[], text[]) IS
-    'erases patients from a table, together or else one by one, and counts them';
+    'internal: erases patients from a table, together or else one by one, and counts them';
 
 -- One transaction of a sweep: look through the next leaf, erase some of the
 -- patients found in it, or fill some of its encoded column.
@@ -333,7 +334,7 @@ BEGIN
     RETURN now;
 END
 $$;
-COMMENT ON FUNCTION sweep_step(sweep_state) IS 'one transaction of a sweep';
+COMMENT ON FUNCTION sweep_step(sweep_state) IS 'internal: one transaction of a sweep';
 
 -- Commits, so it does nothing but call functions that pin their search_path: see
 -- carry_out().

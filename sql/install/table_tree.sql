@@ -4,7 +4,7 @@
 CREATE FUNCTION erasure_base_type(type oid) RETURNS oid
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_base_type'
     LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION erasure_base_type(oid) IS 'what a domain is made of; another type is its own base';
+COMMENT ON FUNCTION erasure_base_type(oid) IS 'internal: what a domain is made of; another type is its own base';
 
 -- A table and those that it is a partition or an inheritance child of.  Only
 -- partitions hold rows that a foreign key to an ancestor refers to.
@@ -25,7 +25,8 @@ BEGIN
         SELECT DISTINCT l.ancestor, l.by_partition FROM lineage l;
 END
 $$;
-COMMENT ON FUNCTION erasure_lineage(regclass) IS 'a table and its ancestors; by_partition: through partitions only';
+COMMENT ON FUNCTION erasure_lineage(regclass) IS
+    'internal: a table and its ancestors; by_partition: through partitions only';
 
 -- A table and its partitions and inheritance children, of any depth.
 CREATE FUNCTION erasure_descendants(ancestor regclass) RETURNS TABLE (relation regclass)
@@ -41,4 +42,4 @@ BEGIN
         SELECT b.relation FROM below b;
 END
 $$;
-COMMENT ON FUNCTION erasure_descendants(regclass) IS 'a table, its partitions and its inheritance children';
+COMMENT ON FUNCTION erasure_descendants(regclass) IS 'internal: a table, its partitions and its inheritance children';

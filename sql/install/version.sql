@@ -6,12 +6,12 @@ CREATE FUNCTION catalogue_build() RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT '@BUILD@' $$;
-COMMENT ON FUNCTION catalogue_build() IS 'the build that the extension''s objects in this database are of';
+COMMENT ON FUNCTION catalogue_build() IS 'internal: the build that the extension''s objects in this database are of';
 
 CREATE FUNCTION library_build() RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_library_build'
     LANGUAGE C STABLE;
-COMMENT ON FUNCTION library_build() IS 'the build that the library in use is of';
+COMMENT ON FUNCTION library_build() IS 'internal: the build that the library in use is of';
 
 -- Before anything is promised: what a function of another build does is not known.
 CREATE FUNCTION require_one_build() RETURNS void
@@ -30,4 +30,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION require_one_build() IS
-    'error 55000 when the extension''s objects and the library are of different builds';
+    'internal: error 55000 when the extension''s objects and the library are of different builds';

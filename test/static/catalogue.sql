@@ -132,6 +132,45 @@ WHERE NOT EXISTS (
         WHERE (o.object_kind, o.name, o.privilege) = (d.object_kind, d.name, d.privilege))
 ORDER BY 1, 2, 3;
 
+-- A duty is about what is public; what runs with its caller's rights needs the rest.
+\echo check: duties name what is public, and what is internal only where something public needs it
+SELECT d.duty, d.name, d.needed_by
+FROM ndrs_optout.duty_privilege d
+    JOIN pg_proc p ON p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = d.name
+WHERE d.object_kind = 'routine'
+    AND (obj_description(p.oid, 'pg_proc') LIKE 'internal: %') <> (d.needed_by IS NOT NULL)
+UNION ALL
+SELECT d.duty, d.name, d.needed_by
+FROM ndrs_optout.duty_privilege d
+WHERE d.needed_by IS NOT NULL
+    AND to_regtype('ndrs_optout.' || quote_ident(d.needed_by)) IS NULL
+    AND NOT EXISTS (
+        SELECT FROM ndrs_optout.duty_privilege n
+        WHERE (n.duty, n.object_kind, n.name) = (d.duty, d.object_kind, d.needed_by) AND n.needed_by IS NULL)
+UNION ALL
+SELECT d.duty, d.name, d.needed_by
+FROM ndrs_optout.duty_privilege d
+    JOIN pg_class c ON c.relnamespace = 'ndrs_optout'::regnamespace AND c.relname = d.name
+WHERE d.object_kind = 'table' AND obj_description(c.oid, 'pg_class') LIKE 'internal: %'
+ORDER BY 1, 2;
+
+-- Only a trigger, a constraint, a type or the planner can call these.
+\echo check: what no statement can call is marked as internal
+SELECT p.identity
+FROM member_function p
+WHERE obj_description(p.oid, 'pg_proc') NOT LIKE 'internal: %'
+    AND (p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype, 'internal'::regtype, 'cstring'::regtype)
+         OR p.proargtypes::oid[] && '{internal,cstring}'::regtype[]::oid[]
+         OR EXISTS (SELECT FROM pg_operator o WHERE o.oprcode = p.oid))
+ORDER BY 1;
+
+-- In \df+ it stands alone.
+\echo check: a comment speaks for itself
+SELECT m.identity, c.description
+FROM member m JOIN pg_description c ON c.classoid = m.classid AND c.objoid = m.objid
+WHERE c.description ~ '^(internal: )?(the same\y|ditto|as above|see )'
+ORDER BY 1;
+
 -- A duty's function either has the owner's rights or needs none of them: those in C
 -- read what is ours without any, and those that take a query run it as their caller.
 \echo check: the function of a duty is SECURITY DEFINER, in C, or runs a query of the caller, or is the procedure that commits
