@@ -25,7 +25,10 @@ OBJS = \
 	src/guard_policy.o \
 	src/guard_tally.o \
 	src/sentry.o \
-	src/erasure.o \
+	src/erasure_locks.o \
+	src/erasure_writers.o \
+	src/erasure_as_owner.o \
+	src/erasure_cache.o \
 	src/guard_coverage.o
 
 # In order of dependency.  privileges.sql comes last: who can do what is one page.

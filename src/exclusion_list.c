@@ -24,7 +24,7 @@
  * A session announces its commit after it is visible and before it gives up
  * its locks.  Between the two, others may still use the old set; whoever needs
  * to know that all of them have the new one waits for the locks
- * (wait_for_writers in erasure.c).
+ * (erasure_writers.c).
  */
 #include "postgres.h"
 

@@ -8,7 +8,7 @@
 #include "catalog.h"
 #include "encoded_set.h"
 #include "encoding.h"
-#include "erasure.h"
+#include "erasure_as_owner.h"
 #include "fmgr.h"
 #include "guard_tally.h"
 #include "privacy.h"
@@ -58,7 +58,7 @@ _PG_init(void)
 	ndrs_catalog_init();
 	ndrs_encoded_set_init();
 	ndrs_guard_tally_init();
-	ndrs_erasure_init();
+	ndrs_erasure_as_owner_init();
 	ndrs_sentry_init();
 }
 

@@ -1,27 +1,16 @@
 /*
- * erasure.c
- *		What the erasure cannot do in SQL: wait for the writers that may have
- *		passed the guard, and search and delete with the rights of others.
- *
- * A writer checks the exclusion list after it has locked the table and keeps
- * the lock until its end.  So once an exclusion is committed and announced,
- * whoever may still bring in a row of the patient holds such a lock now.
- * Waiting for these, as CREATE INDEX CONCURRENTLY does, is enough, and stops
- * nobody: a writer that comes later sees the exclusion.
+ * erasure_as_owner.c
+ *		Searches and changes rows with the rights of their tables' owners.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "compat.h"
-#include "compat_lock.h"
-#include "encoded_nhs_number.h"
 #include "encoding.h"
-#include "erasure.h"
+#include "erasure_as_owner.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "guard.h"
@@ -32,12 +21,9 @@
 #include "parser/parse_param.h"
 #include "privacy.h"
 #include "sqlstates.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -45,339 +31,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_begin);
-PG_FUNCTION_INFO_V1(ndrs_optout_sweep_lock);
-PG_FUNCTION_INFO_V1(ndrs_optout_sweep_unlock);
-PG_FUNCTION_INFO_V1(ndrs_optout_lock_patient);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_change_as_owner);
 PG_FUNCTION_INFO_V1(ndrs_optout_search_as_owner);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
-
-/*
- * Locks of ours that no table has.  Anybody may take any advisory lock; these are the
- * locks of an object, such as commands on it take, with numbers that no command uses.
- */
-typedef enum OwnLock
-{
-	LOCK_SWEEP = 1,
-	LOCK_PATIENT,
-	LOCK_ERASURE
-} OwnLock;
-
-static void
-set_own_lock(LOCKTAG *tag, OwnLock what, uint32 which)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ndrs_relation("exclusion", false), which, what);
-}
-
-/*
- * Under which locks can rows have come into a table, or tables under it?
- *
- * Whoever writes rows holds ROW EXCLUSIVE, also besides a stronger one.  Stronger ones
- * than SHARE are those of commands that can make numbers anew (ALTER TYPE USING), let
- * another table take this one's place, or add a foreign key.  SHARE UPDATE EXCLUSIVE is
- * what ANALYZE, VACUUM, VALIDATE CONSTRAINT, and CREATE INDEX and REPACK CONCURRENTLY
- * hold, for hours maybe, and bring nothing.  But ATTACH PARTITION, INHERIT and CREATE
- * TABLE PARTITION OF hold it as well, on the parent, and ACCESS EXCLUSIVE on the table
- * that comes under it.
- */
-#define WRITERS_CONFLICT	ShareLock	/* with all of these */
-#define STRONG_LOCKS \
-	(LOCKBIT_ON(ShareRowExclusiveLock) | LOCKBIT_ON(ExclusiveLock) | \
-	 LOCKBIT_ON(AccessExclusiveLock))
-
-typedef struct Writer
-{
-	VirtualTransactionId vxid;
-	const char *table;			/* one of those that it is writing to */
-	bool		writes;			/* or else changes what the table is */
-} Writer;
-
-/*
- * The locks that a transaction has on a table.  Does it have ACCESS EXCLUSIVE on
- * another one, and is it an erasure?
- */
-static LOCKMASK
-locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_in,
-		 bool *erases)
-{
-	LOCKMASK	result = 0;
-	LOCKTAG		erasure;
-
-	set_own_lock(&erasure, LOCK_ERASURE, 0);
-	*takes_in = false;
-	*erases = false;
-	for (int i = 0; i < all->nelements; i++)
-	{
-		const LockInstanceData *lock = &all->locks[i];
-		VirtualTransactionId holder = ndrs_lock_holder(lock);
-
-		if (!VirtualTransactionIdEquals(holder, vxid))
-			continue;
-		if (memcmp(&lock->locktag, &erasure, sizeof(LOCKTAG)) == 0)
-			*erases = lock->holdMask != 0;
-		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
-			lock->locktag.locktag_field1 != MyDatabaseId)
-			continue;
-		if (lock->locktag.locktag_field2 == relid)
-			result |= lock->holdMask;
-		else if (lock->holdMask & LOCKBIT_ON(AccessExclusiveLock))
-			*takes_in = true;
-	}
-	return result;
-}
-
-/*
- * Add the transactions that are writing to a table.  All locks are looked at when
- * there is somebody, and then once for all tables: what begins after that meets the
- * exclusion.
- */
-static List *
-add_writers(List *writers, Oid relid, bool erasing, LockData **all)
-{
-	VirtualTransactionId *vxid;
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	vxid = GetLockConflicts(&tag, WRITERS_CONFLICT, NULL);
-	for (; VirtualTransactionIdIsValid(*vxid); vxid++)
-	{
-		PGPROC	   *proc = ndrs_vxid_proc(*vxid);
-		Writer	   *writer;
-		LOCKMASK	locks;
-		bool		takes_in;
-		bool		erases;
-
-		if (proc != NULL && ((proc->statusFlags & PROC_IN_VACUUM) != 0 ||
-							 ndrs_is_repacking(proc, relid)))
-			continue;
-		if (*all == NULL)
-			*all = GetLockStatusData();
-		locks = locks_of(*all, *vxid, relid, &takes_in, &erases);
-		if (erasing && erases)
-			continue;
-		if ((locks & (LOCKBIT_ON(RowExclusiveLock) | STRONG_LOCKS)) == 0 &&
-			!((locks & LOCKBIT_ON(ShareUpdateExclusiveLock)) && takes_in))
-			continue;
-		writer = palloc(sizeof(Writer));
-		writer->vxid = *vxid;
-		writer->table = ndrs_table_name(relid);
-		writer->writes = (locks & LOCKBIT_ON(RowExclusiveLock)) != 0;
-		writers = lappend(writers, writer);
-	}
-	return writers;
-}
-
-/*
- * Sentences on the writers from this one on.
- */
-static char *
-describe_writers(List *writers, int first)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = first; i < list_length(writers); i++)
-	{
-		Writer	   *writer = list_nth(writers, i);
-		PGPROC	   *proc = ndrs_vxid_proc(writer->vxid);
-		const char *what = writer->writes ? "is writing to" : "is changing what belongs to";
-
-		if (buf.len > 0)
-			appendStringInfoChar(&buf, '\n');
-		if (proc != NULL && proc->pid != 0)
-			appendStringInfo(&buf, "Process %d %s table %s.",
-							 proc->pid, what, writer->table);
-		else
-			appendStringInfo(&buf, "A prepared transaction %s table %s; see pg_prepared_xacts.",
-							 what, writer->table);
-	}
-	return buf.data;
-}
-
-/*
- * Wait for each of the writers to end.
- */
-static void
-wait_for(List *writers, bool erasing)
-{
-	MemoryContext outer = CurrentMemoryContext;
-
-	for (volatile int i = 0; i < list_length(writers); i++)
-	{
-		Writer	   *writer = list_nth(writers, i);
-
-		PG_TRY();
-		{
-			VirtualXactLock(writer->vxid, true);
-		}
-		PG_CATCH();
-		{
-			ErrorData  *error;
-
-			MemoryContextSwitchTo(outer);
-			error = CopyErrorData();
-			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-				PG_RE_THROW();
-			FlushErrorState();
-			ndrs_ereport(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						 errmsg("lock timeout while waiting for transactions that %s", erasing ?
-								"may refer to erased rows without an enforced foreign key" :
-								"began to write before the patient was excluded"),
-						 errdetail_internal("%s", describe_writers(writers, i)),
-						 erasing ? errhint("Nothing was erased. Erase again, or call ndrs_optout.carry_out() for the case again, when these transactions have ended.") :
-						 errhint("The patient stays excluded. Call ndrs_optout.carry_out() for the case again when these transactions have ended."));
-		}
-		PG_END_TRY();
-	}
-}
-
-/*
- * Wait until every transaction that is writing to one of these tables, or is
- * prepared and will, has ended.
- *
- * First for the writers of the exclusion list itself: the backend that
- * committed the exclusion announces it after the commit is visible and before
- * it gives up its locks.  When another backend carries the case on, a writer
- * could begin between the two and pass the guard with the old list.
- *
- * "erasing": for an erasure that has deleted rows and counts again.  Another erasure
- * brings nothing in, and would wait for this one.
- */
-Datum
-ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
-{
-	ArrayType  *relations = PG_GETARG_ARRAYTYPE_P(0);
-	bool		erasing = PG_GETARG_BOOL(1);
-	List	   *writers = NIL;
-	LockData   *all = NULL;
-	Datum	   *relids;
-	bool	   *nulls;
-	int			nrelids;
-
-	if (!erasing)
-		wait_for(add_writers(NIL, ndrs_relation("exclusion", false), false, &all), false);
-	all = NULL;
-
-	deconstruct_array(relations, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT,
-					  &relids, &nulls, &nrelids);
-	for (int i = 0; i < nrelids; i++)
-	{
-		/* One that was dropped meanwhile has none. */
-		if (!nulls[i])
-			writers = add_writers(writers, DatumGetObjectId(relids[i]), erasing, &all);
-	}
-
-	if (writers != NIL)
-		ereport(NOTICE,
-				(errmsg("waiting for transactions that %s", erasing ?
-						"may refer to erased rows without an enforced foreign key" :
-						"began to write before the patient was excluded"),
-				 errdetail_internal("%s", describe_writers(writers, 0)),
-				 errhidestmt(true),
-				 errhidecontext(true)));
-	wait_for(writers, erasing);
-
-	PG_RETURN_VOID();
-}
-
-/*
- * One sweep at a time.  A sweep is many transactions, so the session holds the lock
- * until it is given back, or the server takes it back: at any error, as it does with that of
- * CREATE INDEX CONCURRENTLY.  False when another session has it.
- */
-Datum
-ndrs_optout_sweep_lock(PG_FUNCTION_ARGS)
-{
-	LOCKTAG		tag;
-
-	set_own_lock(&tag, LOCK_SWEEP, 0);
-	if (ndrs_lock_held(&tag, ExclusiveLock))
-		PG_RETURN_BOOL(true);
-	PG_RETURN_BOOL(LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL);
-}
-
-Datum
-ndrs_optout_sweep_unlock(PG_FUNCTION_ARGS)
-{
-	LOCKTAG		tag;
-
-	set_own_lock(&tag, LOCK_SWEEP, 0);
-	if (ndrs_lock_held(&tag, ExclusiveLock))
-		LockRelease(&tag, ExclusiveLock, true);
-	PG_RETURN_VOID();
-}
-
-/*
- * Until the end of the transaction, others can tell that it is an erasure, and nothing
- * but that: it has written nothing before.
- */
-Datum
-ndrs_optout_erasure_begin(PG_FUNCTION_ARGS)
-{
-	LOCKTAG		tag;
-
-	set_own_lock(&tag, LOCK_ERASURE, 0);
-	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		(void) LockAcquire(&tag, AccessShareLock, false, false);
-	PG_RETURN_VOID();
-}
-
-/*
- * Until the end of the transaction, nobody else gets so far for this patient.
- */
-Datum
-ndrs_optout_lock_patient(PG_FUNCTION_ARGS)
-{
-	EncodedNhsNumber *encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(0);
-	ErrorContextCallback hider;
-	LOCKTAG		tag;
-
-	set_own_lock(&tag, LOCK_PATIENT,
-				 hash_bytes((const unsigned char *) encoded, sizeof(*encoded)));
-	ndrs_begin_hiding(&hider);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	ndrs_end_hiding(&hider);
-	PG_RETURN_VOID();
-}
-
-Datum
-ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
-{
-	Oid			type = PG_GETARG_OID(0);
-
-	/*
-	 * A dropped column has none, and a query may ask before it looks whether
-	 * it is one.
-	 */
-	if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
-		PG_RETURN_OID(type);
-	PG_RETURN_OID(getBaseType(type));
-}
-
-/*
- * What the catalogues said, by the question.  All answers are of one generation
- * (catalog.c), which is read before the snapshot that they were found with: a
- * message that comes meanwhile leaves them stale instead of being lost.
- *
- * Questions name tables and registers; those that name the partitions in which
- * somebody has rows are many, so a long session begins anew now and then.
- */
-typedef struct KnownAnswer
-{
-	Oid			type;			/* of the array: a wrong one must not be
-								 * believed */
-	const char *question;
-	Datum		array;
-} KnownAnswer;
-
-#define MAX_KNOWN_ANSWERS	1000
-
-static List *known_answers = NIL;
-static uint64 known_generation = 0;
-static MemoryContext known_context = NULL;	/* holds the answers */
 
 /*
  * The walk's commands name tables and not patients, so they come again with each
@@ -448,7 +103,7 @@ end_parsing(ParseState *pstate, Query *query, NDRS_JUMBLE_STATE * jstate)
 }
 
 void
-ndrs_erasure_init(void)
+ndrs_erasure_as_owner_init(void)
 {
 	previous_hook = post_parse_analyze_hook;
 	post_parse_analyze_hook = end_parsing;
@@ -640,7 +295,7 @@ name_tables(List *relids)
 	{
 		if (foreach_current_index(cell) == 5)
 		{
-			appendStringInfo(&buf, " and %d others", list_length(relids) - 5);
+			appendStringInfoString(&buf, ", ...");
 			break;
 		}
 		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
@@ -831,75 +486,4 @@ ndrs_optout_search_as_owner(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
-}
-
-/*
- * Ask the catalogues with the newest snapshot.  An old one of the transaction's
- * would bring old answers, which the session would keep for later ones.
- */
-static Datum
-ask(const char *question, Oid type)
-{
-	Datum		answer;
-	bool		isnull;
-
-	SPI_connect();
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute(question, true, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
-		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != type)
-		ndrs_elog("unexpected answer to a question of the erasure");
-	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (isnull)
-		ndrs_elog("no answer to a question of the erasure");
-	answer = SPI_datumTransfer(answer, false, -1);
-	PopActiveSnapshot();
-	SPI_finish();
-	return answer;
-}
-
-/*
- * The array that a query of the catalogues returns: as it is known, or asked for.
- */
-Datum
-ndrs_optout_erasure_known(PG_FUNCTION_ARGS)
-{
-	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
-	char	   *question;
-	Datum		answer;
-	ListCell   *cell;
-	MemoryContext outer;
-	KnownAnswer *known;
-
-	if (PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	question = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (known_context == NULL)
-		known_context = AllocSetContextCreate(TopMemoryContext,
-											  "ndrs_optout erasure ways",
-											  ALLOCSET_DEFAULT_SIZES);
-
-	AcceptInvalidationMessages();
-	if (known_generation != ndrs_schema_generation() ||
-		list_length(known_answers) == MAX_KNOWN_ANSWERS)
-	{
-		known_answers = NIL;
-		MemoryContextReset(known_context);
-		known_generation = ndrs_schema_generation();
-	}
-	foreach(cell, known_answers)
-	{
-		known = lfirst(cell);
-		if (known->type == type && strcmp(known->question, question) == 0)
-			PG_RETURN_DATUM(datumCopy(known->array, false, -1));
-	}
-
-	answer = ask(question, type);
-	outer = MemoryContextSwitchTo(known_context);
-	known = palloc(sizeof(KnownAnswer));
-	known->type = type;
-	known->question = pstrdup(question);
-	known->array = datumCopy(answer, false, -1);
-	known_answers = lappend(known_answers, known);
-	MemoryContextSwitchTo(outer);
-	PG_RETURN_DATUM(answer);
 }
