@@ -282,8 +282,10 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 }
 
 /*
- * Tables for an error message; there can be hundreds.
+ * Tables for an error message, which names no more than these: there can be hundreds.
  */
+#define NAMED_TABLES	5
+
 static const char *
 name_tables(List *relids)
 {
@@ -293,11 +295,8 @@ name_tables(List *relids)
 	initStringInfo(&buf);
 	foreach(cell, relids)
 	{
-		if (foreach_current_index(cell) == 5)
-		{
-			appendStringInfoString(&buf, ", ...");
+		if (foreach_current_index(cell) == NAMED_TABLES)
 			break;
-		}
 		appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
 						 ndrs_table_name(lfirst_oid(cell)));
 	}
@@ -407,7 +406,10 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 		ndrs_ereport(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :
 							 error->sqlerrcode),
 					 relids == NIL ? errmsg("the erasure could not change rows") :
-					 errmsg("the erasure could not change rows of %s", name_tables(relids)),
+					 list_length(relids) <= NAMED_TABLES ?
+					 errmsg("the erasure could not change rows of %s", name_tables(relids)) :
+					 errmsg("the erasure could not change rows of %s and %d others",
+							name_tables(relids), list_length(relids) - NAMED_TABLES),
 					 errdetail_internal("%s", describe_failure(error)),
 					 is_about_rows(error->sqlerrcode) ?
 					 errhint("Look for triggers and constraints that keep or change rows, for references that the deletion does not follow, and for tables of different owners that refer to each other.") : 0);
