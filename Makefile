@@ -14,12 +14,14 @@ OBJS = \
 	src/privacy.o \
 	src/nhs_number.o \
 	src/nhs_number_type.o \
+	src/encoded_nhs_number.o \
 	src/encoding_core.o \
 	src/encoding.o \
 	src/encoded_set_core.o \
 	src/encoded_set.o \
 	src/exclusion_list.o \
 	src/national_check.o \
+	src/national_check_reply.o \
 	src/sharing.o \
 	src/guard.o \
 	src/guard_policy.o \

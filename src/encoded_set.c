@@ -15,7 +15,6 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "encoded_set.h"
-#include "encoding.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -261,7 +260,7 @@ set_argument(FunctionCallInfo fcinfo, int i)
  * Read "{hex,hex,...}", in any order; false when it is something else.
  */
 static bool
-parse(const char *at, EncodedSetBuilder *builder)
+encoded_set_parse(const char *at, EncodedSetBuilder *builder)
 {
 	bool		first = true;
 
@@ -304,7 +303,7 @@ ndrs_optout_encoded_set_in(PG_FUNCTION_ARGS)
 	EncodedSetBuilder builder;
 
 	ndrs_set_begin(&builder, CurrentMemoryContext, strlen(text) / HEX_DIGITS);
-	if (!parse(text, &builder))
+	if (!encoded_set_parse(text, &builder))
 		ereturn(fcinfo->context, (Datum) 0,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("invalid encoded set"),

@@ -3,8 +3,6 @@
  *		Sets of encoded NHS numbers without a server: build, search, merge,
  *		validate.
  *
- * All 128 bits decide.
- *
  * Whatever bytes a set is made of, once it is open nothing here reads outside
  * it or fails to end: a damaged one gives wrong answers at worst, and
  * encoded_set_intact() tells of the damage.  A set need not be aligned: what
@@ -19,36 +17,6 @@
 
 void		(*encoded_set_pause) (void) = NULL;
 
-/* Eight bytes as an integer, most significant first */
-static inline uint64_t
-load_bytes(const uint8_t *bytes)
-{
-	return (uint64_t) bytes[0] << 56 | (uint64_t) bytes[1] << 48 |
-		(uint64_t) bytes[2] << 40 | (uint64_t) bytes[3] << 32 |
-		(uint64_t) bytes[4] << 24 | (uint64_t) bytes[5] << 16 |
-		(uint64_t) bytes[6] << 8 | (uint64_t) bytes[7];
-}
-
-static inline int
-compare(const EncodedNhsNumber *a, const EncodedNhsNumber *b)
-{
-	uint64_t	x = load_bytes(a->bytes);
-	uint64_t	y = load_bytes(b->bytes);
-
-	if (x == y)
-	{
-		x = load_bytes(a->bytes + 8);
-		y = load_bytes(b->bytes + 8);
-	}
-	return (x > y) - (x < y);
-}
-
-int
-encoded_nhs_number_compare(const void *a, const void *b)
-{
-	return compare(a, b);
-}
-
 /* ---------------------------------------------------------------- building */
 
 static void
@@ -59,7 +27,7 @@ sort_few(EncodedNhsNumber *members, size_t count)
 		EncodedNhsNumber member = members[i];
 		size_t		at = i;
 
-		while (at > 0 && compare(&member, &members[at - 1]) < 0)
+		while (at > 0 && encoded_nhs_number_compare(&member, &members[at - 1]) < 0)
 		{
 			members[at] = members[at - 1];
 			at--;
@@ -136,7 +104,7 @@ strictly_ascending(const EncodedNhsNumber *members, size_t count)
 	for (size_t i = 1; i < count; i++)
 	{
 		encoded_set_pause_at(i);
-		if (compare(&members[i - 1], &members[i]) >= 0)
+		if (encoded_nhs_number_compare(&members[i - 1], &members[i]) >= 0)
 			return false;
 	}
 	return true;
@@ -157,7 +125,7 @@ encoded_set_sort(EncodedNhsNumber *members, size_t count)
 	for (size_t i = 1; i < count; i++)
 	{
 		encoded_set_pause_at(i);
-		if (compare(&members[kept], &members[i]) != 0)
+		if (encoded_nhs_number_compare(&members[kept], &members[i]) != 0)
 			members[++kept] = members[i];
 	}
 	return kept + 1;
@@ -168,16 +136,16 @@ encoded_set_sort(EncodedNhsNumber *members, size_t count)
  * bits, how far into it in the lower ones.  Grows with the number.
  */
 static inline uint64_t
-place(const EncodedNhsNumber *member, uint32_t words)
+encoded_set_place(const EncodedNhsNumber *member, uint32_t words)
 {
-	return (load_bytes(member->bytes) >> 32) * words;
+	return (encoded_nhs_number_word(member->bytes) >> 32) * words;
 }
 
 /* The bits come from the other half, which has no say in the place. */
 static inline uint64_t
 filter_bits(const EncodedNhsNumber *member)
 {
-	uint64_t	half = load_bytes(member->bytes + 8);
+	uint64_t	half = encoded_nhs_number_word(member->bytes + 8);
 	uint64_t	bits = 0;
 
 #if ENCODED_SET_FILTER_BITS != 4
@@ -258,7 +226,7 @@ encoded_set_seal(void *base, size_t count)
 			memcpy(starts, &at, sizeof(at));
 			starts += sizeof(at);
 		}
-		for (; at < count && place(&members[at], header.words) >> 32 == i; at++)
+		for (; at < count && encoded_set_place(&members[at], header.words) >> 32 == i; at++)
 			word |= filter_bits(&members[at]);
 		memcpy(filter + i * sizeof(word), &word, sizeof(word));
 	}
@@ -332,7 +300,7 @@ search_from(const EncodedSet *set, size_t at, const EncodedNhsNumber *member)
 
 		if (at < low || at >= high)
 			at = low + (high - low) / 2;
-		order = compare(member, &set->members[at]);
+		order = encoded_nhs_number_compare(member, &set->members[at]);
 		if (order == 0)
 			return at;
 		if (order > 0)
@@ -375,13 +343,13 @@ encoded_set_position(const EncodedSet *set, const EncodedNhsNumber *member)
 {
 	if (set->count == 0)
 		return 0;
-	return search_place(set, place(member, set->words), member);
+	return search_place(set, encoded_set_place(member, set->words), member);
 }
 
 bool
 encoded_set_contains(const EncodedSet *set, const EncodedNhsNumber *member)
 {
-	uint64_t	where = place(member, set->words);
+	uint64_t	where = encoded_set_place(member, set->words);
 	uint64_t	bits = filter_bits(member);
 	uint64_t	word;
 
@@ -430,7 +398,7 @@ encoded_set_merge(EncodedSetOperation operation,
 		else if (j == b->count)
 			order = -1;
 		else
-			order = compare(&a->members[i], &b->members[j]);
+			order = encoded_nhs_number_compare(&a->members[i], &b->members[j]);
 
 		if (order < 0 ? only_in_a : order > 0 ? only_in_b : in_both)
 		{

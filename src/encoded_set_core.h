@@ -144,8 +144,6 @@ encoded_set_pause_at(size_t step)
 		encoded_set_pause();
 }
 
-extern int	encoded_nhs_number_compare(const void *a, const void *b);
-
 extern size_t encoded_set_sort(EncodedNhsNumber *members, size_t count);
 extern void encoded_set_seal(void *base, size_t count);
 

@@ -24,7 +24,6 @@
 #include "access/table.h"
 #include "catalog.h"
 #include "compat.h"
-#include "encoded_set_core.h"
 #include "encoding.h"
 #include "encoding_core.h"
 #include "fmgr.h"
@@ -40,8 +39,6 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_key_fingerprint);
 PG_FUNCTION_INFO_V1(ndrs_optout_encode_nhs_number);
-PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_in);
-PG_FUNCTION_INFO_V1(ndrs_optout_encoded_nhs_number_out);
 
 /* What is authenticated for the fingerprint: no NHS number looks like it. */
 #define FINGERPRINT_TEXT	"ndrs_optout key fingerprint"
@@ -159,31 +156,6 @@ check_key_file(int fd)
 	if (st.st_mode & (st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO)
 					  : (S_IRWXG | S_IRWXO)))
 		key_missing(KEY_NOT_OURS, "The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
-}
-
-/*
- * The server's own hex_decode() names the digit that it does not like, which
- * must not happen to a key.
- */
-bool
-ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes)
-{
-	for (size_t i = 0; i < 2 * size; i++)
-	{
-		char		c = digits[i];
-		uint8		value;
-
-		if (c >= '0' && c <= '9')
-			value = c - '0';
-		else if (c >= 'a' && c <= 'f')
-			value = c - 'a' + 10;
-		else if (c >= 'A' && c <= 'F')
-			value = c - 'A' + 10;
-		else
-			return false;
-		bytes[i / 2] = (i % 2 == 0) ? value << 4 : bytes[i / 2] | value;
-	}
-	return true;
 }
 
 /*
@@ -324,7 +296,7 @@ check_recorded_key(void)
 										 RelationGetDescr(rel), &isnull);
 
 		agrees = !isnull &&
-			encoded_nhs_number_compare(DatumGetPointer(value), &fingerprint) == 0;
+			encoded_nhs_number_compare((EncodedNhsNumber *) DatumGetPointer(value), &fingerprint) == 0;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -493,31 +465,4 @@ ndrs_optout_key_fingerprint(PG_FUNCTION_ARGS)
 	load_key();
 	*result = fingerprint;
 	PG_RETURN_POINTER(result);
-}
-
-Datum
-ndrs_optout_encoded_nhs_number_in(PG_FUNCTION_ARGS)
-{
-	char	   *text = PG_GETARG_CSTRING(0);
-	EncodedNhsNumber *result = palloc(sizeof(EncodedNhsNumber));
-
-	if (strlen(text) != 2 * ENCODED_NHS_NUMBER_SIZE ||
-		!ndrs_decode_hex(text, ENCODED_NHS_NUMBER_SIZE, result->bytes))
-		ereturn(fcinfo->context, (Datum) 0,
-				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("invalid encoded NHS number"),
-				 errdetail("An encoded NHS number is written as 32 hexadecimal digits."),
-				 ndrs_errhidevalues_unless_soft(fcinfo->context)));
-	PG_RETURN_POINTER(result);
-}
-
-Datum
-ndrs_optout_encoded_nhs_number_out(PG_FUNCTION_ARGS)
-{
-	EncodedNhsNumber *encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(0);
-	char	   *result = palloc(2 * ENCODED_NHS_NUMBER_SIZE + 1);
-
-	hex_encode((char *) encoded->bytes, ENCODED_NHS_NUMBER_SIZE, result);
-	result[2 * ENCODED_NHS_NUMBER_SIZE] = '\0';
-	PG_RETURN_CSTRING(result);
 }

@@ -19,6 +19,5 @@ extern bool ndrs_is_encoded_placeholder(const EncodedNhsNumber *encoded);
 extern bytea *ndrs_begin_token(void);
 extern void ndrs_restore_token(const bytea *token);
 extern bool ndrs_token_is_good(const bytea *token);
-extern bool ndrs_decode_hex(const char *digits, size_t size, uint8 *bytes);
 
 #endif							/* NDRS_ENCODING_H */

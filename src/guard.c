@@ -32,7 +32,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "compat_acl.h"
-#include "encoded_set_core.h"
+#include "encoded_nhs_number.h"
 #include "encoding.h"
 #include "exclusion_list.h"
 #include "fmgr.h"

@@ -335,7 +335,7 @@ same_arguments(const ShareTerms *terms, FunctionCallInfo fcinfo)
  * while its variables change.
  */
 static bool
-is_constant(FunctionCallInfo fcinfo, int i)
+sharing_is_constant(FunctionCallInfo fcinfo, int i)
 {
 	Node	   *call = fcinfo->flinfo->fn_expr;
 
@@ -351,8 +351,8 @@ new_terms(FunctionCallInfo fcinfo)
 	terms->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt,
 										   "ndrs_optout share terms",
 										   ALLOCSET_SMALL_SIZES);
-	terms->constant = is_constant(fcinfo, ARG_PURPOSE) &&
-		is_constant(fcinfo, ARG_REGISTERS) && is_constant(fcinfo, ARG_RECIPIENT);
+	terms->constant = sharing_is_constant(fcinfo, ARG_PURPOSE) &&
+		sharing_is_constant(fcinfo, ARG_REGISTERS) && sharing_is_constant(fcinfo, ARG_RECIPIENT);
 	fcinfo->flinfo->fn_extra = terms;
 	return terms;
 }
