@@ -24,6 +24,9 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
@@ -46,6 +49,7 @@
 #include "nodes/primnodes.h"
 #include "privacy.h"
 #include "sqlstates.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -53,6 +57,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_row);
@@ -72,6 +77,7 @@ typedef struct Guard
 
 	/* Of the trigger only: */
 	AttrNumber	attnum;
+	bool		skips;			/* one of the findings, at least */
 	Oid			target;			/* what rows are counted for */
 	int			nredacted;		/* columns that become NULL in a redaction, */
 	int			nchanged;		/* and the encoded column, if there is one */
@@ -99,6 +105,14 @@ typedef struct SparedValue
 
 static List *spared_values = NIL;
 static MemoryContext spared_context = NULL; /* holds them */
+
+/* The last row that a guard that skips has seen an UPDATE of */
+static struct
+{
+	Oid			target;
+	Oid			relid;
+	ItemPointerData tid;
+}			updated = {InvalidOid};
 
 static GuardAction
 parse_action(const char *word)
@@ -413,6 +427,9 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 		}
 	}
 
+	for (int i = 0; i < lengthof(guard->action); i++)
+		guard->skips = guard->skips || guard->action[i] == GUARD_SKIP;
+
 	guard->nregisters = nregisters;
 	guard->registers = palloc(nregisters * sizeof(ExclusionList *));
 	for (int i = 0; i < nregisters; i++)
@@ -465,6 +482,42 @@ change(Guard *guard, HeapTuple tuple, TupleDesc desc, bool redacting,
 									 values, nulls);
 }
 
+/*
+ * Is the row that enters this partition one that an UPDATE moves here?  It has been
+ * deleted where it was.  The guard has seen it there, and let it go on; but a later
+ * trigger of the table has changed its number.
+ */
+static pg_noinline bool
+is_moved_here(Relation rel, Oid target)
+{
+	Relation	source;
+	bool		result = false;
+
+	if (updated.target != target || !rel->rd_rel->relispartition)
+		return false;
+	source = try_relation_open(updated.relid, AccessShareLock);
+	if (source == NULL)
+		return false;
+	if (source->rd_rel->relkind == RELKIND_RELATION &&
+		ItemPointerGetBlockNumber(&updated.tid) < RelationGetNumberOfBlocks(source))
+	{
+		TupleTableSlot *slot = table_slot_create(source, NULL);
+
+		if (table_tuple_fetch_row_version(source, &updated.tid, SnapshotAny, slot) &&
+			TTS_IS_BUFFERTUPLE(slot))
+		{
+			HeapTupleHeader header = ((HeapTupleTableSlot *) slot)->tuple->t_data;
+
+			result = (header->t_infomask & HEAP_XMAX_INVALID) == 0 &&
+				HeapTupleHeaderIndicatesMovedPartitions(header) &&
+				TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header));
+		}
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	relation_close(source, NoLock);
+	return result;
+}
+
 Datum
 ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 {
@@ -503,6 +556,15 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		spare(trigdata, guard->attnum, value, isnull))
 		action = GUARD_ALLOW;
 
+	if (updating && guard->skips)
+	{
+		updated.target = guard->target;
+		updated.relid = RelationGetRelid(trigdata->tg_relation);
+		updated.tid = trigdata->tg_trigtuple->t_self;
+	}
+	else if (updated.target == guard->target && action != GUARD_SKIP)
+		updated.target = InvalidOid;
+
 	switch (action)
 	{
 		case GUARD_ALLOW:
@@ -518,8 +580,11 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 			break;
 		case GUARD_SKIP:
 
-			/* Nothing returned for an UPDATE would keep the old row. */
-			if (updating)
+			/*
+			 * Nothing returned for an UPDATE would keep the old row, and for
+			 * one that has moved here would lose it.
+			 */
+			if (updating || is_moved_here(trigdata->tg_relation, guard->target))
 				reject(finding, form, RelationGetRelid(trigdata->tg_relation));
 			ndrs_count_row(guard->target, finding, GUARD_SKIP);
 			return PointerGetDatum(NULL);
