@@ -93,18 +93,15 @@ the_releases() {
 	tell "A release is recorded before it is sent, and only if all of its patients may be in" \
 		"it. It says how many may not, and why, and not who."
 	show_refused analyst ND041 <<-'SQL'
-		SELECT ndrs_optout.record_release('university', 'research',
-		    'SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.nhs_number_or_null(nhsnumber) IS NOT NULL',
-		    current_date, 'order 17', registers => '{cancer}');
+		SELECT ndrs_optout.record_release('SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.nhs_number_or_null(nhsnumber) IS NOT NULL', 'research', '{cancer}',
+		    'university', current_date, 'order 17');
 	SQL
 	tell "So the analyst leaves them out. For direct care the national opt-out does not count."
 	show analyst <<-'SQL'
-		SELECT ndrs_optout.record_release('university', 'research',
-		    $$SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.share_eligible(nhsnumber, 'research', '{cancer}')$$,
-		    current_date, 'order 17', 'section 251, regulation 5', '{cancer}') AS university;
-		SELECT ndrs_optout.record_release('hospital', 'direct_care',
-		    $$SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 100 AND ndrs_optout.share_eligible(nhsnumber, 'direct_care')$$,
-		    current_date, 'order 18', registers => '{cancer}') AS hospital;
+		SELECT ndrs_optout.record_release($$SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.share_eligible(nhsnumber, 'research', '{cancer}')$$, 'research', '{cancer}',
+		    'university', current_date, 'order 17', 'section 251, regulation 5') AS university;
+		SELECT ndrs_optout.record_release($$SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 100 AND ndrs_optout.share_eligible(nhsnumber, 'direct_care')$$, 'direct_care', '{cancer}',
+		    'hospital', current_date, 'order 18') AS hospital;
 	SQL
 	show officer <<-'SQL'
 		SELECT release_id, recipient, purpose, registers, reference, patient_count FROM ndrs_optout.release_progress;
@@ -147,7 +144,7 @@ the_second_request() {
 
 # letter_of NOTICE ARGUMENTS: shown as it is asked for, and left in variable letter.
 letter_of() {
-	local sql="SELECT ndrs_optout.recall_letter($1, $2)"
+	local sql="SELECT ndrs_optout.issue_recall_letter($1, $2)"
 	print_sql officer "$sql \\g (format=unaligned tuples_only=on)"
 	letter=$(psql_as officer -At -c "$sql")
 	echo
@@ -174,7 +171,7 @@ the_recalls() {
 	[[ $letter = *"$leaving"* ]] || fail "the letter to the hospital should name her by NHS number"
 	tell "A letter about somebody else is not written by mistake."
 	show_refused officer ND031 <<-SQL
-		SELECT ndrs_optout.recall_letter(2, '$number');
+		SELECT ndrs_optout.issue_recall_letter(2, '$number');
 	SQL
 	tell "The university answers that her data is deleted. The hospital has not answered yet," \
 		"and has 30 days; health() tells when they are over."

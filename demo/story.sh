@@ -206,15 +206,15 @@ the_guards() {
 	SQL
 
 	tell "The officer gets what works a case and not one table of patients; the loader" \
-		"gets the cancer tables and nothing of the extension's. The dba watches, and the" \
+		"gets the cancer tables and nothing of the extension's. The steward watches, and the" \
 		"auditor sees who did what."
 	show postgres -q -o /dev/null <<-'SQL'
 		CREATE ROLE officer LOGIN;
 		SELECT ndrs_optout.grant_access('officer', 'officer');
 		CREATE ROLE loader LOGIN;
 		SELECT ndrs_optout.grant_access('loader', 'loader');
-		CREATE ROLE dba LOGIN;
-		SELECT ndrs_optout.grant_access('dba', 'dba');
+		CREATE ROLE steward LOGIN;
+		SELECT ndrs_optout.grant_access('steward', 'steward');
 		CREATE ROLE auditor LOGIN;
 		SELECT ndrs_optout.grant_access('auditor', 'auditor');
 		GRANT USAGE ON SCHEMA cancer TO loader;
@@ -397,7 +397,7 @@ the_next_delivery() {
 		\copy cancer.av_patient (patientid, sex, nhsnumber, ethnicity, newvitalstatus, vitalstatusdate) from 'av_patient.csv' csv header
 	SQL
 	echo
-	show dba <<-'SQL'
+	show steward <<-'SQL'
 		SELECT * FROM ndrs_optout.guard_count;
 	SQL
 	tell "Into sact_patient, where the guard rejects: an error that names the line and no" \
@@ -489,7 +489,7 @@ closing() {
 	tell "Everything above held; it took $1 s. The server is running. Explore it with"
 	printf '    %s env -C %s %s -h %s registry\n\n' "$sudo" "$delivery" "$("$PG_CONFIG" --bindir)/psql" "$server"
 	tell "You are a superuser there; \\c - officer makes you the officer, and so for loader," \
-		"analyst, dba and auditor: whoever the pages in doc/ say is typing. Three things to" \
+		"analyst, steward and auditor: whoever the pages in doc/ say is typing. Three things to" \
 		"try:"
 	cat <<-SQL
 		    -- register her again: refused

@@ -31,7 +31,6 @@
 PG_FUNCTION_INFO_V1(ndrs_optout_raise_error);
 PG_FUNCTION_INFO_V1(ndrs_optout_raise_notice);
 PG_FUNCTION_INFO_V1(ndrs_optout_begin_procedure);
-PG_FUNCTION_INFO_V1(ndrs_optout_begin_reading);
 
 static emit_log_hook_type previous_emit_log = NULL;
 
@@ -341,34 +340,5 @@ ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)
 					 errmsg("procedure ndrs_optout.%s cannot run in a transaction block or a function", name),
 					 errhint("It commits between its steps. Call it on its own: CALL ndrs_optout.%s(...).", name));
 	report_without_digits();
-	PG_RETURN_VOID();
-}
-
-/*
- * For a function whose answer tells of a patient, and whose audit event must not be
- * rolled back once the answer is out.  So it works as a statement of its own only,
- * which commits before anything else can fail: not in a transaction block, nor in a
- * function or DO, which could keep the answer and undo the rest, with or without a
- * subtransaction.  A pipeline commits here, too.
- *
- * To be called with PERFORM by a PL/pgSQL function: each function and each query that a
- * function runs has its error context callback, so that there are two of them; the
- * protocol's own, for the parameters of the statement, is left aside.
- */
-Datum
-ndrs_optout_begin_reading(PG_FUNCTION_ARGS)
-{
-	int			callers = 0;
-
-	for (ErrorContextCallback *c = error_context_stack; c != NULL; c = c->previous)
-		callers += c->callback != ParamsErrorCallback;
-
-	if (IsTransactionBlock() || GetCurrentTransactionNestLevel() > 1 || callers > 2)
-		ndrs_ereport(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("%s cannot run in a transaction block or a function",
-							text_to_cstring(PG_GETARG_TEXT_PP(0))),
-					 errdetail("What it tells is audited, and a rollback would undo the audit."),
-					 errhint("Call it as a statement of its own."));
-	MyXactFlags |= XACT_FLAGS_NEEDIMMEDIATECOMMIT;
 	PG_RETURN_VOID();
 }

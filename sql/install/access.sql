@@ -5,7 +5,7 @@
 -- another routine, or by a type, is internal: that one runs with its caller's rights,
 -- because it commits or runs the caller's query, or the server asks for the right.
 CREATE TABLE duty_privilege (
-    duty        text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'dba')),
+    duty        text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'steward')),
     object_kind text CHECK (object_kind IN ('schema', 'table', 'routine')),
     name        name,
     privilege   text,
@@ -15,13 +15,14 @@ CREATE TABLE duty_privilege (
 COMMENT ON TABLE duty_privilege IS
     'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right '
     'of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads '
-    'the audit and how things stand, changes nothing), dba (watches over the guards). needed_by: the routine or type '
-    'that calls an internal routine with the rights of its caller. What is in no row is for the owner of the extension';
+    'the audit and how things stand, changes nothing), steward (watches over the guards). needed_by: the routine or '
+    'type that calls an internal routine with the rights of its caller. What is in no row is for the owner of the '
+    'extension';
 -- not dumped: it comes with the extension.
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'schema', 'ndrs_optout', 'USAGE'
-        FROM pg_catalog.unnest('{officer,analyst,auditor,dba}'::text[]) AS d (duty);
+        FROM pg_catalog.unnest('{officer,analyst,auditor,steward}'::text[]) AS d (duty);
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
@@ -36,9 +37,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('auditor', '{purpose,exemption,national_check_progress}'),
-            ('dba', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
-            ('dba', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
-            ('dba', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
+            ('steward', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('steward', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
+            ('steward', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
 -- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference), chooses a
@@ -49,18 +50,19 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
         FROM (VALUES
             ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
             ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
-            ('officer', '{carry_out,complete_case}'),
+            ('officer', '{carry_out,complete_case,completion_letter}'),
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
-            ('officer', '{erasure_certificate,verify_certificate,request_subject_access,subject_access}'),
+            ('officer', '{erasure_certificate,verify_certificate}'),
+            ('officer', '{request_subject_access,answer_subject_access,disclose_records}'),
             ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
-            ('officer', '{recall_letter,acknowledge_recall,chase_recall}'),
+            ('officer', '{issue_recall_letter,recall_letter,acknowledge_recall,chase_recall}'),
             ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
-            ('dba', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
-            ('dba', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
+            ('steward', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
+            ('steward', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)
@@ -83,7 +85,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)
 -- again, since what its script granted, pg_dump would take for the extension's.
 CREATE TABLE granted_access (
     role       name,
-    duty       text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'dba')),
+    duty       text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'steward')),
     granted_by name NOT NULL DEFAULT session_user,
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (role, duty)
@@ -257,8 +259,8 @@ AS $$
 DECLARE
     result name;
 BEGIN
-    IF duty IS NULL OR duty NOT IN ('officer', 'loader', 'analyst', 'auditor', 'dba') THEN
-        PERFORM ndrs_optout.raise_error('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "dba"',
+    IF duty IS NULL OR duty NOT IN ('officer', 'loader', 'analyst', 'auditor', 'steward') THEN
+        PERFORM ndrs_optout.raise_error('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "steward"',
             hint => 'Table ndrs_optout.duty_privilege says what each may do.');
     END IF;
     SELECT r.rolname INTO result FROM pg_roles r WHERE r.oid = role;
@@ -291,7 +293,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION grant_access(regrole, text) IS
-    'gives a role what a duty needs: officer, loader, analyst, auditor or dba (table duty_privilege); can be '
+    'gives a role what a duty needs: officer, loader, analyst, auditor or steward (table duty_privilege); can be '
     'repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such '
     'duty)';
 

@@ -136,7 +136,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM ndrs_optout.case_erasure ce WHERE ce.case_id = record_erasure.case_id AND ce.action = 'kept';
     INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, table_oid, part_oids, path, action, row_count)
-        SELECT record_erasure.case_id, e.register_codes, e.relation::text, e.relation::oid,
+        SELECT record_erasure.case_id, e.guard_registers, e.relation::text, e.relation::oid,
                ARRAY(SELECT d.relation::oid FROM ndrs_optout.erasure_descendants(e.relation) AS d
                          JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'),
                e.path, e.action, e.row_count

@@ -201,7 +201,7 @@ BEGIN
         'issued_at', clock_timestamp(),
         'case', this.case_id,
         'registers', this.registers,
-        'form_received_on', this.form_received_on,
+        'received_on', this.received_on,
         'proofs_complete_on', this.clock_started_on,
         'excluded_at', this.listed_since,
         'carried_out_at', this.carried_out_at,

@@ -219,7 +219,7 @@ COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS
     'internal: the batches of walks, each row once, and none of other batches that one deletes';
 
 CREATE FUNCTION erasure_summary(batches erasure_batch[])
-RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -241,7 +241,7 @@ COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS
 -- of which the planner may think worth compiling, or planning anew each time; and with
 -- an error instead of a row that a policy hides.
 CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
-RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE sql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
@@ -422,7 +422,7 @@ COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS
 
 -- Those who are out of the same registers are looked for together.
 CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
-RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
@@ -480,7 +480,7 @@ BEGIN
         FROM unnest(numbers) AS n (number) HAVING count(*) > 0;
 
     RETURN QUERY
-        SELECT s.register_codes, s.relation, s.path,
+        SELECT s.guard_registers, s.relation, s.path,
                CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' WHEN 'keep' THEN 'kept'
                    ELSE 'unlinked' END,
                s.row_count, s.missing_index
@@ -492,7 +492,7 @@ COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
     '22004 (a number is NULL) and those of erase()';
 
 CREATE FUNCTION erase(number nhs_number, registers text[])
-RETURNS TABLE (register_codes text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET plan_cache_mode = force_generic_plan
 SET log_min_error_statement = panic

@@ -67,7 +67,7 @@ COMMENT ON FUNCTION letter_recalls(optout_case, text) IS
     'still holds any';
 
 -- letter_kept: this letter will be kept with the copy.
-CREATE FUNCTION completion_letter(case_id bigint, letter_kept boolean) RETURNS text
+CREATE FUNCTION completion_letter_text(case_id bigint, letter_kept boolean) RETURNS text
 LANGUAGE plpgsql STABLE
 SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
@@ -82,7 +82,7 @@ DECLARE
     kept bigint;
     kept_for text;
 BEGIN
-    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter.case_id;
+    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = completion_letter_text.case_id;
     whose := CASE this.applicant WHEN 'self' THEN 'you' WHEN 'parent' THEN 'your child'
                  ELSE 'the person you act for' END;
     heading := concat_ws(E'\n\n',
@@ -94,7 +94,7 @@ BEGIN
     IF this.kind = 'opt_in' THEN
         RETURN concat_ws(E'\n\n', heading,
             format('We received the request to opt in again to %s on %s.',
-                   ndrs_optout.register_names(this.registers), ndrs_optout.english_date(this.form_received_on)),
+                   ndrs_optout.register_names(this.registers), ndrs_optout.english_date(this.received_on)),
             format('On %s we took the encoded form of the NHS number off the exclusion list. Records that reach us '
                    'from then on are registered again. What was deleted before does not come back.',
                    ndrs_optout.english_date(this.carried_out_at::date)),
@@ -121,7 +121,7 @@ BEGIN
         format('We received the request that %s should be opted out of %s on %s. With the proofs of identity and '
                'address it was complete on %s. This is what we have done.',
                whose, ndrs_optout.register_names(this.registers),
-               ndrs_optout.english_date(this.form_received_on),
+               ndrs_optout.english_date(this.received_on),
                ndrs_optout.english_date(this.clock_started_on)),
         format('On %s we put an encoded form of the NHS number on the exclusion list. From then on, records about %s '
                'that reach us for %s are stopped before they are registered.',
@@ -159,7 +159,7 @@ BEGIN
         'have from us.');
 END
 $$;
-COMMENT ON FUNCTION completion_letter(bigint, boolean) IS
+COMMENT ON FUNCTION completion_letter_text(bigint, boolean) IS
     'internal: the letter about a case that was carried out, from what is stored of it; error P0002';
 
 -- The last step: the proofs go, the certificate is issued, and the letter is
@@ -171,25 +171,42 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
+    letter text;
 BEGIN
-    IF this.state = 'carried_out' THEN
-        IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
-            PERFORM ndrs_optout.raise_error('ND021', format('the patient of case %s is not excluded any more', case_id),
-                hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
-        END IF;
-        PERFORM ndrs_optout.begin_reading('ndrs_optout.complete_case()');
-        PERFORM ndrs_optout.end_case(this, 'completed', NULL);
-        IF this.kind = 'opt_out' THEN
-            PERFORM ndrs_optout.issue_certificate(case_id);
-        END IF;
-        IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
-            PERFORM ndrs_optout.record_correspondence(case_id, 'letter',
-                convert_to(ndrs_optout.completion_letter(case_id, true), 'UTF8'));
-        END IF;
+    IF this.kind = 'opt_out' AND NOT ndrs_optout.case_is_excluded(this) THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('the patient of case %s is not excluded any more', case_id),
+            hint => format('CALL ndrs_optout.carry_out(%s, ...) again.', case_id));
     END IF;
-    RETURN ndrs_optout.completion_letter(case_id, false);
+    PERFORM ndrs_optout.end_case(this, 'completed', NULL);
+    IF this.kind = 'opt_out' THEN
+        PERFORM ndrs_optout.issue_certificate(case_id);
+    END IF;
+    IF (ndrs_optout.current_confidential_key()).key_id IS NOT NULL THEN
+        PERFORM ndrs_optout.record_correspondence(case_id, 'letter',
+            convert_to(ndrs_optout.completion_letter_text(case_id, true), 'UTF8'));
+    END IF;
+    letter := ndrs_optout.completion_letter_text(case_id, false);
+    PERFORM ndrs_optout.audit_at_once('completion letter written', jsonb_build_object('case', case_id));
+    RETURN letter;
 END
 $$;
 COMMENT ON FUNCTION complete_case(bigint) IS
     'completes a case that was carried out: destroys the proofs, issues the certificate of an erasure and returns the '
-    'letter to the applicant; for a completed case just the letter; errors P0002, ND020, ND021, 25000';
+    'letter to the applicant. That the letter was written is in the audit before it is returned; after a rollback the '
+    'case is still to be completed. completion_letter() reads the letter again. Errors P0002, ND020, ND021, 25000, '
+    '25006 and 53000 (the event cannot be written)';
+
+-- The letter of a case that is completed already: nothing is changed.
+CREATE FUNCTION completion_letter(case_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM ndrs_optout.locked_case(case_id, 'write the letter');
+    RETURN ndrs_optout.completion_letter_text(case_id, false);
+END
+$$;
+COMMENT ON FUNCTION completion_letter(bigint) IS
+    'the letter to the applicant of a completed case, as complete_case() returned it and as what is stored says now; '
+    'changes nothing; errors P0002, ND020, ND021 (not completed)';

@@ -7,7 +7,7 @@ CREATE TABLE optout_case (
     registers          text[] NOT NULL,
     applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
     channel            text NOT NULL CHECK (channel IN ('email', 'online', 'post')),
-    form_received_on   date NOT NULL,
+    received_on   date NOT NULL,
     state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
@@ -72,7 +72,7 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('certify', 'excluded', 'carried_out'),
     ('certify', 'carried_out', 'carried_out'),
     ('complete', 'carried_out', 'completed'),
-    ('complete', 'completed', 'completed'),
+    ('write the letter', 'completed', 'completed'),
     ('hold', 'awaiting_identity', 'awaiting_identity'),
     ('hold', 'ready', 'ready'),
     ('hold', 'excluded', 'excluded'),
@@ -224,7 +224,7 @@ COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, 
     'applicant, can be taken';
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
-    channel text DEFAULT 'email', form_received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+    channel text DEFAULT 'email', received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -236,10 +236,10 @@ DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     result bigint;
 BEGIN
-    PERFORM ndrs_optout.check_request(encoded, codes, applicant, channel, form_received_on, 'the form', date_of_birth);
+    PERFORM ndrs_optout.check_request(encoded, codes, applicant, channel, received_on, 'the form', date_of_birth);
     INSERT INTO ndrs_optout.optout_case
-            (encoded_nhs_number, registers, applicant, channel, form_received_on, date_of_birth)
-        VALUES (encoded, codes, applicant, channel, form_received_on, date_of_birth)
+            (encoded_nhs_number, registers, applicant, channel, received_on, date_of_birth)
+        VALUES (encoded, codes, applicant, channel, received_on, date_of_birth)
         RETURNING case_id INTO STRICT result;
     PERFORM ndrs_optout.audit_opened(result);
     RETURN result;
@@ -272,6 +272,7 @@ BEGIN
                 WHEN 'certify' THEN 'carry out'
                 WHEN 'confirm identity' THEN 'confirm the identity of'
                 WHEN 'certificate' THEN 'write the certificate of'
+                WHEN 'write the letter' THEN 'write the letter of'
                 WHEN 'accept dropped tables' THEN 'accept dropped tables for'
                 WHEN 'record identity' THEN 'record a proof for'
                 WHEN 'record guardian call' THEN 'record a guardian call for'
@@ -351,8 +352,8 @@ BEGIN
 
     -- The clock runs from the day on which the form and both proofs are there.
     UPDATE ndrs_optout.optout_case c
-        SET state = 'ready', clock_started_on = greatest(this.form_received_on, e.last_received_on),
-            due_on = ndrs_optout.policy_deadline(greatest(this.form_received_on, e.last_received_on))
+        SET state = 'ready', clock_started_on = greatest(this.received_on, e.last_received_on),
+            due_on = ndrs_optout.policy_deadline(greatest(this.received_on, e.last_received_on))
         FROM (SELECT count(*) AS proofs, max(e.received_on) AS last_received_on
                   FROM ndrs_optout.identity_evidence e WHERE e.case_id = record_identity.case_id) AS e
         WHERE c.case_id = record_identity.case_id AND e.proofs = 2;
@@ -430,8 +431,8 @@ COMMENT ON FUNCTION refuse_case(bigint, text) IS
     'reason holds an NHS number), 25000';
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
-CREATE FUNCTION opt_in(number nhs_number, registers text[], channel text DEFAULT 'email',
-    received_on date DEFAULT current_date, applicant text DEFAULT 'self', date_of_birth date DEFAULT NULL)
+CREATE FUNCTION opt_in(number nhs_number, registers text[], applicant text DEFAULT 'self',
+    channel text DEFAULT 'email', received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -450,7 +451,7 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.readmit(number, codes);
     INSERT INTO ndrs_optout.optout_case
-            (kind, state, encoded_nhs_number, registers, applicant, channel, form_received_on, clock_started_on, due_on,
+            (kind, state, encoded_nhs_number, registers, applicant, channel, received_on, clock_started_on, due_on,
              carried_out_at, date_of_birth)
         VALUES ('opt_in', 'carried_out', encoded, codes, applicant, channel, received_on, received_on,
                 ndrs_optout.policy_deadline(received_on), clock_timestamp(), date_of_birth)
@@ -459,7 +460,7 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION opt_in(nhs_number, text[], text, date, text, date) IS
+COMMENT ON FUNCTION opt_in(nhs_number, text[], text, text, date, date) IS
     'opts a patient back in to registers: takes the patient off their exclusion list and returns the id of a case, '
     'which complete_case() ends with a letter; applicant and date_of_birth as for open_case(). Nothing deleted comes '
     'back; errors ND004, ND010, ND011, ND021 (not excluded), 22004, 22023, 23505 (the patient has an open case), '

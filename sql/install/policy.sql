@@ -1,23 +1,27 @@
 -- policy: the periods that a site may set, and how days are counted.
 
 CREATE TABLE policy (
-    only_row            boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    deadline_days       integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
-    deadline_counts     text NOT NULL DEFAULT 'calendar days'
+    only_row             boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    deadline_days        integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
+    deadline_counts      text NOT NULL DEFAULT 'calendar days'
                         CHECK (deadline_counts IN ('calendar days', 'working days')),
-    child_age           integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
-    copy_years          integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
-    evidence_days       integer NOT NULL DEFAULT 180 CHECK (evidence_days > 0),
-    audit_years         integer NOT NULL DEFAULT 10 CHECK (audit_years > 0),
-    national_check_days integer NOT NULL DEFAULT 7 CHECK (national_check_days > 0),
-    recall_days         integer NOT NULL DEFAULT 30 CHECK (recall_days > 0),
-    changed_at          timestamptz
+    child_age            integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
+    copy_years           integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
+    subject_access_years integer NOT NULL DEFAULT 3 CHECK (subject_access_years >= 0),
+    recall_years         integer NOT NULL DEFAULT 3 CHECK (recall_years >= 0),
+    release_years        integer NOT NULL DEFAULT 3 CHECK (release_years >= 0),
+    evidence_days        integer NOT NULL DEFAULT 180 CHECK (evidence_days > 0),
+    audit_years          integer NOT NULL DEFAULT 10 CHECK (audit_years > 0),
+    national_check_days  integer NOT NULL DEFAULT 7 CHECK (national_check_days > 0),
+    recall_days          integer NOT NULL DEFAULT 30 CHECK (recall_days > 0),
+    changed_at           timestamptz
 );
 COMMENT ON TABLE policy IS
     'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a '
-    'child, years for which the copy of a request and the answered requests for subject access are kept, days after '
-    'which proofs of a case that got no further are destroyed, years of audit, days for which a national check is '
-    'good, days that a recipient has to delete a patient''s data. Changes are audited';
+    'child, years for which the copy of a request, answered requests for subject access, answered recall notices and '
+    'the patients of destroyed releases are kept, days after which proofs of a case that got no further are '
+    'destroyed, years of audit, days for which a national check is good, days that a recipient has to delete a '
+    'patient''s data. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS
     'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 '
     'or younger"';

@@ -24,11 +24,3 @@ COMMENT ON FUNCTION begin_procedure(text) IS
     'internal: for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the '
     'digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for '
     'another name';
-
--- What functions that tell of a patient, and audit that, call before they do.
-CREATE FUNCTION begin_reading(name text) RETURNS void
-    AS 'MODULE_PATHNAME', 'ndrs_optout_begin_reading'
-    LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION begin_reading(text) IS
-    'internal: for PL/pgSQL functions that a statement calls directly: error 25001 in a transaction block, another '
-    'function or a subtransaction, where the answer could be kept and the audit of it rolled back';

@@ -140,7 +140,7 @@ ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE exemption ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
 -- Whose approval it was, and for what, goes to the audit, which holds no identifiers.
-CREATE FUNCTION grant_exemption(recipient text, purpose text, approval_reference text,
+CREATE FUNCTION grant_exemption(purpose text, recipient text, approval_reference text,
     valid_from date DEFAULT (now() AT TIME ZONE 'UTC')::date, valid_to date DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic

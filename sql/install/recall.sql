@@ -48,13 +48,23 @@ BEGIN
     IF raised > 0 THEN
         PERFORM ndrs_optout.audit('recall notices raised', jsonb_build_object('case', this.case_id, 'notices', raised));
         PERFORM ndrs_optout.raise_notice(false, format('recall notices raised for case %s: %s', this.case_id, raised),
-            'View ndrs_optout.recall_progress lists them; ndrs_optout.recall_letter() writes each letter.');
+            'View ndrs_optout.recall_progress lists them; ndrs_optout.issue_recall_letter() writes each letter.');
     END IF;
     RETURN notices;
 END
 $$;
 COMMENT ON FUNCTION raise_recalls(optout_case) IS
     'internal: raises the recall notices of a case that are not there yet; returns how many there are';
+
+-- The id is not repeated: it may be a number that was put in the wrong place.
+CREATE FUNCTION no_such_notice() RETURNS void
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.raise_error('P0002', 'there is no such recall notice',
+        hint => 'View ndrs_optout.recall_progress lists the notices.')
+$$;
+COMMENT ON FUNCTION no_such_notice() IS 'internal: error P0002';
 
 -- A notice that is not answered yet, locked.
 CREATE FUNCTION locked_notice(notice_id bigint) RETURNS recall_notice
@@ -66,9 +76,7 @@ DECLARE
 BEGIN
     SELECT * INTO result FROM ndrs_optout.recall_notice n WHERE n.notice_id = locked_notice.notice_id FOR UPDATE;
     IF NOT FOUND THEN
-        -- The id is not repeated: it may be a number that was put in the wrong place.
-        PERFORM ndrs_optout.raise_error('P0002', 'there is no such recall notice',
-            hint => 'View ndrs_optout.recall_progress lists the notices.');
+        PERFORM ndrs_optout.no_such_notice();
     END IF;
     IF result.acknowledged_at IS NOT NULL THEN
         PERFORM ndrs_optout.raise_error('ND021', format('recall notice %s is answered already', notice_id),
@@ -127,7 +135,7 @@ DECLARE
 BEGIN
     IF this.asked_at IS NULL THEN
         PERFORM ndrs_optout.raise_error('ND021', format('nobody was asked with recall notice %s yet', notice_id),
-            hint => format('Write the letter with ndrs_optout.recall_letter(%s, ...), and send it.', notice_id));
+            hint => format('Write the letter with ndrs_optout.issue_recall_letter(%s, ...), and send it.', notice_id));
     END IF;
     PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
     IF chased_on < this.asked_at::date THEN
@@ -168,22 +176,18 @@ $$;
 COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS
     'internal: the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
 
-CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL,
-                              release_salt text DEFAULT NULL,
-    fields jsonb DEFAULT '{}')
+-- What asks a recipient to delete a patient's data.
+CREATE FUNCTION recall_letter_text(this recall_notice, number nhs_number, salt text, release_salt text, fields jsonb)
 RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
+LANGUAGE plpgsql
 SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
     its_case ndrs_optout.optout_case;
     its_release record;
     its_recipient ndrs_optout.recipient;
-    letter text;
 BEGIN
     SELECT * INTO STRICT its_case FROM ndrs_optout.optout_case c WHERE c.case_id = this.case_id;
     -- Without the set, which may be large.
@@ -194,10 +198,7 @@ BEGIN
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
         PERFORM ndrs_optout.raise_error('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
-    PERFORM ndrs_optout.begin_reading('ndrs_optout.recall_letter()');
-    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp())
-        WHERE n.notice_id = this.notice_id;
-    letter := concat_ws(E'\n\n',
+    RETURN concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
         format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
@@ -215,16 +216,66 @@ BEGIN
                    WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
                    ELSE 'pseudo-id in your data' END,
                ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields)));
+END
+$$;
+COMMENT ON FUNCTION recall_letter_text(recall_notice, nhs_number, text, text, jsonb) IS
+    'internal: the letter of a recall notice; errors ND004, ND010, ND011, ND031 (another patient''s number), 22004 (a '
+    'salt is missing), 22023';
+
+CREATE FUNCTION issue_recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL,
+    release_salt text DEFAULT NULL, fields jsonb DEFAULT '{}')
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
+    letter text := ndrs_optout.recall_letter_text(this, number, salt, release_salt, fields);
+BEGIN
+    UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp())
+        WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit_at_once('recall letter written',
-                                      jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+        jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    RETURN letter;
+END
+$$;
+COMMENT ON FUNCTION issue_recall_letter(bigint, nhs_number, text, text, jsonb) IS
+    'issues the letter to a recipient that asks it to delete a patient''s data: returns it, and the recipient counts '
+    'as asked from the first letter on. The patient is named by the id under which the recipient knows the patient. '
+    'salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: what else OpenPseudonymiser''s '
+    'digests are made of. Nothing of it is stored. That the letter was written is in the audit before it is returned; '
+    'after a rollback the recipient does not count as asked, and the letter is issued again. recall_letter() only '
+    'reads it. Errors P0002, ND004, ND010, ND011, ND021 (answered already), ND031 (another patient''s number), 22004 '
+    '(a salt is missing), 22023, 25006 and 53000 (the event cannot be written)';
+
+-- It names a patient, so that reading it is an event, too.
+CREATE FUNCTION recall_letter(notice_id bigint, number nhs_number, salt text DEFAULT NULL,
+    release_salt text DEFAULT NULL, fields jsonb DEFAULT '{}')
+RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.recall_notice;
+    letter text;
+BEGIN
+    SELECT * INTO this FROM ndrs_optout.recall_notice n WHERE n.notice_id = recall_letter.notice_id;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_notice();
+    END IF;
+    letter := ndrs_optout.recall_letter_text(this, number, salt, release_salt, fields);
+    PERFORM ndrs_optout.audit_at_once('recall letter read',
+        jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN letter;
 END
 $$;
 COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
-    'the letter to a recipient that asks it to delete a patient''s data, who is named by the id under which the '
-    'recipient knows the patient. salt: of pseudo-ids or digests; release_salt: of the ids of one release; fields: '
-    'what else OpenPseudonymiser''s digests are made of. Nothing of it is stored; errors P0002, ND004, ND010, ND011, '
-    'ND021 (answered already), ND031 (another patient''s number), 22004 (a salt is missing), 22023';
+    'the letter of a recall notice, answered or not, as issue_recall_letter() writes it, with the same arguments; '
+    'changes nothing of the notice, and leaves an event in the audit. Errors P0002, ND004, ND010, ND011, ND031 '
+    '(another patient''s number), 22004 (a salt is missing), 22023, 25006 and 53000 (the event cannot be written)';
 
 CREATE VIEW recall_progress AS
     SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
@@ -232,7 +283,7 @@ CREATE VIEW recall_progress AS
            f.open AND n.due_on < current_date AS overdue,
            n.asked_at, n.chased_on, n.acknowledged_at, n.deleted_on,
            CASE WHEN f.open THEN pg_catalog.format(
-               CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.recall_letter(%s, ...)'
+               CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.issue_recall_letter(%s, ...)'
                     WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
                     ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id)
                         END AS next_action

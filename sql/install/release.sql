@@ -53,8 +53,8 @@ COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS
 -- waits for whoever holds it, after its exclusion is committed and before it looks
 -- for releases; whoever locks later decides with the new list.  So no patient is in
 -- a release that was not found.
-CREATE FUNCTION record_release(recipient text, purpose text, patients encoded_set, released_on date, reference text,
-    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+CREATE FUNCTION record_release(patients encoded_set, purpose text, registers text[], recipient text,
+    released_on date, reference text, legal_basis text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -88,13 +88,13 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION record_release(text, text, encoded_set, date, text, text, text[]) IS
-    'records a release of data before it is sent: to whom, for which purpose, from which registers (by default all), '
+COMMENT ON FUNCTION record_release(encoded_set, text, text[], text, date, text, text) IS
+    'records a release of data before it is sent: to whom, for which purpose, from which registers (NULL: all), '
     'and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may '
     'not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
 
-CREATE FUNCTION record_release(recipient text, purpose text, patients nhs_number[], released_on date, reference text,
-    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+CREATE FUNCTION record_release(patients nhs_number[], purpose text, registers text[], recipient text,
+    released_on date, reference text, legal_basis text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -111,19 +111,19 @@ BEGIN
             detail => 'It is missing, a placeholder, or cannot be read.',
             hint => 'Who cannot be identified could not be recalled: leave them out.');
     END IF;
-    RETURN ndrs_optout.record_release(recipient, purpose,
+    RETURN ndrs_optout.record_release(
         (SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(number)) FROM unnest(patients) AS number),
-        released_on, reference, legal_basis, registers);
+        purpose, registers, recipient, released_on, reference, legal_basis);
 END
 $$;
-COMMENT ON FUNCTION record_release(text, text, nhs_number[], date, text, text, text[]) IS
+COMMENT ON FUNCTION record_release(nhs_number[], text, text[], text, date, text, text) IS
     'records a release of data before it is sent, with the NHS numbers of the patients whose data it holds; returns '
     'its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, '
     'ND011, ND041, 22004 (a number is missing or a placeholder), 22023, 42704 (no such recipient, register or purpose)';
 
 -- The query runs with the rights of whoever calls this.
-CREATE FUNCTION record_release(recipient text, purpose text, query text, released_on date, reference text,
-    legal_basis text DEFAULT NULL, registers text[] DEFAULT NULL)
+CREATE FUNCTION record_release(query text, purpose text, registers text[], recipient text,
+    released_on date, reference text, legal_basis text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -134,10 +134,10 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
         INTO numbers;
-    RETURN ndrs_optout.record_release(recipient, purpose, numbers, released_on, reference, legal_basis, registers);
+    RETURN ndrs_optout.record_release(numbers, purpose, registers, recipient, released_on, reference, legal_basis);
 END
 $$;
-COMMENT ON FUNCTION record_release(text, text, text, date, text, text, text[]) IS
+COMMENT ON FUNCTION record_release(text, text, text[], text, date, text, text) IS
     'records a release of data before it is sent, with a query whose only column holds the NHS numbers of the '
     'patients, of any type that a guard reads; the query runs with the caller''s rights. Returns the release''s id. '
     'Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, '

@@ -30,13 +30,13 @@ CREATE VIEW retention_schedule AS
         GROUP BY c.case_id, p.copy_years
     UNION ALL
     SELECT 'unproven cases', c.case_id, 1,
-           (GREATEST(c.form_received_on, max(e.received_on)) + p.evidence_days)::timestamptz, c.hold_reason IS NOT NULL
+           (GREATEST(c.received_on, max(e.received_on)) + p.evidence_days)::timestamptz, c.hold_reason IS NOT NULL
         FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
         WHERE c.state = 'awaiting_identity'
         GROUP BY c.case_id, p.evidence_days
     UNION ALL
-    SELECT 'subject access requests', q.request_id, 1, q.answered_at + pg_catalog.make_interval(years => p.copy_years),
-        false
+    SELECT 'subject access requests', q.request_id, 1,
+           q.answered_at + pg_catalog.make_interval(years => p.subject_access_years), false
         FROM subject_access_request q CROSS JOIN policy p
     UNION ALL
     SELECT 'audit events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
@@ -60,14 +60,14 @@ CREATE VIEW retention_schedule AS
                                             AND n.state = 'done' AND n.finished_at > l.finished_at))
     UNION ALL
     SELECT 'recall notices', c.case_id, count(*),
-           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.copy_years),
+           greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.recall_years),
                c.hold_reason IS NOT NULL
         FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
         WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
-        GROUP BY c.case_id, p.copy_years
+        GROUP BY c.case_id, p.recall_years
     UNION ALL
     SELECT 'release sets', r.release_id, 1,
-           (r.destroyed_on + pg_catalog.make_interval(years => p.copy_years))::timestamptz, false
+           (r.destroyed_on + pg_catalog.make_interval(years => p.release_years))::timestamptz, false
         FROM release r CROSS JOIN policy p
         WHERE r.patients IS NOT NULL
     UNION ALL

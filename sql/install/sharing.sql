@@ -24,7 +24,7 @@ CREATE FUNCTION share_eligible(number bigint, purpose text, registers text[] DEF
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
 COMMENT ON FUNCTION share_eligible(bigint, text, text[], text) IS
     'whether share_decision() is "eligible"; errors ND010, ND011, 22004, 22023, 42704';
-CREATE FUNCTION share_eligible(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
+CREATE FUNCTION share_eligible(encoded encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
                                recipient text DEFAULT NULL) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_eligible_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT sharing_support;
@@ -62,7 +62,7 @@ COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
     'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
     'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
-CREATE FUNCTION share_decision(number encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
+CREATE FUNCTION share_decision(encoded encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
                                recipient text DEFAULT NULL) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_share_decision_encoded'
     LANGUAGE C STABLE PARALLEL SAFE COST 10;

@@ -142,7 +142,7 @@ AS $$
                   ORDER BY r.code) AS l
     UNION ALL
     SELECT 'opt-out case', to_jsonb(l), false
-        FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.form_received_on,
+        FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
                      c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
                      (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on',
@@ -190,7 +190,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION subject_access_records(nhs_number) IS 'internal: everything that is held about a patient';
 
-CREATE FUNCTION subject_access(number nhs_number)
+CREATE FUNCTION disclose_records(number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -200,22 +200,21 @@ DECLARE
     records bigint;
 BEGIN
     PERFORM ndrs_optout.checked_patient(number);
-    PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     PERFORM ndrs_optout.audit_at_once('subject access', jsonb_build_object('records', records));
 END
 $$;
-COMMENT ON FUNCTION subject_access(nhs_number) IS
+COMMENT ON FUNCTION disclose_records(nhs_number) IS
     'everything that is held about a patient, and an event in the audit: every row that an erasure from all registers '
     'would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what '
     'refers to those three is not looked for); the state of each exclusion list; cases (without content), releases '
     'that held the patient''s data, recall notices, requests for subject access, and national checks that asked about '
     'the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a '
     'guarded number or because a guard redacts it: look at it before it goes out. A row with a column of type json '
-    'that jsonb cannot hold is returned as one string, in JSON. Works as a statement of its own only, so that no '
-    'rollback undoes the audit. Errors 25001, ND004, ND010, ND011, 22004, 40001 (rows changed meanwhile), 42501 (a '
-    'policy hides rows), 55000 (a damaged guard)';
+    'that jsonb cannot hold is returned as one string, in JSON. The event is committed before anything is returned, '
+    'and no rollback undoes it. Errors ND004, ND010, ND011, 22004, 25006 and 53000 (the event cannot be written), '
+    '40001 (rows changed while they were read), 42501 (a policy hides rows), 55000 (a damaged guard)';
 
 CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
     received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
@@ -243,7 +242,7 @@ COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
     'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child '
     'under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
 
-CREATE FUNCTION subject_access(request_id bigint, number nhs_number)
+CREATE FUNCTION answer_subject_access(request_id bigint, number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -254,7 +253,7 @@ DECLARE
     records bigint;
 BEGIN
     SELECT * INTO this FROM ndrs_optout.subject_access_request q
-        WHERE q.request_id = subject_access.request_id FOR UPDATE;
+        WHERE q.request_id = answer_subject_access.request_id FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('P0002', 'there is no such subject access request',
             hint => 'View ndrs_optout.subject_access_progress lists the requests.');
@@ -264,7 +263,6 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND031',
             format('the NHS number is not that of subject access request %s', request_id));
     END IF;
-    PERFORM ndrs_optout.begin_reading('ndrs_optout.subject_access()');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
@@ -273,11 +271,12 @@ BEGIN
                                       jsonb_build_object('request', this.request_id, 'records', records));
 END
 $$;
-COMMENT ON FUNCTION subject_access(bigint, nhs_number) IS
-    'everything that is held about the patient of a request, in the columns of subject_access(nhs_number), and '
-    'records that the request was answered, with an event in the audit. Works as a statement of its own only. Errors '
-    'P0002 (no such request), ND031 (another patient''s number), 25001, ND004, ND010, ND011, 22004, 40001 (rows '
-    'changed meanwhile), 42501 (a policy hides rows), 55000 (a damaged guard)';
+COMMENT ON FUNCTION answer_subject_access(bigint, nhs_number) IS
+    'answers a request for subject access: returns everything that is held about its patient, in the columns of '
+    'disclose_records(), and records that it was answered, with an event in the audit before anything is returned. '
+    'After a rollback the request is still to be answered. Errors P0002 (no such request), ND031 (another patient''s '
+    'number), ND004, ND010, ND011, 22004, 25006 and 53000 (the event cannot be written), 40001 (rows changed while '
+    'they were read), 42501 (a policy hides rows), 55000 (a damaged guard)';
 
 CREATE VIEW subject_access_progress AS
     SELECT q.request_id, q.applicant, q.received_on, q.due_on,

@@ -36,10 +36,10 @@ SELECT is(held(), '{"patient": [1, 2, 3, 4], "tumour": 9, "regimen": 27, "rare_p
           'the registry holds three patients and one without a number');
 
 -- What is given to others, and is there when somebody opts out.
-SELECT ndrs_optout.record_release('hospital', 'direct_care', 'SELECT nhs_number FROM registry.patient WHERE nhs_number IS NOT NULL',
-                                  current_date, 'order 1', registers => '{cancer}') AS hospital \gset
-SELECT ndrs_optout.record_release('university', 'anonymised', 'SELECT nhs_number FROM registry.rare_patient',
-                                  current_date, 'study 2', registers => '{rare_disease}') AS university \gset
+SELECT ndrs_optout.record_release('SELECT nhs_number FROM registry.patient WHERE nhs_number IS NOT NULL', 'direct_care', '{cancer}',
+                                  'hospital', current_date, 'order 1') AS hospital \gset
+SELECT ndrs_optout.record_release('SELECT nhs_number FROM registry.rare_patient', 'anonymised', '{rare_disease}',
+                                  'university', current_date, 'study 2') AS university \gset
 SELECT is((SELECT jsonb_object_agg(recipient, patient_count) FROM ndrs_optout.release_progress), '{"hospital": 3, "university": 2}',
           'two releases are on record, with the number of patients in them');
 
@@ -66,11 +66,11 @@ SELECT is_empty(format('SELECT FROM registry.tumour t LEFT JOIN registry.patient
 SELECT is((SELECT jsonb_agg(jsonb_build_array(recipient, days_left)) FROM ndrs_optout.recall_progress), '[["hospital", 30]]',
           'the hospital is asked to delete her within 30 days, and the university has nothing of that register');
 SELECT p.notice_id AS notice FROM ndrs_optout.recall_progress p \gset
-SELECT alike(ndrs_optout.recall_letter(:notice, '9990000018'), '%999 000 0018%', 'the letter says who, as the hospital knows her');
-SELECT throws_ok(format('SELECT ndrs_optout.recall_letter(%s, %L)', :notice, '9990000026'), 'ND031', NULL,
+SELECT alike(ndrs_optout.issue_recall_letter(:notice, '9990000018'), '%999 000 0018%', 'the letter says who, as the hospital knows her');
+SELECT throws_ok(format('SELECT ndrs_optout.issue_recall_letter(%s, %L)', :notice, '9990000026'), 'ND031', NULL,
                  'and does not say it of somebody else');
-SELECT throws_ok($$ SELECT ndrs_optout.record_release('hospital', 'direct_care', ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[],
-                                                      current_date, 'order 3') $$, 'ND041', NULL, 'she can be in no new release');
+SELECT throws_ok($$ SELECT ndrs_optout.record_release(ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[], 'direct_care', NULL,
+                                                      'hospital', current_date, 'order 3') $$, 'ND041', NULL, 'she can be in no new release');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.release_progress), 2, 'and none was recorded');
 
 -- What comes in afterwards.
@@ -92,7 +92,7 @@ SELECT throws_ok($$ INSERT INTO registry.rare_patient VALUES (6, 9990000018) $$,
 
 -- The university knows patients by ids of the release: SHA-256 twice.
 SELECT p.notice_id AS notice FROM ndrs_optout.recall_progress p WHERE p.case_id = :ada2 \gset
-SELECT alike(ndrs_optout.recall_letter(:notice, '9990000018', '1234567890abcdef1234567890abcdef', '0123456789abcdef1234567890abcdef'),
+SELECT alike(ndrs_optout.issue_recall_letter(:notice, '9990000018', '1234567890abcdef1234567890abcdef', '0123456789abcdef1234567890abcdef'),
              '% ' || left(encode(sha256(convert_to('pseudoid_'
                  || encode(sha256('nhsnumber_99900000181234567890abcdef1234567890abcdef'), 'hex')
                  || '0123456789abcdef1234567890abcdef', 'UTF8')), 'hex'), 16) || '.%', 'the letter has the university''s id of her');
@@ -105,12 +105,12 @@ SELECT ndrs_optout.acknowledge_recall(:notice) \g /dev/null
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 2, 'her proofs are on file');
 SELECT alike(ndrs_optout.complete_case(:ada2), '%from the National Rare Disease Register: 4 records%',
              'the letter says how many records were deleted');
-SELECT alike(ndrs_optout.complete_case(:ada2), '%Some University, data of the National % given on %: has confirmed that it was deleted on %',
+SELECT alike(ndrs_optout.completion_letter(:ada2), '%Some University, data of the National % given on %: has confirmed that it was deleted on %',
              'and what became of those that others had');
 SELECT alike(ndrs_optout.complete_case(:ada), '%Some Hospital, data of the National % given on %: was asked on % to delete it by %, and has not confirmed yet%',
              'which not everybody has answered');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 0, 'her proofs are destroyed');
-SELECT unalike(ndrs_optout.complete_case(:ada2), '%999%', 'the letter does not hold her NHS number');
+SELECT unalike(ndrs_optout.completion_letter(:ada2), '%999%', 'the letter does not hold her NHS number');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada2), 'completed', 'the case is completed');
 
 -- Nothing of the extension's own holds a number.

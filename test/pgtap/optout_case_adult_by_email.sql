@@ -112,7 +112,7 @@ SELECT unalike(:'certificate'::text, '%999%', 'it names nobody');
 
 -- The audit.
 SELECT is(story.audited(:ada), 'case opened, correspondence recorded, correspondence recorded, guardian call offered, guardian call held, case ready, '
-          'case excluded, case carried out, case completed, certificate issued, correspondence recorded', 'the audit has each step');
+          'case excluded, case carried out, completion letter written, case completed, certificate issued, correspondence recorded', 'the audit has each step');
 SELECT is((SELECT string_agg(DISTINCT e.acting_role::text, ', ') FROM ndrs_optout.audit_event e, story.began b
                WHERE e.event_id > b.event_id AND e.event LIKE 'case %'), 'story_officer', 'and who took it');
 SELECT is_empty('SELECT * FROM ndrs_optout.verify_audit()', 'it verifies');

@@ -37,7 +37,7 @@ SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1
 SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer,congenital_anomaly}') $$),
              'ND021 | the patient is not excluded from each of these registers | Name only registers that the patient has opted out of.',
              'she cannot come back to where she never left');
-SELECT ndrs_optout.opt_in('9990000018', '{cancer}', 'post') AS opt_in \gset
+SELECT ndrs_optout.opt_in('9990000018', '{cancer}', channel => 'post') AS opt_in \gset
 SELECT is((SELECT (kind, state, waiting_for, next_action, due_on - current_date)::text FROM ndrs_optout.case_progress WHERE case_id = :opt_in),
           format('(opt_in,carried_out,officer,"SELECT ndrs_optout.complete_case(%s)",20)', :opt_in), 'it is done at once, and a letter is due');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1, demographics 1', 'nothing comes back');
@@ -59,7 +59,7 @@ You may opt out again at any time: write to us as you did before.
 
 If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.$letter$, :opt_in), 'the letter says so');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :opt_in), 'completed', 'and the case is completed');
-SELECT is(story.audited(:opt_in), 'case opened, case completed, correspondence recorded', 'the audit has it');
+SELECT is(story.audited(:opt_in), 'case opened, completion letter written, case completed, correspondence recorded', 'the audit has it');
 SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'issued', 'the certificate of what was done stays');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.erasure_certificate(%s)', :opt_in)), 'ND021 | case % is not about opting out', 'opting in has none');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer}') $$), 'ND021 | %', 'twice is once too often');

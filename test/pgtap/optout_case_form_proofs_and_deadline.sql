@@ -4,7 +4,7 @@
 SELECT plan(22);
 
 -- Ben's form comes on a Monday, his proofs one and two weeks later.
-SELECT ndrs_optout.open_case('9990000026', '{cancer}', channel => 'post', form_received_on => '2025-03-03') AS ben \gset
+SELECT ndrs_optout.open_case('9990000026', '{cancer}', channel => 'post', received_on => '2025-03-03') AS ben \gset
 SELECT ndrs_optout.record_identity(:ben, 'address', 'bank_statement', '2025-03-10') \g /dev/null
 SELECT is((SELECT (state, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ben),
           '(awaiting_identity,{identity},)', 'with one proof the clock stands');
@@ -16,13 +16,13 @@ SELECT is((SELECT overdue AND days_left = date '2025-04-06' - current_date FROM 
 SELECT is((SELECT status FROM ndrs_optout.health() WHERE check_name = 'deadlines'), 'failed', 'and health() says so');
 
 -- Cid's proofs come first and the form last.
-SELECT ndrs_optout.open_case('9990000034', '{cancer}', channel => 'post', form_received_on => '2025-03-17') AS cid \gset
+SELECT ndrs_optout.open_case('9990000034', '{cancer}', channel => 'post', received_on => '2025-03-17') AS cid \gset
 SELECT story.prove(:cid, '2025-03-03') \g /dev/null
 SELECT is((SELECT (clock_started_on, due_on)::text FROM ndrs_optout.optout_case WHERE case_id = :cid), '(2025-03-17,2025-04-06)',
           'when the form comes last, the clock starts with it');
 
 -- A better document takes the place of the first, and counts from its own day.
-SELECT ndrs_optout.open_case('9990000042', '{cancer}', form_received_on => '2025-03-03') AS dee \gset
+SELECT ndrs_optout.open_case('9990000042', '{cancer}', received_on => '2025-03-03') AS dee \gset
 SELECT ndrs_optout.record_identity(:dee, 'identity', 'passport', '2025-03-03'),
        ndrs_optout.record_identity(:dee, 'identity', 'driving_licence', '2025-03-20'),
        ndrs_optout.record_identity(:dee, 'address', 'utility_bill', '2025-03-04') \g /dev/null
@@ -47,7 +47,7 @@ SELECT is((SELECT detail::text FROM ndrs_optout.audit_event WHERE event = 'polic
 SELECT is(ndrs_optout.policy_deadline('2025-12-15'), '2026-01-15', 'working days over Christmas leave out weekends, 25 and 26 December, and New Year');
 SELECT is(ndrs_optout.policy_deadline('2025-04-10'), '2025-05-13', 'over Easter, Good Friday, Easter Monday and the bank holiday in May');
 SELECT is(ndrs_optout.policy_deadline('2026-12-18'), '2027-01-20', 'and substitute days: Boxing Day of 2026 falls on a Saturday');
-SELECT ndrs_optout.open_case('9990000050', '{cancer}', channel => 'post', form_received_on => '2025-04-10') AS eve \gset
+SELECT ndrs_optout.open_case('9990000050', '{cancer}', channel => 'post', received_on => '2025-04-10') AS eve \gset
 SELECT story.prove(:eve, '2025-04-10') \g /dev/null
 SELECT is((SELECT due_on FROM ndrs_optout.case_progress WHERE case_id = :eve), '2025-05-13', 'a new case is due by working days');
 SELECT is((SELECT due_on FROM ndrs_optout.case_progress WHERE case_id = :ben), '2025-04-06', 'an old one as it was promised');

@@ -35,11 +35,11 @@ SELECT is((SELECT (due, last_removed)::text FROM ndrs_optout.purge_due WHERE wha
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'completed', 'the case stays, as the reason of what follows');
 SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer'), 'she is out, for ever');
 SELECT ok(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(:ada)), 'what was done can still be proved');
-SELECT unalike(ndrs_optout.complete_case(:ada), '%confidential copy%', 'the letter, asked for again, promises no copy any more');
+SELECT unalike(ndrs_optout.completion_letter(:ada), '%confidential copy%', 'the letter, asked for again, promises no copy any more');
 SELECT is(ndrs_optout.place_hold(:ada, 'complaint 2026/18'), 0::bigint, 'a complaint that comes now finds nothing to hold');
 
 -- Ben sent his passport and was not heard of again.
-SELECT ndrs_optout.open_case('9990000026', '{cancer}', form_received_on => current_date - 200) AS ben \gset
+SELECT ndrs_optout.open_case('9990000026', '{cancer}', received_on => current_date - 200) AS ben \gset
 SELECT ndrs_optout.record_identity(:ben, 'identity', 'passport', current_date - 179, 'picture of Ben Seeded') \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'his case stays for 180 days from the last thing he sent');
 UPDATE ndrs_optout.identity_evidence SET received_on = current_date - 180;
@@ -52,7 +52,7 @@ SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence), 0, 'and his
 SELECT is(story.audited(:ben), 'case opened, hold placed, hold released, case withdrawn, case expired', 'the audit knows that it was not he who ended it');
 
 -- Cid proved who he is.  That nothing was done is not his fault.
-SELECT ndrs_optout.open_case('9990000034', '{cancer}', form_received_on => current_date - 900) AS cid \gset
+SELECT ndrs_optout.open_case('9990000034', '{cancer}', received_on => current_date - 900) AS cid \gset
 SELECT story.prove(:cid, current_date - 900) \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'a ready case never expires');
 SELECT is((SELECT (state, overdue)::text FROM ndrs_optout.case_progress WHERE case_id = :cid), '(ready,t)', 'it is overdue');

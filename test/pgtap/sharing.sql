@@ -44,10 +44,10 @@ SELECT ndrs_optout.load_national_check(check_id, ARRAY(SELECT number || ',' FROM
 INSERT INTO ndrs_optout.purpose (code, permitted, national_optout_applies, name, basis) VALUES ('forbidden', false, false, 'x', 'x');
 
 SELECT ndrs_optout.add_recipient(code, code, 'nhs_number') FROM unnest('{exempted,too_late,too_early,ended}'::text[]) AS code \g /dev/null
-SELECT ndrs_optout.grant_exemption('exempted', code, 'CAG', '2000-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
-SELECT ndrs_optout.grant_exemption('too_late', code, 'CAG', '2000-01-01', '2000-12-31') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
-SELECT ndrs_optout.grant_exemption('too_early', code, 'CAG', '2900-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
-SELECT ndrs_optout.end_exemption(ndrs_optout.grant_exemption('ended', code, 'CAG', '2000-01-01')) FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.grant_exemption(code, 'exempted', 'CAG', '2000-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.grant_exemption(code, 'too_late', 'CAG', '2000-01-01', '2000-12-31') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.grant_exemption(code, 'too_early', 'CAG', '2900-01-01') FROM ndrs_optout.purpose WHERE permitted \g /dev/null
+SELECT ndrs_optout.end_exemption(ndrs_optout.grant_exemption(code, 'ended', 'CAG', '2000-01-01')) FROM ndrs_optout.purpose WHERE permitted \g /dev/null
 
 -- The rule, said plainly.
 CREATE FUNCTION rule(permitted boolean, applies boolean, number text, readable boolean, own boolean, excluded_from text[],

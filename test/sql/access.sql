@@ -13,9 +13,9 @@ CREATE ROLE regress_officer;
 CREATE ROLE regress_loader;
 CREATE ROLE regress_analyst;
 CREATE ROLE regress_auditor;
-CREATE ROLE regress_dba;
+CREATE ROLE regress_steward;
 CREATE TEMP TABLE duty AS
-    SELECT d.duty, 'regress_' || d.duty AS role FROM unnest('{officer,loader,analyst,auditor,dba}'::text[]) AS d (duty);
+    SELECT d.duty, 'regress_' || d.duty AS role FROM unnest('{officer,loader,analyst,auditor,steward}'::text[]) AS d (duty);
 
 -- What the table names is there.
 SELECT * FROM duty_privilege d
@@ -46,7 +46,7 @@ SELECT object, privilege,
        max('x') FILTER (WHERE duty = 'loader' AND held) AS loader,
        max('x') FILTER (WHERE duty = 'analyst' AND held) AS analyst,
        max('x') FILTER (WHERE duty = 'auditor' AND held) AS auditor,
-       max('x') FILTER (WHERE duty = 'dba' AND held) AS dba
+       max('x') FILTER (WHERE duty = 'steward' AND held) AS steward
     FROM matrix WHERE held GROUP BY object_kind, object, privilege
     ORDER BY object_kind DESC, object COLLATE "C", privilege;
 
@@ -124,7 +124,7 @@ CREATE TABLE patient (id int, nhs_number text);
 SELECT exclude('9990000018', '{cancer}');
 SELECT guard_table('patient', 'nhs_number', '{cancer}', 'skip');
 GRANT SELECT, INSERT ON patient TO regress_loader;
-GRANT SELECT ON patient TO regress_analyst, regress_auditor, regress_dba;
+GRANT SELECT ON patient TO regress_analyst, regress_auditor, regress_steward;
 SET ROLE regress_loader;
 INSERT INTO patient VALUES (1, '9990000018'), (2, '9990000026');
 SELECT * FROM patient;
@@ -191,7 +191,7 @@ SELECT target, registers FROM guard;
 SELECT count(*) AS checks_done FROM health() WHERE detail LIKE 'could not%';
 SELECT accept_gap('missing index', 'patient', 'nhs_number', 'small');
 RESET ROLE;
-SET ROLE regress_dba;
+SET ROLE regress_steward;
 SELECT severity, gap, relation, object FROM guard_coverage() WHERE relation = 'patient'::regclass;
 SELECT accept_gap('missing index', 'patient', 'nhs_number', 'small');
 SELECT gap, relation, reason FROM accepted_gap;
@@ -201,19 +201,19 @@ RESET ROLE;
 SELECT event, acting_role FROM audit_event WHERE event = 'gap accepted';
 
 -- A duty is taken away, and what another one needs stays.
-SELECT grant_access('regress_auditor', 'dba');
+SELECT grant_access('regress_auditor', 'steward');
 SELECT revoke_access('regress_auditor', 'auditor');
-SELECT object, privilege FROM access_held('regress_auditor') EXCEPT SELECT object, privilege FROM access_held('regress_dba');
-SELECT object, privilege FROM access_held('regress_dba') EXCEPT SELECT object, privilege FROM access_held('regress_auditor');
+SELECT object, privilege FROM access_held('regress_auditor') EXCEPT SELECT object, privilege FROM access_held('regress_steward');
+SELECT object, privilege FROM access_held('regress_steward') EXCEPT SELECT object, privilege FROM access_held('regress_auditor');
 SELECT revoke_access('regress_auditor', 'auditor');
-SELECT revoke_access('regress_auditor', 'dba');
+SELECT revoke_access('regress_auditor', 'steward');
 SELECT object, privilege FROM access_held('regress_auditor') EXCEPT SELECT object, privilege FROM access_held('public');
 SELECT event, detail FROM audit_event WHERE event = 'access revoked' ORDER BY entry_id;
 -- What was never a duty's stays too.
-GRANT SELECT ON case_action TO regress_dba;
-SELECT revoke_access('regress_dba', 'dba');
-SELECT object, privilege FROM access_held('regress_dba') EXCEPT SELECT object, privilege FROM access_held('public');
-REVOKE SELECT ON case_action FROM regress_dba;
+GRANT SELECT ON case_action TO regress_steward;
+SELECT revoke_access('regress_steward', 'steward');
+SELECT object, privilege FROM access_held('regress_steward') EXCEPT SELECT object, privilege FROM access_held('public');
+REVOKE SELECT ON case_action FROM regress_steward;
 
 -- Where a role can do less or more than its duty says.
 REVOKE EXECUTE ON PROCEDURE carry_out FROM regress_officer;
@@ -247,4 +247,4 @@ RESET ROLE;
 
 \c :home
 DROP DATABASE regress_access;
-DROP ROLE regress_officer, regress_loader, regress_analyst, regress_auditor, regress_dba;
+DROP ROLE regress_officer, regress_loader, regress_analyst, regress_auditor, regress_steward;

@@ -5,8 +5,8 @@ SET search_path = pg_catalog;
 SET client_min_messages = warning;
 CREATE ROLE regress_officer;
 CREATE ROLE regress_analyst;
-CREATE ROLE regress_dba;
-SELECT ndrs_optout.grant_access(('regress_' || d)::regrole, d) FROM unnest('{officer,analyst,dba}'::text[]) AS d;
+CREATE ROLE regress_steward;
+SELECT ndrs_optout.grant_access(('regress_' || d)::regrole, d) FROM unnest('{officer,analyst,steward}'::text[]) AS d;
 CREATE FUNCTION public.sample(type oid) RETURNS text LANGUAGE sql AS $$
     SELECT CASE type
         WHEN 'ndrs_optout.nhs_number'::regtype THEN '999 000 0018'
@@ -50,11 +50,11 @@ CREATE TABLE public.called AS
         FROM ndrs_optout.duty_privilege d
         JOIN pg_proc p ON p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = d.name AND p.prokind = 'f'
         CROSS JOIN (VALUES ('text'), ('varchar'), ('char(12)')) AS s (string_type)
-        WHERE d.object_kind = 'routine' AND d.duty IN ('officer', 'analyst', 'dba') AND d.name !~ '_(in|out|eq|ne|lt|le|ge|gt|cmp|hash|hash_extended)$'
+        WHERE d.object_kind = 'routine' AND d.duty IN ('officer', 'analyst', 'steward') AND d.name !~ '_(in|out|eq|ne|lt|le|ge|gt|cmp|hash|hash_extended)$'
             AND EXISTS (SELECT FROM unnest(p.proargtypes) AS a WHERE public.sample(a) IS NOT NULL)
             -- There is no implicit cast from char to regclass.
             AND NOT (s.string_type LIKE 'char%' AND 'regclass'::regtype = ANY (p.proargtypes));
-GRANT SELECT ON public.called TO regress_officer, regress_analyst, regress_dba;
+GRANT SELECT ON public.called TO regress_officer, regress_analyst, regress_steward;
 SELECT duty, count(DISTINCT function) > 0 AS functions FROM public.called GROUP BY duty ORDER BY duty;
 SET ROLE regress_officer;
 SELECT c.function, c.string_type, r.found FROM public.called c CROSS JOIN LATERAL public.explained(c.function, c.string_type) AS r (found)
@@ -62,9 +62,9 @@ SELECT c.function, c.string_type, r.found FROM public.called c CROSS JOIN LATERA
 SET ROLE regress_analyst;
 SELECT c.function, c.string_type, r.found FROM public.called c CROSS JOIN LATERAL public.explained(c.function, c.string_type) AS r (found)
     WHERE c.duty = 'analyst' AND r.found <> 'found' ORDER BY 1, 2;
-SET ROLE regress_dba;
+SET ROLE regress_steward;
 SELECT c.function, c.string_type, r.found FROM public.called c CROSS JOIN LATERAL public.explained(c.function, c.string_type) AS r (found)
-    WHERE c.duty = 'dba' AND r.found <> 'found' ORDER BY 1, 2;
+    WHERE c.duty = 'steward' AND r.found <> 'found' ORDER BY 1, 2;
 
 -- The calls themselves, and mistakes in them, which tell no number.
 SET ROLE regress_officer;
@@ -90,8 +90,8 @@ RESET ROLE;
 -- With an operator of the type's, a string is read as a number, and not the number as a string.
 SELECT '999 000 0018'::text OPERATOR(ndrs_optout.=) nhs AS same FROM public.numbers;
 
-SELECT ndrs_optout.revoke_access(('regress_' || d)::regrole, d) FROM unnest('{officer,analyst,dba}'::text[]) AS d;
+SELECT ndrs_optout.revoke_access(('regress_' || d)::regrole, d) FROM unnest('{officer,analyst,steward}'::text[]) AS d;
 DROP TABLE public.called, public.numbers;
 DROP FUNCTION public.explained, public.sample;
-DROP ROLE regress_officer, regress_analyst, regress_dba, regress_other;
+DROP ROLE regress_officer, regress_analyst, regress_steward, regress_other;
 DELETE FROM ndrs_optout.optout_case;

@@ -88,14 +88,15 @@ SELECT length(complete_case(:case_id)) > 0 AS lettered;
 SELECT erasure_certificate(:case_id) AS certificate \gset
 SELECT guard_table('copied', 'nhs_number', '{cancer}');
 VACUUM patient;
-SELECT complete_case(:case_id) = complete_case(:case_id) AS lettered_again;
+SELECT length(completion_letter(:case_id)) > 0 AS lettered_again;
+SELECT complete_case(:case_id);
 SELECT erasure_certificate(:case_id) = :'certificate' AS the_same, count(*) FROM case_certificate;
 SELECT unguard_table('copied');
 
 -- A key that comes later makes no copy of what was there before.
 BEGIN;
 INSERT INTO confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\x00');
-SELECT complete_case(:case_id) LIKE '%confidential copy%' AS copy;
+SELECT completion_letter(:case_id) LIKE '%confidential copy%' AS copy;
 ROLLBACK;
 
 -- What it says, leaving out what is different each time.
@@ -104,7 +105,7 @@ CREATE FUNCTION steady(certificate jsonb) RETURNS jsonb LANGUAGE sql AS $$
                           '"..."', 'g')::jsonb $$;
 SELECT jsonb_pretty(steady(:'certificate'));
 SELECT c ->> 'status' AS status,
-       (c ->> 'form_received_on')::date = o.form_received_on AND (c ->> 'proofs_complete_on')::date = o.clock_started_on
+       (c ->> 'received_on')::date = o.received_on AND (c ->> 'proofs_complete_on')::date = o.clock_started_on
            AND (c ->> 'excluded_at')::timestamptz = o.listed_since AND (c ->> 'carried_out_at')::timestamptz = o.carried_out_at
            AND (c ->> 'ended_at')::timestamptz = o.ended_at
            AND (c ->> 'issued_at')::timestamptz = t.issued_at AND t.issued_at BETWEEN o.ended_at AND now() AS times,

@@ -56,7 +56,7 @@ SELECT count(*) FROM identity_evidence;
 SELECT kind, convert_from(pgp_pub_decrypt_bytea(content, dearmor(:'private_key')), 'UTF8') = :'letter' AS as_sent
     FROM case_correspondence WHERE kind = 'letter';
 SELECT regexp_replace(substring(:'letter' FROM 'We keep[^\n]*'), '\d+ \w+ (\d{4})', 'DAY ', 'g') AS kept;
-SELECT complete_case(1) = :'letter' AS the_same_letter;
+SELECT completion_letter(1) = :'letter' AS the_same_letter;
 SELECT count(*) FROM case_correspondence WHERE kind = 'letter';
 -- A complaint comes later.
 SELECT record_correspondence(1, 'email', 'seeded complaint') > 0 AS recorded;

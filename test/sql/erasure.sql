@@ -145,7 +145,7 @@ SELECT relation, action, row_count FROM erasure_preview('9990000026', '{cancer}'
 SELECT count(*) FROM erase('9990000026', '{cancer}');
 \echo :SQLSTATE
 BEGIN;
-SELECT register_codes, relation, path, action, row_count FROM erase('9990000026', '{cancer,rare_disease}') WHERE relation = 'rare_case'::regclass;
+SELECT guard_registers, relation, path, action, row_count FROM erase('9990000026', '{cancer,rare_disease}') WHERE relation = 'rare_case'::regclass;
 ROLLBACK;
 SELECT exclude('9990000026', '{rare_disease}');
 SELECT relation, path, action, row_count FROM erase('9990000026', '{cancer}') WHERE row_count > 0;
@@ -448,7 +448,7 @@ INSERT INTO child VALUES ('NULL');
 SELECT guard_table('parent', 'nhs', '{congenital_anomaly}');
 SET array_nulls = off;
 SELECT relation, row_count FROM erasure_preview('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
-SELECT source FROM subject_access('9990000018') WHERE source LIKE 'public.%';
+SELECT source FROM disclose_records('9990000018') WHERE source LIKE 'public.%';
 SELECT relation, row_count FROM erase('9990000018', '{congenital_anomaly}') WHERE row_count > 0;
 RESET array_nulls;
 SELECT unguard_table('parent');

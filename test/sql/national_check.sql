@@ -225,7 +225,7 @@ SELECT count(*) FROM national_check;
 
 -- Whoever is erased goes from requests that wait.
 SELECT start_national_check('{9990000018,9990000026,9990000042,0607230002}'::nhs_number[]) AS check_id \gset
-SELECT source, record - 'started_at' - 'expires_at' - 'check_id' AS record FROM subject_access('9990000018') WHERE source = 'national check';
+SELECT source, record - 'started_at' - 'expires_at' - 'check_id' AS record FROM disclose_records('9990000018') WHERE source = 'national check';
 CREATE TABLE guarded (nhs_number nhs_number PRIMARY KEY);
 SELECT guard_table('guarded', 'nhs_number', '{cancer}');
 INSERT INTO guarded VALUES ('9990000018'), ('9990000042');
@@ -235,11 +235,11 @@ SELECT * FROM national_check_request(:check_id);
 SELECT p.numbers FROM national_check_part p ORDER BY part;
 -- The reply to what was sent before holds the patient all the same.
 SELECT load_national_check(:check_id, ARRAY['0607230002,', '9990000018']);
-SELECT source, record -> 'allowed' AS allowed, record -> 'loaded_at' IS NOT NULL AS loaded FROM subject_access('9990000018') WHERE source = 'national check';
-SELECT record -> 'allowed' AS allowed FROM subject_access('9990000026') WHERE source = 'national check';
-SELECT count(*) FROM subject_access('9990000034') WHERE source = 'national check';
+SELECT source, record -> 'allowed' AS allowed, record -> 'loaded_at' IS NOT NULL AS loaded FROM disclose_records('9990000018') WHERE source = 'national check';
+SELECT record -> 'allowed' AS allowed FROM disclose_records('9990000026') WHERE source = 'national check';
+SELECT count(*) FROM disclose_records('9990000034') WHERE source = 'national check';
 -- Of who was perhaps not asked about, nothing is known.
-SELECT count(*) FROM subject_access('9990000042') WHERE source = 'national check';
+SELECT count(*) FROM disclose_records('9990000042') WHERE source = 'national check';
 SELECT share_decision('9990000042', 'research'), share_decision('9990000026', 'research'), share_decision('9990000018', 'research');
 SELECT asked_patients, allowed_patients FROM national_check_progress WHERE check_id = :check_id;
 

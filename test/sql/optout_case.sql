@@ -21,7 +21,7 @@ CREATE VIEW progress AS
         FROM case_progress;
 
 -- Form first, proofs later: the clock starts with the second proof.
-SELECT open_case('9990000018', '{rare_disease,cancer}', form_received_on => current_date - 12) AS case_id \gset
+SELECT open_case('9990000018', '{rare_disease,cancer}', received_on => current_date - 12) AS case_id \gset
 SELECT * FROM progress;
 CALL carry_out(:case_id, '9990000018');
 \echo :SQLSTATE
@@ -126,7 +126,7 @@ SELECT count(*) FROM identity_evidence;
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
 \echo :letter
 SELECT count(*) FROM identity_evidence;
-SELECT complete_case(:case_id) LIKE 'Our reference: opt-out case%' AS again;
+SELECT completion_letter(:case_id) LIKE 'Our reference: opt-out case%' AS again;
 SELECT case_id, state, days_left, overdue, next_action FROM progress;
 CALL carry_out(:case_id, '9990000018');
 \echo :SQLSTATE
@@ -276,10 +276,10 @@ SELECT opt_in('9990000069', '{cancer,rare_disease}');
 \echo :SQLSTATE
 SELECT opt_in('9990000077', '{rare_disease}');
 \echo :SQLSTATE
-SELECT opt_in('9990000069', '{rare_disease}', 'pigeon');
-SELECT opt_in('9990000069', '{rare_disease}', NULL);
-SELECT opt_in('9990000069', '{rare_disease}', 'post', current_date + 1);
-SELECT opt_in('9990000069', '{rare_disease}', 'post', NULL);
+SELECT opt_in('9990000069', '{rare_disease}', channel => 'pigeon');
+SELECT opt_in('9990000069', '{rare_disease}', channel => NULL);
+SELECT opt_in('9990000069', '{rare_disease}', channel => 'post', received_on => current_date + 1);
+SELECT opt_in('9990000069', '{rare_disease}', channel => 'post', received_on => NULL);
 SELECT opt_in('9990000069', NULL);
 SELECT opt_in(NULL, '{rare_disease}');
 SELECT opt_in('9999999999', '{rare_disease}');
@@ -288,7 +288,7 @@ SELECT opt_in('9990000069', '{rare_disease}');
 \echo :SQLSTATE
 ROLLBACK;
 SELECT is_excluded('9990000069', 'rare_disease');
-SELECT opt_in('9990000069', '{rare_disease}', 'post', current_date - 3);
+SELECT opt_in('9990000069', '{rare_disease}', channel => 'post', received_on => current_date - 3);
 SELECT is_excluded('9990000069', 'rare_disease');
 SELECT kind, p.state, due_in, p.missing, p.next_action FROM progress p JOIN optout_case USING (case_id) WHERE case_id = 201;
 INSERT INTO shared_number VALUES (7, '9990000069', '1980-01-02');

@@ -230,7 +230,7 @@ SELECT outcome('DELETE FROM ndrs_optout.register WHERE code = ''used''');
 ROLLBACK;
 BEGIN;
 SELECT add_recipient('hospital', 'Hospital', 'nhs_number');
-SELECT record_release('hospital', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'order', registers => '{used}') > 0 AS released;
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{used}', 'hospital', current_date, 'order') > 0 AS released;
 SELECT * FROM remained;
 UPDATE release SET destroyed_on = current_date;
 SELECT outcome('DELETE FROM ndrs_optout.register WHERE code = ''used''');

@@ -36,32 +36,32 @@ SELECT count(*) FROM pg_temp.told;
 
 -- Exemptions.
 SELECT add_recipient('university', 'University', 'nhs_number');
-SELECT grant_exemption(NULL, 'research', 'CAG 1');
-SELECT grant_exemption('', 'research', 'CAG 1');
-SELECT grant_exemption('University', 'research', 'CAG 1');
+SELECT grant_exemption('research', NULL, 'CAG 1');
+SELECT grant_exemption('research', '', 'CAG 1');
+SELECT grant_exemption('research', 'University', 'CAG 1');
 \echo :SQLSTATE
-SELECT grant_exemption('university', 'research', ' ');
-SELECT grant_exemption('university', 'research', 'CAG 1', NULL);
-SELECT grant_exemption('university', NULL, 'CAG 1');
-SELECT grant_exemption('university', 'profit', 'CAG 1');
-SELECT grant_exemption('university', 'sale', 'CAG 1');
-SELECT grant_exemption('university', 'research', 'CAG 1', '2026-02-02', '2026-02-01');
-SELECT grant_exemption('Patient 999 000 0018', 'research', 'CAG 1');
-SELECT grant_exemption('university', 'research', 'letter about 9990000018');
+SELECT grant_exemption('research', 'university', ' ');
+SELECT grant_exemption('research', 'university', 'CAG 1', NULL);
+SELECT grant_exemption(NULL, 'university', 'CAG 1');
+SELECT grant_exemption('profit', 'university', 'CAG 1');
+SELECT grant_exemption('sale', 'university', 'CAG 1');
+SELECT grant_exemption('research', 'university', 'CAG 1', '2026-02-02', '2026-02-01');
+SELECT grant_exemption('research', 'Patient 999 000 0018', 'CAG 1');
+SELECT grant_exemption('research', 'university', 'letter about 9990000018');
 SELECT end_exemption(NULL);
 SELECT count(*) FROM exemption;
 BEGIN;
 ALTER TABLE exemption ALTER exemption_id RESTART WITH 1;
-SELECT grant_exemption('university', 'research', '21/CAG/0001', '2026-01-01', '2026-12-31');
-SELECT grant_exemption('university', 'planning', '21/CAG/0002', '2026-01-01');
+SELECT grant_exemption('research', 'university', '21/CAG/0001', '2026-01-01', '2026-12-31');
+SELECT grant_exemption('planning', 'university', '21/CAG/0002', '2026-01-01');
 SELECT end_exemption(1);
 SELECT exemption_id, recipient, purpose, valid_from, valid_to, ended_at IS NOT NULL AS ended, approval_reference FROM exemption ORDER BY 1;
 SELECT * FROM pg_temp.told;
 -- It begins today, which is UTC's day wherever the session is.
 SET LOCAL TimeZone = 'Etc/GMT+12';
-SELECT grant_exemption('university', 'research', 'CAG 3');
+SELECT grant_exemption('research', 'university', 'CAG 3');
 SET LOCAL TimeZone = 'Pacific/Kiritimati';
-SELECT grant_exemption('university', 'research', 'CAG 3');
+SELECT grant_exemption('research', 'university', 'CAG 3');
 SELECT bool_and(valid_from = (now() AT TIME ZONE 'UTC')::date) FROM exemption WHERE approval_reference = 'CAG 3';
 SELECT end_exemption(1);
 ROLLBACK;

@@ -39,13 +39,13 @@ SELECT count(*) FROM recipient;
 -- Releases: three ways to say whose data it is.
 SELECT start_national_check('{9990000018,9990000026,9990000034}'::nhs_number[]) AS check_id \gset
 SELECT load_national_check(:check_id, ARRAY['9990000018,', '9990000026,']) AS allowed;
-SELECT record_release('university', 'research', '{9990000018,9990000026,9990000018}'::nhs_number[], current_date - 10, 'DARS 1', 'section 251, regulation 2') AS university \gset
-SELECT record_release('hospital', 'direct_care', encoded_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), current_date - 9, 'order 2') AS hospital \gset
-SELECT record_release('charity', 'anonymised', 'SELECT nhs_number FROM public.patient -- all of them
-;', current_date, 'project 3', registers => '{cancer}') AS charity \gset
-SELECT record_release('studies', 'direct_care', 'SELECT nhs_number FROM public.rare_patient', current_date, 'study 4', registers => '{rare_disease}') AS rare \gset
-SELECT record_release('studies', 'direct_care', '{9990000018}'::nhs_number[], current_date - 8, 'study 5') AS destroyed \gset
-SELECT record_release('studies', 'direct_care', '{9990000026}'::nhs_number[], current_date - 7, 'study 6') AS without \gset
+SELECT record_release('{9990000018,9990000026,9990000018}'::nhs_number[], 'research', NULL, 'university', current_date - 10, 'DARS 1', 'section 251, regulation 2') AS university \gset
+SELECT record_release(encoded_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), 'direct_care', NULL, 'hospital', current_date - 9, 'order 2') AS hospital \gset
+SELECT record_release('SELECT nhs_number FROM public.patient -- all of them
+;', 'anonymised', '{cancer}', 'charity', current_date, 'project 3') AS charity \gset
+SELECT record_release('SELECT nhs_number FROM public.rare_patient', 'direct_care', '{rare_disease}', 'studies', current_date, 'study 4') AS rare \gset
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'studies', current_date - 8, 'study 5') AS destroyed \gset
+SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', NULL, 'studies', current_date - 7, 'study 6') AS without \gset
 SELECT release_id, recipient, purpose, legal_basis, registers, current_date - released_on AS days, reference, patient_count, destroyed_on, patients_on_record
     FROM release_progress;
 SELECT event, detail FROM audit_event WHERE event = 'release recorded' ORDER BY entry_id DESC LIMIT 6;
@@ -56,61 +56,61 @@ SELECT attstorage FROM pg_attribute WHERE attrelid = 'release'::regclass AND att
 
 -- Who may not be in it: the release is refused as a whole, and says why without
 -- saying who.
-SELECT record_release('university', 'research', '{9990000018,9990000034,9990000042}'::nhs_number[], current_date, 'DARS 7');
+SELECT record_release('{9990000018,9990000034,9990000042}'::nhs_number[], 'research', NULL, 'university', current_date, 'DARS 7');
 \echo :SQLSTATE
-SELECT record_release('university', 'sale', '{9990000018}'::nhs_number[], current_date, 'DARS 7');
+SELECT record_release('{9990000018}'::nhs_number[], 'sale', NULL, 'university', current_date, 'DARS 7');
 SELECT exclude('9990000026', '{rare_disease}');
-SELECT record_release('university', 'direct_care', '{9990000018,9990000026}'::nhs_number[], current_date, 'DARS 7');
+SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'direct_care', NULL, 'university', current_date, 'DARS 7');
 -- From the register that the patient did not leave:
 BEGIN;
-SELECT record_release('university', 'direct_care', '{9990000018,9990000026}'::nhs_number[], current_date, 'DARS 7', registers => '{cancer}') IS NOT NULL AS recorded;
+SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'university', current_date, 'DARS 7') IS NOT NULL AS recorded;
 ROLLBACK;
 SELECT readmit('9990000026', '{rare_disease}');
 -- An exemption covers a recipient and a purpose, and not the exclusion list.
 BEGIN;
-SELECT grant_exemption('charity', 'research', 'CAG 1') IS NOT NULL AS granted;
-SELECT record_release('charity', 'research', '{9990000034,9990000042}'::nhs_number[], current_date, 'DARS 7') IS NOT NULL AS recorded;
+SELECT grant_exemption('research', 'charity', 'CAG 1') IS NOT NULL AS granted;
+SELECT record_release('{9990000034,9990000042}'::nhs_number[], 'research', NULL, 'charity', current_date, 'DARS 7') IS NOT NULL AS recorded;
 \set ON_ERROR_ROLLBACK on
-SELECT record_release('university', 'research', '{9990000034}'::nhs_number[], current_date, 'DARS 7');
+SELECT record_release('{9990000034}'::nhs_number[], 'research', NULL, 'university', current_date, 'DARS 7');
 SELECT exclude('9990000034', '{cancer}');
-SELECT record_release('charity', 'research', '{9990000034}'::nhs_number[], current_date, 'DARS 7');
+SELECT record_release('{9990000034}'::nhs_number[], 'research', NULL, 'charity', current_date, 'DARS 7');
 \set ON_ERROR_ROLLBACK off
 ROLLBACK;
 
 -- Wrong calls.
-SELECT record_release('nobody', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'nobody', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release(NULL, 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x');
-SELECT record_release('charity', 'whim', '{9990000018}'::nhs_number[], current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, NULL, current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'whim', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('charity', NULL, '{9990000018}'::nhs_number[], current_date, 'x');
-SELECT record_release('charity', 'direct_care', '{}'::nhs_number[], current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], NULL, NULL, 'charity', current_date, 'x');
+SELECT record_release('{}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('charity', 'direct_care', NULL::nhs_number[], current_date, 'x');
-SELECT record_release('charity', 'direct_care', NULL::encoded_set, current_date, 'x');
-SELECT record_release('charity', 'direct_care', '{}'::encoded_set, current_date, 'x');
-SELECT record_release('charity', 'direct_care', NULL::text, current_date, 'x');
-SELECT record_release('charity', 'direct_care', '{9990000018,NULL,1111111111}'::nhs_number[], current_date, 'x');
+SELECT record_release(NULL::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release(NULL::encoded_set, 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('{}'::encoded_set, 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release(NULL::text, 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('{9990000018,NULL,1111111111}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('charity', 'direct_care', 'SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', current_date, 'x');
-SELECT record_release('charity', 'direct_care', 'SELECT ''9990000018''', current_date, 'x');
-SELECT record_release('charity', 'direct_care', 'SELECT '''' WHERE false', current_date, 'x');
-SELECT record_release('charity', 'direct_care', '{9990000018}', current_date, 'x');
+SELECT record_release('SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT ''9990000018''', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT '''' WHERE false', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('{9990000018}', 'direct_care', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
 \set VERBOSITY sqlstate
-SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM patient', current_date, 'x');
-SELECT record_release('charity', 'direct_care', 'SELECT now()', current_date, 'x');
-SELECT record_release('charity', 'direct_care', 'TABLE public.patient', current_date, 'x');
+SELECT record_release('SELECT nhs_number FROM patient', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT now()', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('TABLE public.patient', 'direct_care', NULL, 'charity', current_date, 'x');
 \set VERBOSITY default
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date + 1, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date + 1, 'x');
 \echo :SQLSTATE
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], NULL, 'x');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], '-infinity', 'x');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, '');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, '9990000018');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', 'as 9990000018 asked');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{}');
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'x', registers => '{heart}');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', NULL, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', '-infinity', 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, '');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, '9990000018');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x', 'as 9990000018 asked');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{}', 'charity', current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{heart}', 'charity', current_date, 'x');
 SELECT release_contains(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT release_contains(NULL, '9990000018');
@@ -146,13 +146,13 @@ CALL ready_case('9990000018', '{cancer}', NULL) \gset
 RESET client_min_messages;
 CALL carry_out(:case_id, '9990000018');
 SELECT recipient, reference, due_on - current_date AS days, days_left, overdue, asked_at, chased_on, acknowledged_at, deleted_on, next_action FROM recall_progress;
-SELECT substring(dateless(completion_letter(:case_id, false)) FROM '  - A Charity.*?\n') AS not_asked;
+SELECT substring(dateless(completion_letter_text(:case_id, false)) FROM '  - A Charity.*?\n') AS not_asked;
 SELECT recalls FROM optout_case WHERE case_id = :case_id;
 SELECT event, detail - 'case' AS detail FROM audit_event WHERE event LIKE 'recall%' ORDER BY entry_id;
 -- Again: the same notices.
 CALL carry_out(:case_id, '9990000018');
 SELECT count(*), count(DISTINCT release_id) FROM recall_notice;
-SELECT record_release('hospital', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'order 8', registers => '{cancer}');
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{cancer}', 'hospital', current_date, 'order 8');
 \echo :SQLSTATE
 
 SELECT n.notice_id AS to_university FROM recall_notice n WHERE n.release_id = :university \gset
@@ -161,24 +161,37 @@ SELECT n.notice_id AS to_charity FROM recall_notice n WHERE n.release_id = :char
 
 SELECT chase_recall(:to_university);
 \echo :SQLSTATE
--- The letters to the recipients: each names the patient as the recipient does.
-SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) \g (format=unaligned tuples_only=on)
-SELECT position(release_pseudo_id(ndrs_pseudo_id('9990000018', 'salt'), 'release salt') IN recall_letter(:to_university, '9990000018', 'salt', 'release salt')) > 0 AS by_release_id,
-       position(ndrs_pseudo_id('9990000018', 'salt') IN recall_letter(:to_charity, '9990000018', 'salt')) > 0 AS by_pseudo_id,
-       position('999 000 0018' IN recall_letter(:to_hospital, '9990000018')) > 0 AS by_number,
-       recall_letter(:to_university, '9990000018', 'salt', 'release salt') || recall_letter(:to_charity, '9990000018', 'salt') ~ '999 ?000' AS number_to_others;
+-- Who only reads a letter has asked nobody with it; that it was read is in the audit, whatever becomes of the transaction.
+BEGIN;
+SELECT recall_letter(:to_hospital, '9990000018') ~ '999 000 0018' AS by_number;
+ROLLBACK;
+BEGIN;
+SELECT recall_letter(:to_charity, '9990000018', 'salt') = issue_recall_letter(:to_charity, '9990000018', 'salt') AS the_same;
+ROLLBACK;
+SELECT count(asked_at) AS asked FROM recall_notice;
+SELECT event, count(*) FROM audit_event WHERE event LIKE 'recall letter%' GROUP BY event ORDER BY event;
 SELECT recall_letter(:to_hospital, '9990000026');
-\echo :SQLSTATE
-SELECT recall_letter(:to_hospital, '1111111111');
-SELECT recall_letter(:to_hospital, NULL);
-SELECT recall_letter(:to_charity, '9990000018');
-\echo :SQLSTATE
-SELECT recall_letter(:to_charity, '9990000018', '');
-SELECT recall_letter(:to_university, '9990000018', 'salt');
 \echo :SQLSTATE
 SELECT recall_letter(9990000018, '9990000018');
 \echo :SQLSTATE
-SELECT recall_letter(NULL, '9990000018');
+-- The letters to the recipients: each names the patient as the recipient does.
+SELECT dateless(issue_recall_letter(:to_university, '9990000018', 'salt', 'release salt')) \g (format=unaligned tuples_only=on)
+SELECT position(release_pseudo_id(ndrs_pseudo_id('9990000018', 'salt'), 'release salt') IN issue_recall_letter(:to_university, '9990000018', 'salt', 'release salt')) > 0 AS by_release_id,
+       position(ndrs_pseudo_id('9990000018', 'salt') IN issue_recall_letter(:to_charity, '9990000018', 'salt')) > 0 AS by_pseudo_id,
+       position('999 000 0018' IN issue_recall_letter(:to_hospital, '9990000018')) > 0 AS by_number,
+       issue_recall_letter(:to_university, '9990000018', 'salt', 'release salt') || issue_recall_letter(:to_charity, '9990000018', 'salt') ~ '999 ?000' AS number_to_others;
+SELECT issue_recall_letter(:to_hospital, '9990000026');
+\echo :SQLSTATE
+SELECT issue_recall_letter(:to_hospital, '1111111111');
+SELECT issue_recall_letter(:to_hospital, NULL);
+SELECT issue_recall_letter(:to_charity, '9990000018');
+\echo :SQLSTATE
+SELECT issue_recall_letter(:to_charity, '9990000018', '');
+SELECT issue_recall_letter(:to_university, '9990000018', 'salt');
+\echo :SQLSTATE
+SELECT issue_recall_letter(9990000018, '9990000018');
+\echo :SQLSTATE
+SELECT issue_recall_letter(NULL, '9990000018');
 
 -- Answers, and none.
 SELECT chase_recall(:to_hospital, current_date + 1);
@@ -194,10 +207,10 @@ SELECT acknowledge_recall(:to_hospital, current_date - 9);
 SELECT acknowledge_recall(:to_hospital);
 \echo :SQLSTATE
 SELECT chase_recall(:to_hospital);
-SELECT recall_letter(:to_hospital, '9990000018');
+SELECT issue_recall_letter(:to_hospital, '9990000018');
 UPDATE recall_notice SET raised_at = raised_at - interval '31 days', due_on = due_on - 31 WHERE notice_id = :to_university;
 SELECT chase_recall(:to_university);
-SELECT dateless(recall_letter(:to_university, '9990000018', 'salt', 'release salt')) ~ 'We reminded you of this on DATE' AS reminded;
+SELECT dateless(issue_recall_letter(:to_university, '9990000018', 'salt', 'release salt')) ~ 'We reminded you of this on DATE' AS reminded;
 SELECT recipient, days_left, overdue, asked_at IS NOT NULL AS asked, chased_on - current_date AS chased, acknowledged_at IS NOT NULL AS answered,
        current_date - deleted_on AS deleted, next_action FROM recall_progress;
 SELECT event, detail - 'case' - 'notice' - 'release' - 'deleted_on' AS detail, count(*) FROM audit_event WHERE event LIKE 'recall%' GROUP BY 1, 2 ORDER BY 1;
@@ -211,7 +224,7 @@ SELECT jsonb_path_query_array(erasure_certificate(:case_id), '$.recalls[*].recip
 -- The destruction of a release answers its notice.
 SELECT record_destruction(:university);
 SELECT recipient, acknowledged_at IS NOT NULL AS answered, current_date - deleted_on AS deleted FROM recall_progress;
-SELECT dateless(complete_case(:case_id)) ~ 'University of Somewhere, data of the National Cancer Register given on DATE: has confirmed that it was deleted on DATE' AS told,
+SELECT dateless(completion_letter(:case_id)) ~ 'University of Somewhere, data of the National Cancer Register given on DATE: has confirmed that it was deleted on DATE' AS told,
        verify_certificate(erasure_certificate(:case_id));
 
 -- The other register, and a patient nobody was told of.
@@ -229,7 +242,7 @@ SELECT p.recipient FROM recall_progress p WHERE p.case_id = :case_id AND p.ackno
 
 -- What the patient is told who asks.
 SELECT source, record - 'raised_at' - 'due_on' - 'asked_at' - 'acknowledged_at' - 'released_on' - 'deleted_on' - 'destroyed_on' - 'notice_id' - 'case_id' - 'release_id' - 'chased_on' AS record
-    FROM subject_access('9990000018') WHERE source IN ('release', 'recall notice');
+    FROM disclose_records('9990000018') WHERE source IN ('release', 'recall notice');
 
 -- Kept for three years after the case ended and it was answered, or the data was
 -- destroyed.
@@ -252,33 +265,33 @@ SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT 
 SELECT release_contains(:destroyed, '9990000018');
 \echo :SQLSTATE
 -- The letter still says what is so.
-SELECT dateless(complete_case(:case_id)) ~ E'to delete it:\n  - A Charity, data of the National Cancer Register given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
+SELECT dateless(completion_letter(:case_id)) ~ E'to delete it:\n  - A Charity, data of the National Cancer Register given on DATE: was asked on DATE to delete it by DATE, and has not confirmed yet\n  - requests with a deletion confirmed, which are not kept any more: 2\n' AS told;
 
 -- An analyst records a release and does not see who was in it; the query has the
 -- analyst's rights.
 CREATE ROLE regress_release;
 SELECT grant_access('regress_release', 'analyst');
 SET ROLE regress_release;
-SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9');
+SELECT record_release('SELECT nhs_number FROM public.patient', 'direct_care', NULL, 'charity', current_date, 'project 9');
 \echo :SQLSTATE
 RESET ROLE;
 GRANT SELECT ON patient TO regress_release;
 SET ROLE regress_release;
-SELECT record_release('charity', 'direct_care', 'SELECT nhs_number FROM public.patient', current_date, 'project 9') IS NOT NULL AS recorded;
-SELECT record_release('charity', 'direct_care', '{9990000026}'::nhs_number[], current_date, 'project 10') IS NOT NULL AS recorded;
-SELECT record_release('charity', 'direct_care', '{9990000018}'::nhs_number[], current_date, 'project 10', registers => '{rare_disease}');
+SELECT record_release('SELECT nhs_number FROM public.patient', 'direct_care', NULL, 'charity', current_date, 'project 9') IS NOT NULL AS recorded;
+SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'project 10') IS NOT NULL AS recorded;
+SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{rare_disease}', 'charity', current_date, 'project 10');
 SELECT length(release_pseudo_id(ndrs_pseudo_id('9990000026', 'salt'), 'release salt')) AS id;
 SELECT release_contains(:university, '9999999999');
 SELECT count(*) FROM release;
 SELECT count(*) FROM release_progress;
-SELECT recall_letter(1, '9999999999');
+SELECT issue_recall_letter(1, '9999999999');
 RESET ROLE;
 SELECT revoke_access('regress_release', 'analyst');
 -- An officer sends the letter, and hears from the recipient.
 SELECT grant_access('regress_release', 'officer');
 SET ROLE regress_release;
 SELECT p.notice_id AS open_notice FROM recall_progress p WHERE p.case_id = :case_id AND p.days_left IS NOT NULL \gset
-SELECT recall_letter(:open_notice, '9990000018', 'salt') LIKE 'Our reference%' AS letter;
+SELECT issue_recall_letter(:open_notice, '9990000018', 'salt') LIKE 'Our reference%' AS letter;
 SELECT chase_recall(:open_notice), acknowledge_recall(:open_notice);
 SELECT release_contains(:university, '9990000018');
 SELECT record_destruction(:charity);
@@ -290,13 +303,13 @@ REVOKE ALL ON patient FROM regress_release;
 DROP ROLE regress_release;
 
 -- To who leaves two registers, each release is told of with those of them that it had data of.
-SELECT record_release('charity', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'project 11', registers => '{cancer}') IS NOT NULL
-       AND record_release('hospital', 'direct_care', '{9990000042}'::nhs_number[], current_date, 'order 9') IS NOT NULL AS recorded;
+SELECT record_release('{9990000042}'::nhs_number[], 'direct_care', '{cancer}', 'charity', current_date, 'project 11') IS NOT NULL
+       AND record_release('{9990000042}'::nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 9') IS NOT NULL AS recorded;
 CALL ready_case('9990000042', '{cancer,rare_disease}', NULL) \gset both_
 SET client_min_messages = warning;
 CALL carry_out(:both_case_id, '9990000042');
 RESET client_min_messages;
-SELECT substring(dateless(completion_letter(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
+SELECT substring(dateless(completion_letter_text(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
 
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';

@@ -37,7 +37,7 @@ SELECT :'letter' LIKE '%until ' || english_date((due_at AT TIME ZONE 'UTC')::dat
     FROM retention_schedule WHERE what = 'correspondence';
 BEGIN;
 SELECT place_hold(:case_id, 'complaint') AS documents;
-SELECT complete_case(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
+SELECT completion_letter(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
 ROLLBACK;
 SELECT ended(:case_id, interval '3 years' - interval '1 day');
 SELECT * FROM due;
@@ -149,7 +149,7 @@ SELECT place_hold(:open, 'complaint of 999 000 0018');
 
 -- Who does not prove who they are.  Half a year after the last proof the case comes to
 -- its end, and what came for it is destroyed; a day before, it is not.
-UPDATE optout_case SET form_received_on = current_date - 300 WHERE case_id = :open;
+UPDATE optout_case SET received_on = current_date - 300 WHERE case_id = :open;
 SELECT record_identity(:open, 'identity', 'passport', current_date - 290);
 SELECT record_identity(:open, 'identity', 'driving_licence', current_date - 179);
 SELECT what, removed FROM purge() WHERE removed > 0;
@@ -168,11 +168,11 @@ SELECT event, detail FROM audit_event WHERE event LIKE 'case %' AND detail = jso
 SELECT * FROM copies;
 SELECT open_case('9990000042', '{cancer}') AS again \gset
 -- Nothing came at all; or the form came last.
-UPDATE optout_case SET form_received_on = current_date - 180 WHERE case_id = :again;
+UPDATE optout_case SET received_on = current_date - 180 WHERE case_id = :again;
 SELECT open_case('9990000050', '{cancer}') AS form_last \gset
 SELECT record_identity(:form_last, 'address', 'bank_statement', current_date - 400);
 -- A ready case waits for the registry, however long.
-SELECT open_case('9990000069', '{cancer}', form_received_on => current_date - 900) AS ready \gset
+SELECT open_case('9990000069', '{cancer}', received_on => current_date - 900) AS ready \gset
 SELECT record_identity(:ready, 'identity', 'passport', current_date - 900), record_identity(:ready, 'address', 'utility_bill', current_date - 900);
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT case_id, state FROM optout_case ORDER BY case_id;
@@ -312,7 +312,7 @@ COMMIT;
 SELECT count(happened('old', now() - (date_trunc('month', now()) + interval '14 days' - make_interval(months => 180 - m))))
     FROM generate_series(1, 36) AS m;
 SELECT ended(:refused, '12 years'), ended(:open, '12 years');
-UPDATE optout_case SET form_received_on = current_date - 4000 WHERE case_id = :form_last;
+UPDATE optout_case SET received_on = current_date - 4000 WHERE case_id = :form_last;
 SELECT * FROM due;
 SELECT * FROM purge();
 SELECT * FROM due;

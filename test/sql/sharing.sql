@@ -179,7 +179,7 @@ SELECT * FROM decided;
 CREATE VIEW exempted AS
     SELECT r.recipient, p.purpose, share_decision(9990000034, p.purpose, NULL, r.recipient)
         FROM unnest('{university,Company,NULL}'::text[]) AS r (recipient), unnest('{research,planning}'::text[]) AS p (purpose);
-SELECT grant_exemption('university', 'research', 'CAG 1', (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date) AS exemption_id \gset
+SELECT grant_exemption('research', 'university', 'CAG 1', (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date) AS exemption_id \gset
 SELECT * FROM exempted;
 SELECT share_decision('9990000018', 'research', NULL, 'university'), share_decision('1111111111', 'research', NULL, 'university'),
        share_decision('', 'research', NULL, 'university'), share_decision('x', 'research', NULL, 'university');
@@ -220,7 +220,7 @@ DECLARE
     recipient text;
     answers text[] := '{}';
 BEGIN
-    PERFORM ndrs_optout.exclude('9990000026', '{cancer}'), ndrs_optout.grant_exemption('university', 'planning', 'CAG 2');
+    PERFORM ndrs_optout.exclude('9990000026', '{cancer}'), ndrs_optout.grant_exemption('planning', 'university', 'CAG 2');
     FOREACH purpose IN ARRAY '{direct_care,sale,research,direct_care}'::text[] LOOP
         answers := answers || ndrs_optout.share_decision('9990000034'::text, purpose);
     END LOOP;

@@ -41,33 +41,33 @@ SELECT declare_reference('sample', '{patient_id}', 'patient', '{id}'), declare_r
 SET datestyle = 'SQL, DMY';
 SET intervalstyle = iso_8601;
 SET extra_float_digits = 0;
-SELECT * FROM subject_access('9990000018');
+SELECT * FROM disclose_records('9990000018');
 RESET datestyle; RESET intervalstyle; RESET extra_float_digits;
-SELECT count(*) AS of_another_patient FROM subject_access('9990000018') WHERE record::text ~ '9990000026|not hers';
+SELECT count(*) AS of_another_patient FROM disclose_records('9990000018') WHERE record::text ~ '9990000026|not hers';
 
 -- Nothing but the state of the lists for somebody unknown.
 SELECT exclude('9990000042', '{rare_disease}');
 SELECT source, record - 'excluded_at' AS record, record ->> 'excluded_at' IS NOT NULL AS dated, shared
-    FROM subject_access('9990000042');
+    FROM disclose_records('9990000042');
 
 -- What type json holds and jsonb does not: the row comes as it was read, as one string.
 CREATE TABLE lab (nhs text, result json);
 INSERT INTO lab VALUES ('9990000115', '{"fine": "\u00e9"}'), ('9990000115', '{"seeded": "a\u0000b"}'),
     ('9990000115', '{"seeded": "\ud800"}'), ('9990000115', '{"seeded": 1e400000}'), ('999 000 0123', '{"seeded": "\\\\u0000"}');
 SELECT guard_table('lab', 'nhs', '{cancer}');
-SELECT record, jsonb_typeof(record) AS type, shared FROM subject_access('9990000115') WHERE source LIKE '%.%' ORDER BY record::text;
-SELECT record, shared FROM subject_access('9990000123') WHERE source LIKE '%.%';
+SELECT record, jsonb_typeof(record) AS type, shared FROM disclose_records('9990000115') WHERE source LIKE '%.%' ORDER BY record::text;
+SELECT record, shared FROM disclose_records('9990000123') WHERE source LIKE '%.%';
 SELECT unguard_table('lab');
 DROP TABLE lab;
 
--- What was read is in the audit, whatever the reader does: nothing is told where the
--- event could be rolled back.
+-- What was read is in the audit, whatever the reader does: the event is there before the answer, and no rollback
+-- undoes it.  What the call changed is undone with the rest.
 CREATE FUNCTION wrapped(undo boolean) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     records bigint;
 BEGIN
     BEGIN
-        SELECT count(*) INTO records FROM ndrs_optout.subject_access('9990000018');
+        SELECT count(*) INTO records FROM ndrs_optout.disclose_records('9990000018');
         IF undo THEN
             RAISE 'undo';
         END IF;
@@ -76,34 +76,34 @@ BEGIN
     END;
     RETURN records;
 END $$;
-CREATE FUNCTION wrapped_in_sql() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '4MB' AS 'SELECT count(*) FROM ndrs_optout.subject_access(''9990000018'')';
+CREATE FUNCTION wrapped_in_sql() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '4MB' AS 'SELECT count(*) FROM ndrs_optout.disclose_records(''9990000018'')';
 SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
 BEGIN;
-SELECT count(*) FROM subject_access('9990000018');
+SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
 ROLLBACK;
-SELECT count(*) FROM subject_access('9990000018') \; SELECT 1 / 0;
+SELECT count(*) FROM disclose_records('9990000018') \; SELECT 1 / 0;
 SELECT wrapped(true);
 SELECT wrapped(false);
 SELECT wrapped_in_sql();
-DO $$ DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM ndrs_optout.subject_access('9990000018'); RAISE '% records', n; END $$;
+DO $$ DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM ndrs_optout.disclose_records('9990000018'); RAISE '% records', n; END $$;
 SELECT request_subject_access('9990000018') AS request \gset
 BEGIN;
-SELECT count(*) FROM subject_access(:request, '9990000018');
+SELECT count(*) FROM answer_subject_access(:request, '9990000018');
 ROLLBACK;
 SELECT answered_at FROM subject_access_progress WHERE request_id = :request;
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
-SELECT count(*) > 0 AS records FROM subject_access('9990000018');
+SELECT count(*) > 0 AS records FROM disclose_records('9990000018');
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
 -- The rows are out before the statement fails: the event is there all the same.
 SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
-SELECT source FROM subject_access('9990000018') UNION ALL SELECT (1 / count(*) FILTER (WHERE false))::text;
+SELECT source FROM disclose_records('9990000018') UNION ALL SELECT (1 / count(*) FILTER (WHERE false))::text;
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
 -- Whatever the database's transactions are by default; and where the audit cannot be written, nothing is told.
 SET default_transaction_isolation = serializable;
-SELECT count(*) > 0 AS told FROM subject_access('9990000018');
+SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
 SET default_transaction_read_only = on;
-SELECT count(*) > 0 AS told FROM subject_access('9990000018');
+SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
 \echo :SQLSTATE
 RESET default_transaction_read_only;
 RESET default_transaction_isolation;
@@ -129,18 +129,18 @@ SELECT guard_table('mother', 'nhs', '{cancer}'), guard_table('baby', 'nhs', '{co
        guard_table('birth', 'mother_nhs', '{cancer}', 'redact', redact_columns => '{mother_name}'),
        guard_table('birth', 'baby_nhs', '{congenital_anomaly}'), guard_table('birth', 'father_nhs', '{cancer}');
 -- The mother's: the anomaly of a baby that is somebody else is not hers.
-SELECT source, record, shared FROM subject_access('9990000050') WHERE source LIKE '%.%';
+SELECT source, record, shared FROM disclose_records('9990000050') WHERE source LIKE '%.%';
 -- The baby's, of which the mother's number and name are a part.
-SELECT source, record, shared FROM subject_access('9990000069') WHERE source LIKE '%.%';
-SELECT source, record, shared FROM subject_access('9990000077') WHERE source LIKE '%.%';
+SELECT source, record, shared FROM disclose_records('9990000069') WHERE source LIKE '%.%';
+SELECT source, record, shared FROM disclose_records('9990000077') WHERE source LIKE '%.%';
 -- A number that is not the patient's stands in shared rows only.
 SELECT n AS patient, count(*) FILTER (WHERE shared) AS shared, count(*) FILTER (WHERE NOT shared) AS not_shared,
        count(*) FILTER (WHERE NOT shared AND replace(record::text, n, '') ~ '99900000\d\d') AS others_numbers
     FROM unnest('{9990000050,9990000069,9990000077,9990000085,9990000093}'::text[]) AS n
-    CROSS JOIN LATERAL subject_access(n::nhs_number)
+    CROSS JOIN LATERAL disclose_records(n::nhs_number)
     WHERE source LIKE '%.%' GROUP BY n ORDER BY n;
 -- A placeholder, or a column that is empty, is nobody.
-SELECT record, shared FROM subject_access('9990000107') WHERE source LIKE '%.%';
+SELECT record, shared FROM disclose_records('9990000107') WHERE source LIKE '%.%';
 -- Partitions and children of a guarded table.
 CREATE TABLE twins (a bigint, b bigint, k int) PARTITION BY LIST (k);
 CREATE TABLE twins_1 PARTITION OF twins FOR VALUES IN (1);
@@ -150,14 +150,14 @@ INSERT INTO twins VALUES (9990000115, NULL, 1), (9990000115, 9990000093, 1);
 INSERT INTO siblings_old VALUES (9990000115, NULL), (9990000093, 9990000115);
 SELECT guard_table('twins', 'a', '{cancer}'), guard_table('twins', 'b', '{cancer}'),
        guard_table('siblings', 'a', '{cancer}'), guard_table('siblings', 'b', '{cancer}');
-SELECT source, record, shared FROM subject_access('9990000115') WHERE source LIKE '%.%';
+SELECT source, record, shared FROM disclose_records('9990000115') WHERE source LIKE '%.%';
 -- A guard of a partition, of which the table above knows nothing.
 CREATE TABLE visit (patient_id int REFERENCES patient, nhs text, k int) PARTITION BY LIST (k);
 CREATE TABLE visit_1 PARTITION OF visit FOR VALUES IN (1);
 CREATE TABLE visit_2 PARTITION OF visit DEFAULT;
 INSERT INTO visit VALUES (1, '9990000018', 1), (1, '9990000093', 1), (1, '9990000093', 2), (2, '9990000018', 1);
 SELECT guard_table('visit_1', 'nhs', '{rare_disease}');
-SELECT source, record, shared FROM subject_access('9990000018') WHERE source LIKE '%visit%';
+SELECT source, record, shared FROM disclose_records('9990000018') WHERE source LIKE '%visit%';
 
 -- Rows are read with the rights of their table's owner, whatever was put there.
 CREATE ROLE regress_mallory;
@@ -172,31 +172,31 @@ CREATE CAST (mallory.colour AS json) WITH FUNCTION mallory.to_json;
 CREATE TABLE mallory.child (patient_id int REFERENCES public.patient, colour mallory.colour);
 INSERT INTO mallory.child VALUES (1, 'red');
 RESET ROLE;
-SELECT source, record, shared FROM subject_access('9990000018') WHERE source LIKE 'mallory%';
+SELECT source, record, shared FROM disclose_records('9990000018') WHERE source LIKE 'mallory%';
 SELECT DISTINCT who FROM mallory.seen;
 
 -- A policy does not hide rows from their owner's eyes, and where it does there is no answer.
 ALTER TABLE tumour ENABLE ROW LEVEL SECURITY;
 CREATE POLICY nobody ON tumour USING (false);
-SELECT count(*) FROM subject_access('9990000018') WHERE source = 'public.tumour';
+SELECT count(*) FROM disclose_records('9990000018') WHERE source = 'public.tumour';
 SET ROLE regress_mallory;
 ALTER TABLE mallory.child ENABLE ROW LEVEL SECURITY;
-SELECT source FROM ndrs_optout.subject_access('9999999999');
+SELECT source FROM ndrs_optout.disclose_records('9999999999');
 RESET ROLE;
-SELECT count(*) FROM subject_access('9990000018') WHERE source = 'mallory.child';
+SELECT count(*) FROM disclose_records('9990000018') WHERE source = 'mallory.child';
 ALTER TABLE mallory.child FORCE ROW LEVEL SECURITY;
-SELECT count(*) FROM subject_access('9990000018');
+SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
 DROP TABLE mallory.child;
 
 -- Cases, of which it says what was received but not what was in it.
-SELECT open_case('9990000018', '{cancer}', date_of_birth => '1980-02-01', form_received_on => '2020-03-01') AS case_id \gset
+SELECT open_case('9990000018', '{cancer}', date_of_birth => '1980-02-01', received_on => '2020-03-01') AS case_id \gset
 SELECT record_identity(:case_id, 'address', 'utility_bill', '2020-03-02');
 SELECT record_identity(:case_id, 'identity', 'passport', '2020-03-02');
 INSERT INTO confidential_key VALUES ('regress', '\x00');
 INSERT INTO case_correspondence (case_id, kind, received_on, key_id, content) VALUES (:case_id, 'form', '2020-03-01', 'regress', 'secret');
 SELECT open_case('9990000026', '{cancer}') AS other_case \gset
-SELECT source, jsonb_pretty(record), shared FROM subject_access('9990000018') WHERE source = 'opt-out case';
+SELECT source, jsonb_pretty(record), shared FROM disclose_records('9990000018') WHERE source = 'opt-out case';
 
 -- When an answer is due: the same date in the next month, or its last; or the next working day.
 SELECT to_char(d, 'Dy YYYY-MM-DD') AS received_on, to_char(subject_access_due(d), 'Dy YYYY-MM-DD') AS due_on
@@ -211,21 +211,21 @@ SELECT request_subject_access('9990000018', received_on => current_date - 70) AS
 SELECT request_subject_access('9990000069', 'parent', current_date, (current_date - interval '13 years' + interval '1 day')::date);
 SELECT * FROM answered();
 -- Another patient's number, no request, no patient.
-SELECT subject_access(:request, '9990000026');
+SELECT answer_subject_access(:request, '9990000026');
 \echo :SQLSTATE
-SELECT subject_access(12345, '9990000018');
-SELECT subject_access(9990000018, '9990000018');
+SELECT answer_subject_access(12345, '9990000018');
+SELECT answer_subject_access(9990000018, '9990000018');
 \echo :SQLSTATE
-SELECT subject_access(NULL, '9990000018');
-SELECT subject_access(:request, NULL);
-SELECT subject_access(:request, '9999999999');
+SELECT answer_subject_access(NULL, '9990000018');
+SELECT answer_subject_access(:request, NULL);
+SELECT answer_subject_access(:request, '9999999999');
 SELECT * FROM answered() WHERE answered;
-SELECT count(*) = (SELECT count(*) FROM subject_access('9990000018')) AS the_same FROM subject_access(:request, '9990000018');
+SELECT count(*) = (SELECT count(*) FROM disclose_records('9990000018')) AS the_same FROM answer_subject_access(:request, '9990000018');
 SELECT * FROM answered();
 SELECT answered_at FROM subject_access_request WHERE request_id = :request \gset
-SELECT count(*) > 0 AS again FROM subject_access(:request, '9990000018');
+SELECT count(*) > 0 AS again FROM answer_subject_access(:request, '9990000018');
 SELECT answered_at = :'answered_at' AS the_first_time FROM subject_access_request WHERE request_id = :request;
-SELECT record ->> 'request_id' AS request, shared FROM subject_access('9990000018') WHERE source = 'subject access request';
+SELECT record ->> 'request_id' AS request, shared FROM disclose_records('9990000018') WHERE source = 'subject access request';
 -- In the audit, without the patient.
 SELECT event, detail, count(*) FROM (
     SELECT event, detail FROM audit_event WHERE event LIKE 'subject access%' ORDER BY entry_id DESC LIMIT 8) AS e
@@ -233,9 +233,9 @@ SELECT event, detail, count(*) FROM (
 SELECT count(*) FROM audit_event WHERE event LIKE 'subject access%' AND detail::text ~ ('9990000|' || encode_nhs_number('9990000018'));
 
 -- Mistakes.
-SELECT subject_access('9999999999');
+SELECT disclose_records('9999999999');
 \echo :SQLSTATE
-SELECT subject_access(NULL);
+SELECT disclose_records(NULL);
 SELECT request_subject_access('9999999999');
 SELECT request_subject_access(NULL);
 SELECT request_subject_access('9990000018', 'friend');
@@ -249,7 +249,7 @@ SELECT request_subject_access('9990000069', 'parent', current_date, current_date
 SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE serves_two RENAME COLUMN nhs TO number;
 RESET ndrs_optout.allow_unguarded;
-SELECT count(*) FROM subject_access('9990000018');
+SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
 
 SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;

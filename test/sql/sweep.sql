@@ -67,7 +67,7 @@ SELECT unguard_table('patient');
 INSERT INTO patient VALUES (300001, '9990000050'), (300002, '9990000077'), (300003, '9990000085');
 SELECT guard_table('patient', 'nhs', '{cancer}', encoded_column => 'encoded');
 SELECT exclude(n::nhs_number, '{cancer}') IS NULL AS x FROM unnest('{9990000077,9990000085}'::bigint[]) AS n \g /dev/null
-INSERT INTO optout_case (encoded_nhs_number, registers, applicant, channel, form_received_on, state)
+INSERT INTO optout_case (encoded_nhs_number, registers, applicant, channel, received_on, state)
     VALUES (encode_nhs_number('9990000085'), '{cancer}', 'self', 'post', current_date, 'excluded');
 CALL sweep('patient');
 SELECT patients_found, patients_erased, patients_left FROM sweep_progress;

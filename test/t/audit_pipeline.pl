@@ -20,7 +20,7 @@ hold_patient($server, 1, $PATIENT);
 
 my $script = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
 append_to_file($script, "\\set number $PATIENT\n\\startpipeline\n"
-	. "SELECT count(*) FROM ndrs_optout.subject_access(:number);\nSELECT 1 / 0;\n\\endpipeline\n");
+	. "SELECT count(*) FROM ndrs_optout.disclose_records(:number);\nSELECT 1 / 0;\n\\endpipeline\n");
 IPC::Run::run([ 'pgbench', '-n', '-M', 'extended', '-t', '1', '-f', $script, $server->connstr('postgres') ],
 	'<', \undef, '>', \my $output, '2>', \my $messages);
 like($messages, qr/division by zero/, 'the last statement of a pipeline fails');

@@ -176,9 +176,9 @@ subtest 'killed after a letter to a recipient, with asynchronous commits' => sub
 
 	$server->safe_psql('postgres', qq{
 		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number');
-		SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$number}'::ndrs_optout.nhs_number[], current_date, 'order');
+		SELECT ndrs_optout.record_release('{$number}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order');
 		CALL ndrs_optout.carry_out($case_id, '$number')});
-	like($server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.recall_letter(1, '$number')"),
+	like($server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.issue_recall_letter(1, '$number')"),
 		qr/To Hospital/, 'there is a letter');
 	kill_server($server);
 	$server->start;
@@ -227,10 +227,10 @@ subtest 'killed after anything that an officer or a DBA is told is done' => sub 
 		"ndrs_optout.withdraw_case($other)",
 		"ndrs_optout.refuse_case($third, 'not for this register')",
 		"ndrs_optout.request_subject_access('$TEST_NUMBERS[7]')",
-		"ndrs_optout.subject_access(1, '$TEST_NUMBERS[7]')",
-		"ndrs_optout.subject_access('$TEST_NUMBERS[7]')",
+		"ndrs_optout.answer_subject_access(1, '$TEST_NUMBERS[7]')",
+		"ndrs_optout.disclose_records('$TEST_NUMBERS[7]')",
 		"ndrs_optout.add_recipient('charity', 'Charity', 'nhs_number')",
-		"ndrs_optout.grant_exemption('charity', 'research', 'approval 26')",
+		"ndrs_optout.grant_exemption('research', 'charity', 'approval 26')",
 		'ndrs_optout.end_exemption(1)',
 		"ndrs_optout.grant_access('officer', 'officer')",
 		"ndrs_optout.revoke_access('officer', 'officer')",

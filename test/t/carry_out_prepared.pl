@@ -236,7 +236,7 @@ subtest 'health() tells of old ones that would be waited for' => sub {
 		ROLLBACK PREPARED 'list';
 		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number')});
 	my $numbers = "'{$TEST_NUMBERS[8]}'::ndrs_optout.nhs_number[]";
-	foreach my $call ("record_release('hospital', 'direct_care', $numbers, current_date, 'order')", "start_national_check($numbers)")
+	foreach my $call ("record_release($numbers, 'direct_care', NULL, 'hospital', current_date, 'order')", "start_national_check($numbers)")
 	{
 		$server->safe_psql('postgres', "BEGIN; SELECT ndrs_optout.$call; PREPARE TRANSACTION 'call'");
 		is($told->('0'), "warning|$begins 1, older than 00:00:00: 1", 'of ' . ($call =~ s/\(.*//r));

@@ -45,7 +45,7 @@ sub install_in_registry
 {
 	install_extension($server, $database);
 	fill_registry();
-	add_role($_) foreach qw(officer loader analyst dba auditor);
+	add_role($_) foreach qw(officer loader analyst steward auditor);
 	$server->safe_psql($database, q{
 		GRANT USAGE ON SCHEMA cancer TO loader, analyst;
 		GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA cancer TO loader;
@@ -100,7 +100,7 @@ sub check_registry
 		    VALUES (1001, NULL), (1002, '999 000 0019'), (1003, '1111111111');
 		SELECT ndrs_optout.exclude('9990000018', '{rare_disease}');
 		SELECT ndrs_optout.add_recipient('hospital', 'University Hospital', 'nhs_number');
-		SELECT ndrs_optout.grant_exemption('hospital', 'clinical_audit', 'CAG 24/1', current_date - 1);
+		SELECT ndrs_optout.grant_exemption('clinical_audit', 'hospital', 'CAG 24/1', current_date - 1);
 		SELECT ndrs_optout.start_national_check('SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 5') AS check \gset
 		SELECT ndrs_optout.load_national_check(:check, 'SELECT * FROM ndrs_optout.national_check_request(1)');
 		UPDATE ndrs_optout.national_check SET expires_at = now();

@@ -44,7 +44,7 @@ ask('registry', qq{
 	UPDATE ndrs_optout.policy SET child_age = 14;
 	INSERT INTO ndrs_optout.accepted_gap (gap, object, reason, severity) VALUES ('elsewhere', NULL, 'looked at', 'low');
 	CREATE ROLE clerk;
-	SELECT ndrs_optout.grant_access('clerk', 'officer'), ndrs_optout.grant_access('clerk', 'dba');
+	SELECT ndrs_optout.grant_access('clerk', 'officer'), ndrs_optout.grant_access('clerk', 'steward');
 
 	CREATE TABLE patient (patient_id bigint PRIMARY KEY, nhs ndrs_optout.nhs_number, name text);
 	CREATE TABLE tumour (tumour_id bigint PRIMARY KEY, patient_id bigint NOT NULL REFERENCES patient);
@@ -91,9 +91,9 @@ is((run_program('pg_dump', '-Fc', '--inserts', '-f', $old{inserts}, 'registry'))
 ask('registry', qq{
 	SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number'),
 		ndrs_optout.add_recipient('university', 'University', 'ndrs_pseudo_id', 'safe 3');
-	SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$excluded,$leaving}'::ndrs_optout.nhs_number[], current_date, 'order 1'),
-		ndrs_optout.record_release('university', 'direct_care', '{$excluded,$allowed}'::ndrs_optout.nhs_number[], current_date, 'order 2'),
-		ndrs_optout.record_release('university', 'direct_care', '{$leaving}'::ndrs_optout.nhs_number[], current_date, 'order 3');
+	SELECT ndrs_optout.record_release('{$excluded,$leaving}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 1'),
+		ndrs_optout.record_release('{$excluded,$allowed}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'university', current_date, 'order 2'),
+		ndrs_optout.record_release('{$leaving}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'university', current_date, 'order 3');
 	SELECT ndrs_optout.record_destruction(3);
 });
 
@@ -122,7 +122,7 @@ ask('registry', qq{
 	-- A purpose of the site's own, and a shipped one that was changed
 	INSERT INTO ndrs_optout.purpose (code, permitted, national_optout_applies, name, basis) VALUES ('invoices', true, false, 'Invoices', 'exempted');
 	UPDATE ndrs_optout.purpose SET national_optout_applies = false WHERE code = 'clinical_audit';
-	SELECT ndrs_optout.grant_exemption('university', 'research', 'CAG 1', '2020-01-01');
+	SELECT ndrs_optout.grant_exemption('research', 'university', 'CAG 1', '2020-01-01');
 	SELECT ndrs_optout.start_national_check(ARRAY['$allowed', '$leaving']::ndrs_optout.nhs_number[]),
 		ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[]);
 	SELECT ndrs_optout.load_national_check(1, ARRAY['$allowed,']);
@@ -217,12 +217,12 @@ sub works_on
 		'true,true', 'certificates verify, the old one and a new one');
 	is(ask($database, "SELECT ndrs_optout.request_subject_access('$allowed')"), 2, 'ids of requests continue');
 	is(ask($database, qq{
-			SELECT ndrs_optout.record_release('hospital', 'direct_care', '{$allowed}'::ndrs_optout.nhs_number[], current_date, 'order 4')}),
+			SELECT ndrs_optout.record_release('{$allowed}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 4')}),
 		4, 'ids of releases continue');
 	is(ask($database, "SELECT ndrs_optout.load_national_check(2, ARRAY['$allowed'])"), 1, 'a check that waited has its reply');
 	is(ask($database, "SELECT ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[])"), 3,
 		'ids of checks continue');
-	is(ask($database, "SELECT ndrs_optout.grant_exemption('university', 'research', 'y')"), 2, 'and of exemptions');
+	is(ask($database, "SELECT ndrs_optout.grant_exemption('research', 'university', 'y')"), 2, 'and of exemptions');
 	return;
 }
 

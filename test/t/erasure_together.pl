@@ -78,7 +78,7 @@ sub outcome
 	my $left = join ' UNION ALL ', map { "SELECT '$_ ' || t FROM $_ t" } @$tables;
 	my ($status, $out, $err) = $server->psql('postgres', qq{
 		BEGIN;
-		SELECT register_codes, relation, path, action, sum(row_count) FROM $erasure WHERE row_count > 0
+		SELECT guard_registers, relation, path, action, sum(row_count) FROM $erasure WHERE row_count > 0
 			GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4;
 		\\echo left
 		$left ORDER BY 1});

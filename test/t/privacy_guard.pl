@@ -488,7 +488,7 @@ subtest 'calls of an officer that fail' => sub {
 	my $case_id = ready_case($server, $EXCLUDED);
 	my $request_id = $server->safe_psql('postgres', "SELECT ndrs_optout.request_subject_access('$ALLOWED')");
 
-	my $release = "ndrs_optout.record_release('nobody', 'direct_care', '{$EXCLUDED}'::ndrs_optout.nhs_number[], current_date, 'order')";
+	my $release = "ndrs_optout.record_release('{$EXCLUDED}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'nobody', current_date, 'order')";
 
 	my %calls = (
 		'exclude, no such register' => [ '42704', "SELECT ndrs_optout.exclude('$EXCLUDED', '{nowhere}')" ],
@@ -498,7 +498,7 @@ subtest 'calls of an officer that fail' => sub {
 		'is_excluded, no such register' => [ '42704', "SELECT ndrs_optout.is_excluded('$EXCLUDED', 'nowhere')" ],
 		'open_case, a second one' => [ '23505', "SELECT ndrs_optout.open_case('$EXCLUDED', '{cancer}')" ],
 		'open_case, day to come' =>
-		  [ '22023', "SELECT ndrs_optout.open_case('$EXCLUDED', '{rare_disease}', form_received_on => current_date + 1)" ],
+		  [ '22023', "SELECT ndrs_optout.open_case('$EXCLUDED', '{rare_disease}', received_on => current_date + 1)" ],
 		'carry_out, no such case' => [ 'P0002', "CALL ndrs_optout.carry_out(999, '$EXCLUDED')" ],
 		'erase, no such register' => [ '42704', "SELECT ndrs_optout.erase('$EXCLUDED', '{nowhere}')" ],
 		'erase_patients, no such register' =>
@@ -507,10 +507,10 @@ subtest 'calls of an officer that fail' => sub {
 		  [ '42704', "SELECT ndrs_optout.erasure_preview('$EXCLUDED', '{nowhere}')" ],
 		'request_subject_access, day to come' =>
 		  [ '22023', "SELECT ndrs_optout.request_subject_access('$EXCLUDED', received_on => current_date + 1)" ],
-		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.subject_access($request_id, '$EXCLUDED')" ],
+		'subject_access, another patient' => [ 'ND031', "SELECT ndrs_optout.answer_subject_access($request_id, '$EXCLUDED')" ],
 		'record_release, no such recipient' => [ '42704', "SELECT $release" ],
 		'release_contains, no such release' => [ 'P0002', "SELECT ndrs_optout.release_contains($EXCLUDED, '$EXCLUDED')" ],
-		'recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.recall_letter($EXCLUDED, '$EXCLUDED')" ]);
+		'issue_recall_letter, no such notice' => [ 'P0002', "SELECT ndrs_optout.issue_recall_letter($EXCLUDED, '$EXCLUDED')" ]);
 	refused_silently($calls{$_}[0], $calls{$_}[1], $_, user => $officer) foreach sort keys %calls;
 
 	my $writer = open_session($server);
@@ -532,13 +532,14 @@ subtest 'calls of an officer that fail' => sub {
 	run_in($writer, 'ROLLBACK');
 
 	run_in($writer, 'BEGIN; LOCK TABLE patient');
-	refused_silently('55P03', "SET lock_timeout = '100ms'; SELECT ndrs_optout.subject_access($_)",
-		"subject_access($_), lock_timeout", user => $officer) foreach "'$EXCLUDED'", "$request_id, '$ALLOWED'";
+	refused_silently('55P03', "SET lock_timeout = '100ms'; SELECT ndrs_optout.$_",
+		"$_, lock_timeout", user => $officer)
+		foreach "disclose_records('$EXCLUDED')", "answer_subject_access($request_id, '$ALLOWED')";
 	run_in($writer, 'ROLLBACK');
 
 	my %locked = (
 		release => [ $release, "ndrs_optout.release_contains(1, '$EXCLUDED')" ],
-		recall_notice => [ "ndrs_optout.recall_letter(1, '$EXCLUDED')" ],
+		recall_notice => [ "ndrs_optout.issue_recall_letter(1, '$EXCLUDED')" ],
 		# as it is by the end of another transaction
 		'audit_segment IN SHARE ROW EXCLUSIVE MODE' => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ],
 		audit_segment => [ "ndrs_optout.open_case('$EXCLUDED', '{rare_disease}')" ]);

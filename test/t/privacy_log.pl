@@ -152,7 +152,7 @@ subtest 'a storm' => sub {
 	{
 		my $call = start_sql($server, "LOAD 'ndrs_optout'",
 			map { $_ % 2 ? "CALL ndrs_optout.carry_out($case_id, '$TYPED')"
-				: "SELECT ndrs_optout.subject_access('$TYPED')" } 1 .. 20);
+				: "SELECT ndrs_optout.disclose_records('$TYPED')" } 1 .. 20);
 		sleep 0.03 + rand 0.12;
 		run_in($killer, sprintf q{
 			SELECT %s(pid) FROM pg_stat_activity

@@ -91,7 +91,7 @@ $server->safe_psql('postgres', qq{
 	SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{cancer}')});
 leaves_nothing('erasure_preview', "SELECT count(*) FROM ndrs_optout.erasure_preview($given, '{cancer}')", 1);
 leaves_nothing('erase', "SELECT count(*) FROM ndrs_optout.erase($given, '{cancer}')", 0);
-leaves_nothing('subject_access', "SELECT count(*) FROM ndrs_optout.subject_access($given)", 1);
+leaves_nothing('subject_access', "SELECT count(*) FROM ndrs_optout.disclose_records($given)", 1);
 $server->safe_psql('postgres', qq{
 	SET pgaudit.log = 'none'; SET auto_explain.log_min_duration = -1;
 	SELECT ndrs_optout.unguard_table('patient');

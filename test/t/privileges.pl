@@ -27,7 +27,7 @@ my %ANSWERS_NOBODY = map { $_ => 1 } qw(guard_finds guard_misencoded);
 
 # Roles by what they have: a duty; USAGE on the schema, which a grant to a role that
 # has a duty as well, or an administrator's mistake, gives; rights on guarded tables.
-my @DUTIES = qw(officer loader analyst auditor dba);
+my @DUTIES = qw(officer loader analyst auditor steward);
 my @WITHOUT = qw(nobody owner);    # cannot name anything
 my @GUESTS = qw(guest guest_owner guest_loader guest_deleter guest_updater);
 my $REGISTER = 'rare_disease';    # of which $PATIENT opts out

@@ -35,7 +35,7 @@ $primary->safe_psql('postgres', qq{
 	SELECT ndrs_optout.start_national_check(ARRAY['$allowed', '$optedout', '$excluded']::ndrs_optout.nhs_number[]);
 	SELECT ndrs_optout.load_national_check(1, ARRAY['$allowed,', '$excluded,']);
 	SELECT ndrs_optout.add_recipient('university', 'University', 'nhs_number');
-	SELECT ndrs_optout.grant_exemption('university', 'planning', 'CAG 1', '2000-01-01');
+	SELECT ndrs_optout.grant_exemption('planning', 'university', 'CAG 1', '2000-01-01');
 });
 
 my $decide = q{SELECT string_agg(ndrs_optout.share_decision(number, 'research'), '|' ORDER BY number) FROM patient};
@@ -131,7 +131,7 @@ subtest 'a standby' => sub {
 	is(sqlstate((run_in($session, $_))[1]), '25006', "read-only: $_")
 	  foreach "SELECT ndrs_optout.start_national_check('SELECT number FROM public.patient')",
 	  "SELECT ndrs_optout.load_national_check(3, ARRAY['x'])", 'SELECT ndrs_optout.cancel_national_check(3)',
-	  "SELECT ndrs_optout.grant_exemption('university', 'research', 'y')";
+	  "SELECT ndrs_optout.grant_exemption('research', 'university', 'y')";
 	close_session($_) foreach $session, $snapshot;
 	$standby->stop;
 };
@@ -172,11 +172,11 @@ subtest 'nothing of a bad reply is told' => sub {
 	  "SELECT ndrs_optout.start_national_check('{$allowed,$optedout}')",
 	  "SELECT ndrs_optout.start_national_check('SELECT $allowed FROM nowhere')",
 	  "SELECT * FROM ndrs_optout.share_summary('VALUES ($allowed), (1/0)', 'research')",
-	  "SELECT ndrs_optout.grant_exemption('university', 'research', 'letter of $allowed')";
+	  "SELECT ndrs_optout.grant_exemption('research', 'university', 'letter of $allowed')";
 	$told .= refused_with($primary, '42704', $_, 'arguments in another order')
 	  foreach "SELECT ndrs_optout.share_decision('research', '$allowed')",
 	  "SELECT ndrs_optout.share_decision('x', 'research', '{$allowed}')",
-	  "SELECT ndrs_optout.grant_exemption('$allowed', 'research', 'x')";
+	  "SELECT ndrs_optout.grant_exemption('research', '$allowed', 'x')";
 	# The server's own errors: a lock that is not to be had, a time-out
 	my $holder = open_session($primary);
 	run_in($holder, 'BEGIN; LOCK TABLE ndrs_optout.national_check, ndrs_optout.purpose');

@@ -21,7 +21,7 @@ use Test::More;
 my $SECONDS = $ENV{SQLSMITH_SECONDS} or plan skip_all => 'SQLSMITH_SECONDS is not set';
 my $SEED = $ENV{SQLSMITH_SEED} // int rand 2**31;
 my $AGAIN = "SQLSMITH_SEED=$SEED SQLSMITH_SECONDS=$SECONDS";
-my @ROLES = qw(guest guest_owner officer loader analyst auditor dba);
+my @ROLES = qw(guest guest_owner officer loader analyst auditor steward);
 IPC::Run::run([ 'sqlsmith', '--version' ], '>', \my $version, '2>&1')
   or plan skip_all => 'sqlsmith is not installed';
 note $AGAIN;
@@ -44,7 +44,7 @@ $server->safe_psql('postgres', join ";\n",
 	'SET client_min_messages = warning',
 	"SELECT ndrs_optout.start_national_check('{$NEIGHBOUR}'::ndrs_optout.nhs_number[])",
 	q{SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number')},
-	"SELECT ndrs_optout.record_release('institute', 'legal_requirement', '{$NEIGHBOUR}'::ndrs_optout.nhs_number[], current_date, 'r')",
+	"SELECT ndrs_optout.record_release('{$NEIGHBOUR}'::ndrs_optout.nhs_number[], 'legal_requirement', NULL, 'institute', current_date, 'r')",
 
 	# Whatever a function may be called with; a number that is nobody's stands for them all
 	q{
@@ -64,7 +64,7 @@ $server->safe_psql('postgres', join ";\n",
 		ALTER TABLE of_guest_owner.guarded OWNER TO guest_owner;
 		SELECT ndrs_optout.guard_table('of_guest_owner.guarded', 'nhs_number', '{cancer}', 'skip');
 		GRANT ALL ON material TO PUBLIC},
-	map { "CREATE ROLE $_ LOGIN; SELECT ndrs_optout.grant_access('$_', '$_')" } qw(officer loader analyst auditor dba));
+	map { "CREATE ROLE $_ LOGIN; SELECT ndrs_optout.grant_access('$_', '$_')" } qw(officer loader analyst auditor steward));
 
 # Everything in the extension's tables
 my @tables = split /\n/, $server->safe_psql('postgres', q{

@@ -400,8 +400,8 @@ sub release
 	my %patients = map { $_ => 1 } map { chance(0.7) ? any_owned() : any_bystander() } 1 .. 1 + rand 4;
 	my @patients = sort { $a <=> $b } keys %patients;
 	my $registers = pick('cancer', 'rare_disease', 'cancer,rare_disease');
-	my ($state, $release) = ask(alive($session), sprintf q{SELECT '= ' || ndrs_optout.record_release('institute',
-		'legal_requirement', '{%s}'::ndrs_optout.nhs_number[], current_date, 'storm', NULL, '{%s}')},
+	my ($state, $release) = ask(alive($session), sprintf q{SELECT '= ' || ndrs_optout.record_release('{%s}'::ndrs_optout.nhs_number[], 'legal_requirement', '{%s}',
+		'institute', current_date, 'storm', NULL)},
 		join(',', map { $NUMBER[$_] } @patients), $registers);
 	check_state($session, $state, 'ND041');
 	$TALLY{released}++ if $state eq '';
