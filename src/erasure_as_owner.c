@@ -381,9 +381,9 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	if (array_contains_nulls(tables))
 		ndrs_elog("unexpected null among the tables of an erasure");
 
-	ndrs_guard_spare(&spared, &nspared);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(outer);
+	ndrs_guard_spare(&spared, &nspared);
 	PG_TRY();
 	{
 		result = run_as(role, command, false, 1, types, values, NULL, INT8ARRAYOID, &isnull,
@@ -392,6 +392,8 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
+		/* First of all, or they would be spared for the rest of the session */
+		ndrs_guard_spare(&spared, &nspared);
 		MemoryContextSwitchTo(outer);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -400,7 +402,8 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	MemoryContextSwitchTo(outer);
 	CurrentResourceOwner = outer_owner;
-	ndrs_guard_spare(&spared, &nspared);
+	if (error == NULL)
+		ndrs_guard_spare(&spared, &nspared);
 
 	if (error != NULL)
 		ndrs_ereport(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :
