@@ -18,7 +18,7 @@
  * savepoint too) sends the same messages again to the backend itself, so there
  * is no transaction callback here.
  *
- * What a backend keeps of the catalogues (erasure_known) has a generation of its own,
+ * What a backend keeps of the catalogues (erasure_cache.c) has a generation of its own,
  * which counts every message on any relation but those: what matters there, columns,
  * foreign keys, inheritance, indexes, triggers, rules, owners, is announced with the
  * relation that it belongs to.  Operators and their classes, collations, types and

@@ -5,10 +5,14 @@
 #include "postgres.h"
 
 #include "catalog.h"
-#include "executor/spi.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "fmgr.h"
+#include "nodes/pg_list.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "privacy.h"
-#include "utils/builtins.h"
+#include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -17,7 +21,10 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
-PG_FUNCTION_INFO_V1(ndrs_optout_erasure_known);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_root_searches);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_child_searches);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_deletions);
 
 Datum
 ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
@@ -34,94 +41,166 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 }
 
 /*
- * What the catalogues said, by the question.  All answers are of one generation
- * (catalog.c), which is read before the snapshot that they were found with: a
- * message that comes meanwhile leaves them stale instead of being lost.
- *
- * Questions name tables and registers; those that name the partitions in which
- * somebody has rows are many, so a long session begins anew now and then.
+ * The functions that plan a part of an erasure from the catalogues, table guard and
+ * table reference, and from nothing else.  Each returns an array.
  */
-typedef struct KnownAnswer
+typedef struct Planner
 {
-	Oid			type;			/* of the array: a wrong one must not be
-								 * believed */
-	const char *question;
-	Datum		array;
-} KnownAnswer;
+	const char *name;
+	int			nargs;
+	Oid			argtypes[2];
+} Planner;
 
-#define MAX_KNOWN_ANSWERS	1000
-
-static List *known_answers = NIL;
-static uint64 known_generation = 0;
-static MemoryContext known_context = NULL;	/* holds the answers */
+static const Planner root_searches = {
+	"erasure_plan_root_searches", 2, {TEXTARRAYOID, TEXTARRAYOID}
+};
+static const Planner child_searches = {
+	"erasure_plan_child_searches", 2, {REGCLASSOID, TEXTARRAYOID}
+};
+static const Planner undeferrals = {
+	"erasure_plan_undeferrals", 1, {REGCLASSARRAYOID}
+};
+static const Planner deletions = {
+	"erasure_plan_deletions", 1, {REGCLASSARRAYOID}
+};
 
 /*
- * Ask the catalogues with the newest snapshot.  An old one of the transaction's
- * would bring old answers, which the session would keep for later ones.
+ * What they returned, by their arguments.  All plans are of one generation
+ * (catalog.c), which is read before the snapshot that they were made with: a
+ * message that comes meanwhile leaves them stale instead of being lost.
+ *
+ * Each partition that held a patient's rows has a plan, and so has each set of them, so
+ * a session begins anew when they take too much memory.
+ */
+typedef struct CachedPlan
+{
+	const Planner *planner;
+	uint32		hash;			/* of the arguments */
+	Datum		args[2];
+	Datum		plan;
+} CachedPlan;
+
+#define MAX_CACHE_SIZE	(16 * 1024 * 1024)
+
+static List *cached_plans = NIL;
+static uint64 cache_generation = 0;
+static MemoryContext cache_context = NULL;	/* holds the plans */
+
+/*
+ * Plan with the newest snapshot.  An old one of the transaction's would bring old
+ * plans, which the session would keep for later ones.
  */
 static Datum
-ask(const char *question, Oid type)
+make_plan(const Planner *planner, const Datum *args, Oid type)
 {
-	Datum		answer;
-	bool		isnull;
+	List	   *name = list_make2(makeString(pstrdup(NDRS_SCHEMA)), makeString(pstrdup(planner->name)));
+	Oid			function = LookupFuncName(name, planner->nargs, planner->argtypes, false);
+	Datum		plan;
 
-	SPI_connect();
+	if (get_func_rettype(function) != type)
+		ndrs_elog("unexpected type of a plan of the erasure");
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute(question, true, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
-		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != type)
-		ndrs_elog("unexpected answer to a question of the erasure");
-	answer = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (isnull)
-		ndrs_elog("no answer to a question of the erasure");
-	answer = SPI_datumTransfer(answer, false, -1);
+	plan = planner->nargs == 1 ? OidFunctionCall1(function, args[0]) :
+		OidFunctionCall2(function, args[0], args[1]);
 	PopActiveSnapshot();
-	SPI_finish();
-	return answer;
+	return plan;
 }
 
 /*
- * The array that a query of the catalogues returns: as it is known, or asked for.
+ * The plan for the arguments of a function of ours that has the planner's: as it is
+ * kept, or made.
  */
-Datum
-ndrs_optout_erasure_known(PG_FUNCTION_ARGS)
+static Datum
+cached_plan(FunctionCallInfo fcinfo, const Planner *planner)
 {
-	Oid			type = get_fn_expr_rettype(fcinfo->flinfo);
-	char	   *question;
-	Datum		answer;
+	Datum		args[2];
+	uint32		hash = 0;
+	Datum		plan;
 	ListCell   *cell;
 	MemoryContext outer;
-	KnownAnswer *known;
+	CachedPlan *cached;
 
-	if (PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	question = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (known_context == NULL)
-		known_context = AllocSetContextCreate(TopMemoryContext,
-											  "ndrs_optout erasure ways",
+	for (int i = 0; i < planner->nargs; i++)
+	{
+		if (planner->argtypes[i] == REGCLASSOID)
+		{
+			args[i] = PG_GETARG_DATUM(i);
+			hash = hash_combine(hash, DatumGetObjectId(args[i]));
+		}
+		else
+		{
+			ArrayType  *array = PG_GETARG_ARRAYTYPE_P(i);
+
+			args[i] = PointerGetDatum(array);
+			hash = hash_combine(hash, hash_bytes((const unsigned char *) array,
+												 (int) ARR_SIZE(array)));
+		}
+	}
+
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(TopMemoryContext, "ndrs_optout erasure plans",
 											  ALLOCSET_DEFAULT_SIZES);
-
 	AcceptInvalidationMessages();
-	if (known_generation != ndrs_schema_generation() ||
-		list_length(known_answers) == MAX_KNOWN_ANSWERS)
+	if (cache_generation != ndrs_schema_generation() ||
+		MemoryContextMemAllocated(cache_context, true) > MAX_CACHE_SIZE)
 	{
-		known_answers = NIL;
-		MemoryContextReset(known_context);
-		known_generation = ndrs_schema_generation();
+		cached_plans = NIL;
+		MemoryContextReset(cache_context);
+		cache_generation = ndrs_schema_generation();
 	}
-	foreach(cell, known_answers)
+	foreach(cell, cached_plans)
 	{
-		known = lfirst(cell);
-		if (known->type == type && strcmp(known->question, question) == 0)
-			PG_RETURN_DATUM(datumCopy(known->array, false, -1));
+		bool		same;
+
+		cached = lfirst(cell);
+		same = cached->planner == planner && cached->hash == hash;
+		for (int i = 0; same && i < planner->nargs; i++)
+		{
+			bool		by_value = planner->argtypes[i] == REGCLASSOID;
+
+			same = datumIsEqual(cached->args[i], args[i], by_value, by_value ? sizeof(Oid) : -1);
+		}
+		if (same)
+			return datumCopy(cached->plan, false, -1);
 	}
 
-	answer = ask(question, type);
-	outer = MemoryContextSwitchTo(known_context);
-	known = palloc(sizeof(KnownAnswer));
-	known->type = type;
-	known->question = pstrdup(question);
-	known->array = datumCopy(answer, false, -1);
-	known_answers = lappend(known_answers, known);
+	plan = make_plan(planner, args, get_func_rettype(fcinfo->flinfo->fn_oid));
+	outer = MemoryContextSwitchTo(cache_context);
+	cached = palloc0(sizeof(CachedPlan));
+	cached->planner = planner;
+	cached->hash = hash;
+	for (int i = 0; i < planner->nargs; i++)
+	{
+		bool		by_value = planner->argtypes[i] == REGCLASSOID;
+
+		cached->args[i] = datumCopy(args[i], by_value, by_value ? sizeof(Oid) : -1);
+	}
+	cached->plan = datumCopy(plan, false, -1);
+	cached_plans = lappend(cached_plans, cached);
 	MemoryContextSwitchTo(outer);
-	PG_RETURN_DATUM(answer);
+	return plan;
+}
+
+Datum
+ndrs_optout_erasure_root_searches(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &root_searches);
+}
+
+Datum
+ndrs_optout_erasure_child_searches(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &child_searches);
+}
+
+Datum
+ndrs_optout_erasure_undeferrals(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &undeferrals);
+}
+
+Datum
+ndrs_optout_erasure_deletions(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &deletions);
 }

@@ -1,10 +1,10 @@
--- erasure: deletion of everything held about patients, along the ways of
+-- erasure: deletion of everything held about patients, along the edges of
 -- erasure_graph.sql and in the order of erasure_order.sql.
 
 -- Rows of one table, or of one partition of it, that the walk found by one path.
--- way, patients and keys: how the rows were looked for, and are again after deletion.
+-- search, patients and keys: how the rows were looked for, and are again after deletion.
 CREATE TYPE erasure_batch AS (
-    way       erasure_search,
+    search    erasure_search,
     patients  nhs_number[],
     registers text[],
     leaf      regclass,
@@ -32,12 +32,12 @@ AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
     batches ndrs_optout.erasure_batch[];
-    found text[] := ndrs_optout.search_as_owner((like_this.way).role, format(
+    found text[] := ndrs_optout.search_as_owner((like_this.search).role, format(
         'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
          SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
              FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
-        (like_this.way).source,
-        CASE WHEN locking AND ((like_this.way).action = 'delete' OR (like_this.way).changes IS NOT NULL)
+        (like_this.search).source,
+        CASE WHEN locking AND ((like_this.search).action = 'delete' OR (like_this.search).changes IS NOT NULL)
             THEN 'FOR UPDATE OF t' END),
         like_this.patients, like_this.keys);
 BEGIN
@@ -47,7 +47,7 @@ BEGIN
         batches := batches || batch;
     END LOOP;
     IF batches IS NULL THEN
-        batch.leaf := (like_this.way).relation;
+        batch.leaf := (like_this.search).relation;
         batch.row_ids := ARRAY[]::tid[];
         batches := batches || batch;
     END IF;
@@ -120,8 +120,8 @@ DECLARE
     seen ndrs_optout.erasure_seen[] := ARRAY[]::ndrs_optout.erasure_seen[];
     batch ndrs_optout.erasure_batch;
     parent ndrs_optout.erasure_batch;
-    way ndrs_optout.erasure_search;
-    question text := format('SELECT ndrs_optout.erasure_root_searches(%L, %L)', registers, excluded_registers);
+    search ndrs_optout.erasure_search;
+    searches ndrs_optout.erasure_search[] := ndrs_optout.erasure_root_searches(registers, excluded_registers);
     this_action text;
     same integer;
     i integer := 0;
@@ -129,22 +129,22 @@ BEGIN
     -- From the guarded columns, and then from each batch in the order in which they were
     -- found; ends because no row is added twice.
     LOOP
-        FOREACH way IN ARRAY ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_search[], question) LOOP
+        FOREACH search IN ARRAY searches LOOP
             IF i = 0 THEN
-                batch := ROW(way, patients, way.registers, NULL, ARRAY[way.relation::text], NULL, NULL);
+                batch := ROW(search, patients, search.registers, NULL, ARRAY[search.relation::text], NULL, NULL);
             ELSE
                 -- The keys are read once, not for each action.
-                IF way.keys_source IS DISTINCT FROM (batch.way).keys_source THEN
-                    batch.keys := ndrs_optout.search_as_owner(way.keys_role, way.keys_source, NULL,
+                IF search.keys_source IS DISTINCT FROM (batch.search).keys_source THEN
+                    batch.keys := ndrs_optout.search_as_owner(search.keys_role, search.keys_source, NULL,
                                                               parent.row_ids::text[]);
                 END IF;
                 -- A cycle does not lengthen the path.
-                batch := ROW(way, patients, parent.registers, NULL,
-                    parent.path[:coalesce(array_position(parent.path, way.relation::text) - 1,
-                                          cardinality(parent.path))] || way.relation::text,
+                batch := ROW(search, patients, parent.registers, NULL,
+                    parent.path[:coalesce(array_position(parent.path, search.relation::text) - 1,
+                                          cardinality(parent.path))] || search.relation::text,
                     NULL, batch.keys);
             END IF;
-            this_action := way.action;
+            this_action := search.action;
             FOREACH batch IN ARRAY ndrs_optout.erasure_search_step(batch, locking) LOOP
                 -- Without the rows that are to be deleted already, and those that were found for
                 -- the same (but a row can be redacted for two of its columns).
@@ -171,11 +171,11 @@ BEGIN
         LOOP
             i := i + 1;
             parent := batches[i];
-            EXIT WHEN i > cardinality(batches) OR (parent.way).action = 'delete' AND cardinality(parent.row_ids) > 0;
+            EXIT WHEN i > cardinality(batches) OR (parent.search).action = 'delete' AND cardinality(parent.row_ids) > 0;
         END LOOP;
         EXIT WHEN i > cardinality(batches);
         batch := NULL;
-        question := format('SELECT ndrs_optout.erasure_child_searches(%s, %L)', parent.leaf::oid, excluded_registers);
+        searches := ndrs_optout.erasure_child_searches(parent.leaf, excluded_registers);
     END LOOP;
 
     RETURN batches;
@@ -195,12 +195,12 @@ DECLARE
     one_walk boolean := (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
 BEGIN
     IF one_walk AND NOT EXISTS (
-        SELECT FROM unnest(batches) AS b WHERE (b.way).action <> 'delete' AND cardinality(b.row_ids) > 0) THEN
+        SELECT FROM unnest(batches) AS b WHERE (b.search).action <> 'delete' AND cardinality(b.row_ids) > 0) THEN
         RETURN batches;
     END IF;
     RETURN ARRAY(
         WITH found AS MATERIALIZED (
-            SELECT b.ordinality AS n, b.leaf, (b.way).action, i.row_id
+            SELECT b.ordinality AS n, b.leaf, (b.search).action, i.row_id
                 FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)),
         deleted AS MATERIALIZED (
             SELECT f.leaf, f.row_id, min(f.n) AS n FROM found f WHERE f.action = 'delete' GROUP BY f.leaf, f.row_id),
@@ -209,7 +209,7 @@ BEGIN
                 FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
                 WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
                 GROUP BY f.n)
-        SELECT ROW(b.way, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys
+        SELECT ROW(b.search, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys
                   )::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b LEFT JOIN kept k ON k.n = b.ordinality
             ORDER BY b.ordinality);
@@ -225,11 +225,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-        SELECT b.registers, (b.way).relation, array_to_string(b.path, ' > '), (b.way).action,
-               sum(cardinality(b.row_ids))::bigint, (b.way).missing_index
+        SELECT b.registers, (b.search).relation, array_to_string(b.path, ' > '), (b.search).action,
+               sum(cardinality(b.row_ids))::bigint, (b.search).missing_index
             FROM unnest(batches) WITH ORDINALITY AS b
-            WHERE (b.way).action <> 'block' OR cardinality(b.row_ids) > 0
-            GROUP BY b.registers, (b.way).relation, b.path, (b.way).action, (b.way).missing_index
+            WHERE (b.search).action <> 'block' OR cardinality(b.row_ids) > 0
+            GROUP BY b.registers, (b.search).relation, b.path, (b.search).action, (b.search).missing_index
             ORDER BY min(b.ordinality);
 END
 $$;
@@ -275,19 +275,6 @@ COMMENT ON FUNCTION change_as_owner(regrole, text, erasure_batch[], regclass[]) 
     'changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of '
     'what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 
--- Run the commands for tables that one of erasure_order.sql says.
-CREATE FUNCTION erasure_commands(question text, leaves regclass[]) RETURNS SETOF erasure_command
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY SELECT (c).* FROM unnest(ndrs_optout.erasure_known(NULL::ndrs_optout.erasure_command[],
-        format('SELECT ndrs_optout.%I(%L)', question, leaves::oid[]))) AS c;
-END
-$$;
-COMMENT ON FUNCTION erasure_commands(text, regclass[]) IS
-    'internal: the commands of erasure_undeferrals() or erasure_deletions() for tables, as known already';
-
 -- Delete the rows of the batches, children first.  Triggers run with the rights of
 -- the tables' owner, and none is deferred until after the rows were counted again.
 CREATE FUNCTION erasure_delete(batches erasure_batch[]) RETURNS void
@@ -302,21 +289,21 @@ DECLARE
     deleted bigint[];
     expected bigint;
 BEGIN
-    SELECT array_agg(DISTINCT b.leaf), array_agg(DISTINCT b.leaf) FILTER (WHERE (b.way).action = 'delete'),
-           array_agg(DISTINCT b.leaf) FILTER (WHERE (b.way).action = 'unlink')
+    SELECT array_agg(DISTINCT b.leaf), array_agg(DISTINCT b.leaf) FILTER (WHERE (b.search).action = 'delete'),
+           array_agg(DISTINCT b.leaf) FILTER (WHERE (b.search).action = 'unlink')
         INTO changed, emptied, unlinked FROM unnest(batches) AS b WHERE cardinality(b.row_ids) > 0;
     IF changed IS NULL THEN
         RETURN;
     END IF;
     PERFORM ndrs_optout.change_as_owner(c.role, c.command, batches)
-        FROM ndrs_optout.erasure_commands('erasure_undeferrals', changed) AS c;
+        FROM unnest(ndrs_optout.erasure_undeferrals(changed)) AS c;
 
-    FOR part IN SELECT * FROM ndrs_optout.erasure_commands('erasure_deletions', emptied) LOOP
+    FOREACH part IN ARRAY ndrs_optout.erasure_deletions(coalesce(emptied, '{}')) LOOP
         deleted := ndrs_optout.change_as_owner(part.role, part.command, batches, coalesce(unlinked, '{}'));
 
         FOR i IN 1 .. cardinality(part.leaves) LOOP
             expected := (SELECT sum(cardinality(b.row_ids)) FROM unnest(batches) AS b
-                             WHERE b.leaf = part.leaves[i] AND (b.way).action = 'delete');
+                             WHERE b.leaf = part.leaves[i] AND (b.search).action = 'delete');
             IF deleted[i] <> expected THEN
                 PERFORM ndrs_optout.raise_error('ND030',
                     format('rows remain in table %s after erasure', part.leaves[i]),
@@ -351,7 +338,7 @@ BEGIN
         redacted := ndrs_optout.change_as_owner(part.owner, format(
             'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
                  RETURNING 1) SELECT ARRAY[count(*)] FROM r',
-            part.leaf, (batch.way).changes),
+            part.leaf, (batch.search).changes),
             part.batches, ARRAY[part.leaf]);
         IF redacted[1] <> part.row_count THEN
             PERFORM ndrs_optout.raise_error('ND030',
@@ -380,7 +367,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    unbound regclass[] := ARRAY(SELECT DISTINCT (b.way).relation FROM unnest(batches) AS b WHERE NOT (b.way).bound);
+    unbound regclass[] := ARRAY(
+        SELECT DISTINCT (b.search).relation FROM unnest(batches) AS b WHERE NOT (b.search).bound);
 BEGIN
     IF unbound <> '{}' THEN
         PERFORM ndrs_optout.wait_for_writers(ARRAY(
@@ -403,9 +391,9 @@ AS $$
 DECLARE
     step record;
 BEGIN
-    FOR step IN SELECT DISTINCT (b.way).relation, (b.way).source, (b.way).role, b.patients, b.keys
+    FOR step IN SELECT DISTINCT (b.search).relation, (b.search).source, (b.search).role, b.patients, b.keys
         FROM unnest(batches) AS b
-        WHERE (b.way).action IN ('delete', 'redact', 'unlink') LOOP
+        WHERE (b.search).action IN ('delete', 'redact', 'unlink') LOOP
         IF ndrs_optout.search_as_owner(step.role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
                step.patients, step.keys) IS NOT NULL THEN
@@ -455,8 +443,8 @@ BEGIN
         batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.excluded_registers, true);
     END LOOP;
     batches := ndrs_optout.erasure_merge_batches(batches);
-    SELECT (b.way).relation INTO obstacle FROM unnest(batches) AS b
-        WHERE (b.way).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
+    SELECT (b.search).relation INTO obstacle FROM unnest(batches) AS b
+        WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('ND030',
             format('cannot erase: rows in table %s must be kept', obstacle),
@@ -469,14 +457,14 @@ BEGIN
 
     PERFORM ndrs_optout.erasure_delete(batches);
     PERFORM ndrs_optout.erasure_redact(b) FROM unnest(batches) AS b
-        WHERE (b.way).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
+        WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
     PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
     PERFORM ndrs_optout.audit('patients erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,
             'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
-                     WHERE (b.way).action <> 'keep')))
+                     WHERE (b.search).action <> 'keep')))
         FROM unnest(numbers) AS n (number) HAVING count(*) > 0;
 
     RETURN QUERY

@@ -1,4 +1,4 @@
--- erasure, the ways: how the rows of one patient hang together.
+-- erasure, the graph: how the rows of one patient hang together.
 --
 -- Most tables of a registry carry no NHS number.  The walk starts from the
 -- guarded columns and follows foreign keys, and references declared here,
@@ -7,8 +7,11 @@
 -- Functions that compare columns of unknown types have ndrs_optout in their
 -- search_path, for the "=" of nhs_number; nobody else can create anything there.
 --
--- All of this is asked of the catalogues, whoever the patient is, and a session
--- remembers the answers (erasure_known) until something changes there.
+-- Functions named erasure_plan_... ask the catalogues and tables guard and reference, and
+-- nothing else.  Plans are the same for every patient, so a session keeps them until
+-- something changes there: the function without "plan_" in its name, with the same
+-- arguments, returns the plan that is kept, or has one made.  It is made with the newest
+-- snapshot, whatever the transaction's.
 
 -- One step that the walk can take: which rows of a table to look for, and what
 -- becomes of them.
@@ -23,7 +26,7 @@
 -- registers: of a guarded column.
 -- changes: what becomes of a row that stays, for UPDATE; NULL when the server does that.
 -- bound: whether a lock on the parent stops a new child.
--- keys_source and keys_role: how the keys are read from the rows ($2) that the way
+-- keys_source and keys_role: how the keys are read from the rows ($2) that the search
 -- comes down from, and with whose rights.
 CREATE TYPE erasure_search AS (
     relation      regclass,
@@ -39,16 +42,6 @@ CREATE TYPE erasure_search AS (
 );
 COMMENT ON TYPE erasure_search IS 'internal: one step that the erasure''s walk can take';
 
--- The array that a query returns, remembered by the session for as long as the
--- catalogues, table guard and table reference stay as they are: the query may ask of
--- nothing else.  It is run with the newest snapshot, whatever the transaction's.
-CREATE FUNCTION erasure_known(type anyarray, query text) RETURNS anyarray
-    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_known'
-    LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION erasure_known(anyarray, text) IS
-    'internal: the array that a query of the catalogues, guards and references returns, remembered for as long as '
-    'these stay as they are; the first argument says of which type it is';
-
 -- A link that the schema does not declare.
 CREATE TABLE reference (
     child          regclass,
@@ -60,10 +53,10 @@ CREATE TABLE reference (
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
 
--- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
+-- Backends keep plans of erasures that rest on it (erasure_cache.c).  TRUNCATE tells them by itself.
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON reference
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
-COMMENT ON TRIGGER invalidate_caches ON reference IS 'backends ask for the erasure''s ways again';
+COMMENT ON TRIGGER invalidate_caches ON reference IS 'backends make the plans of erasures again';
 ALTER TABLE reference ENABLE ALWAYS TRIGGER invalidate_caches;
 
 -- The operator that says whether two columns hold the same, when the types do
@@ -81,7 +74,7 @@ $$;
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS
     'internal: equality operator of the type that two columns share, or NULL';
 
--- Every way down from a parent to a child.  Constraints that the server made
+-- Every edge from a parent to a child.  Constraints that the server made
 -- for partitions are left out: the one on the partitioned table stands for all, but
 -- for a partition that is being detached CONCURRENTLY, or was until that was interrupted,
 -- since whoever reads the partitioned table does not come there any more.
@@ -121,7 +114,7 @@ CREATE VIEW erasure_edge AS
            false, NULL
         FROM reference r;
 COMMENT ON VIEW erasure_edge IS
-    'internal: every way down from a parent to a child: foreign keys and declared references';
+    'internal: every edge from a parent to a child: foreign keys and declared references';
 
 -- The name of the type in which a key travels: no array, never a domain, and no
 -- type that may hold one, since reading such a value runs the checks of whoever made it.
@@ -399,10 +392,10 @@ $$;
 COMMENT ON FUNCTION erasure_missing_index(regclass, name[], boolean) IS
     'internal: the command that makes an index for these columns, or NULL when there is one';
 
--- The ways from guarded columns for patients who are out of these registers.  A
+-- The searches in guarded columns for patients who are out of these registers.  A
 -- table that serves several registers is a patient's to erase only when the patient is
 -- out of all of them.
-CREATE FUNCTION erasure_root_searches(registers text[], excluded_registers text[]) RETURNS erasure_search[]
+CREATE FUNCTION erasure_plan_root_searches(registers text[], excluded_registers text[]) RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -427,16 +420,22 @@ BEGIN
                 UNION ALL
                 SELECT * FROM ndrs_optout.erasure_actions(g.target, false, excluded_registers, g.nhs_number_column)
                     WHERE g.registers <@ excluded_registers AND g.on_match <> 'redact') AS a
-            WHERE g.registers && erasure_root_searches.registers
+            WHERE g.registers && erasure_plan_root_searches.registers
             ORDER BY g.target::text, g.nhs_number_column, a.action DESC);
 END
 $$;
-COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
-    'internal: the ways from the columns that are guarded for registers, for patients who are out of these; error '
+COMMENT ON FUNCTION erasure_plan_root_searches(text[], text[]) IS
+    'internal: the searches in the columns that are guarded for registers, for patients who are out of these; error '
     '55000 when a guard is damaged';
 
--- The ways down from rows of a table that were found for such patients.
-CREATE FUNCTION erasure_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
+CREATE FUNCTION erasure_root_searches(registers text[], excluded_registers text[]) RETURNS erasure_search[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_root_searches'
+    LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
+    'internal: erasure_plan_root_searches(), as the session keeps it; error 55000 when a guard is damaged';
+
+-- The searches for what refers to rows of a table that were found for such patients.
+CREATE FUNCTION erasure_plan_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -454,5 +453,12 @@ BEGIN
             ORDER BY e.child::text, e.child_columns, e.parent_columns, a.action DESC);
 END
 $$;
+COMMENT ON FUNCTION erasure_plan_child_searches(regclass, text[]) IS
+    'internal: the searches for what refers to rows of a table, for patients who are out of these registers; error '
+    '0A000';
+
+CREATE FUNCTION erasure_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_child_searches'
+    LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION erasure_child_searches(regclass, text[]) IS
-    'internal: the ways down from rows of a table, for patients who are out of these registers; error 0A000';
+    'internal: erasure_plan_child_searches(), as the session keeps it; error 0A000';

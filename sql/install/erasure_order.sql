@@ -1,5 +1,5 @@
 -- erasure, the order: what deletes the rows that a walk found, and in which order.
--- The answers are remembered like the ways (erasure_known).
+-- Plans are kept like those of the graph.
 
 -- A command that changes rows of some tables, for the batches of a walk ($1).
 CREATE TYPE erasure_command AS (
@@ -74,7 +74,7 @@ COMMENT ON FUNCTION erasure_depths(regclass[]) IS
     'cycle';
 
 -- What makes every trigger of these tables run at once from here on.
-CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
+CREATE FUNCTION erasure_plan_undeferrals(leaves regclass[]) RETURNS erasure_command[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -92,14 +92,20 @@ BEGIN
             GROUP BY r.relowner);
 END
 $$;
-COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
+COMMENT ON FUNCTION erasure_plan_undeferrals(regclass[]) IS
     'internal: the commands that defer no trigger of these tables from here on';
+
+CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_undeferrals'
+    LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
+    'internal: erasure_plan_undeferrals(), as the session keeps it';
 
 -- What deletes the rows of a walk from these tables and returns how many, children
 -- first, tables of one owner in a row in one statement: foreign keys are checked at
 -- its end, so within it neither the order nor a cycle matters to them, and a trigger
 -- on a parent that deletes its children finds them gone.
-CREATE FUNCTION erasure_deletions(leaves regclass[]) RETURNS erasure_command[]
+CREATE FUNCTION erasure_plan_deletions(leaves regclass[]) RETURNS erasure_command[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -125,7 +131,7 @@ BEGIN
                    format('WITH %s SELECT ARRAY[%s]',
                        string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(
                            SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s
-                               AND (b.way).action = ''delete''))
+                               AND (b.search).action = ''delete''))
                            RETURNING 1)', s.n, s.leaf, s.leaf::oid), ', ' ORDER BY s.n),
                        string_agg(format('(SELECT count(*) FROM d%s)', s.n), ', ' ORDER BY s.n)),
                    array_agg(s.leaf ORDER BY s.n))::ndrs_optout.erasure_command
@@ -134,6 +140,12 @@ BEGIN
             ORDER BY min(s.n));
 END
 $$;
-COMMENT ON FUNCTION erasure_deletions(regclass[]) IS
+COMMENT ON FUNCTION erasure_plan_deletions(regclass[]) IS
     'internal: the commands that delete rows of these tables and count them, in order; error ND030 for a table with a '
     'rule';
+
+CREATE FUNCTION erasure_deletions(leaves regclass[]) RETURNS erasure_command[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_deletions'
+    LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION erasure_deletions(regclass[]) IS
+    'internal: erasure_plan_deletions(), as the session keeps it; error ND030 for a table with a rule';

@@ -20,10 +20,10 @@ COMMENT ON TABLE guard IS
     'the guarded columns: which registers a table serves and what happens to a row that must not enter';
 SELECT pg_catalog.pg_extension_config_dump('guard', '');
 
--- Backends know the erasure's ways from it (erasure_known).  TRUNCATE tells them by itself.
+-- Backends keep plans of erasures that rest on it (erasure_cache.c).  TRUNCATE tells them by itself.
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON guard
     FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
-COMMENT ON TRIGGER invalidate_caches ON guard IS 'backends ask for the erasure''s ways again';
+COMMENT ON TRIGGER invalidate_caches ON guard IS 'backends make the plans of erasures again';
 ALTER TABLE guard ENABLE ALWAYS TRIGGER invalidate_caches;
 
 -- Rows are only added, one per table, finding, action and transaction, so that

@@ -90,8 +90,8 @@ CREATE TYPE purge_result AS (
     details jsonb
 );
 COMMENT ON TYPE purge_result IS
-    'how much a purge removed of one kind, and what the audit event is to say besides; a function that returns one is '
-    'the purge of a kind';
+    'internal: how much a purge removed of one kind, and what the audit event is to say besides; a function that '
+    'returns one is the purge of a kind';
 
 -- The kinds, in the order in which they are purged: the audit last, since from there on
 -- whoever commits an event waits.
@@ -102,7 +102,8 @@ CREATE VIEW purge_kind AS
         FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.prorettype = 'ndrs_optout.purge_result'::regtype;
 COMMENT ON VIEW purge_kind IS
-    'the kinds of data that are kept for a time only, each with the function that purges it, in their order';
+    'internal: the kinds of data that are kept for a time only, each with the function that purges it, in their '
+    'order';
 
 CREATE VIEW purge_due AS
     SELECT k.what, coalesce(sum(r.rows) FILTER (WHERE NOT r.held), 0)::bigint AS due,

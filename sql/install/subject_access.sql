@@ -48,7 +48,7 @@ BEGIN
     FOR part IN
         SELECT b.leaf, r.relowner::regrole AS owner,
                array_agg(DISTINCT i.row_id) AS row_ids,
-               array_agg(i.row_id) FILTER (WHERE (b.way).action = 'redact') AS redacted,
+               array_agg(i.row_id) FILTER (WHERE (b.search).action = 'redact') AS redacted,
                ARRAY(SELECT DISTINCT format('to_json(t.%I)::text', g.nhs_number_column)
                          FROM ndrs_optout.erasure_lineage(b.leaf) l
                          JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded

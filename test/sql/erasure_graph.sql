@@ -1,4 +1,4 @@
--- The erasure's ways: what a session knows of them follows the catalogues.
+-- The erasure's plans: what a session keeps follows the catalogues.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 CREATE TABLE patient (id int PRIMARY KEY, nhs bigint);
@@ -230,11 +230,13 @@ SELECT erasure_depths('{}');
 DROP TABLE narrow, below, wide, apart;
 
 -- Not for anybody's use, but nobody's harm.
-SELECT erasure_known(NULL::int[], NULL);
-SELECT erasure_known(NULL::int[], 'SELECT 1');
-SELECT erasure_known(NULL::text[], 'SELECT ARRAY[''one'']');
-SELECT erasure_known(NULL::int[], 'SELECT ARRAY[''one'']');
-SELECT erasure_known(NULL::int[], 'SELECT NULL::int[]');
+SELECT erasure_root_searches(NULL, '{}'), erasure_child_searches(NULL, '{}'), erasure_undeferrals(NULL), erasure_deletions(NULL);
+SELECT erasure_root_searches('{}', '{}'), erasure_child_searches(0, '{}'), erasure_undeferrals('{}'), erasure_deletions('{}');
+-- Plans differ by each argument, and by the function.
+SELECT cardinality(erasure_root_searches('{cancer}', '{cancer}')) AS cancer, cardinality(erasure_root_searches('{}', '{cancer}')) AS none,
+       (erasure_root_searches('{cancer}', '{cancer}'))[1].action, (erasure_root_searches('{cancer}', '{}'))[1].action AS other_action,
+       cardinality(erasure_deletions('{patient}')) AS deletions, cardinality(erasure_undeferrals('{patient}')) AS undeferrals,
+       cardinality(erasure_child_searches('patient', '{cancer}')) AS below_patient, cardinality(erasure_child_searches('note', '{cancer}')) AS below_note;
 
 DEALLOCATE walk;
 SELECT unguard_table('patient');
