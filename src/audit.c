@@ -130,16 +130,14 @@ link_added(void)
 static void
 transaction_callback(XactEvent event, void *arg)
 {
+	/* A prepared transaction would hold the end until another session ends it. */
+	if (event == XACT_EVENT_PRE_PREPARE && added != NULL && !superuser_arg(GetSessionUserId()))
+		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot prepare a transaction that has added events to the audit"),
+					 errhint("Commit the transaction instead."));
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-
-			/* It would hold the end until another session ends it. */
-			if (added != NULL && !superuser_arg(GetSessionUserId()))
-				ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							 errmsg("cannot prepare a transaction that has added events to the audit"),
-							 errhint("Commit the transaction instead."));
-			/* FALLTHROUGH */
 		case XACT_EVENT_PRE_COMMIT:
 			if (added != NULL)
 				link_added();
@@ -152,6 +150,7 @@ transaction_callback(XactEvent event, void *arg)
 		default:
 			break;
 	}
+
 }
 
 /*
