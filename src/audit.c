@@ -150,7 +150,6 @@ transaction_callback(XactEvent event, void *arg)
 		default:
 			break;
 	}
-
 }
 
 /*
