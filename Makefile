@@ -37,6 +37,7 @@ OBJS = \
 PIECES = $(addprefix sql/install/, \
 	extension.sql \
 	privacy.sql \
+	word.sql \
 	version.sql \
 	audit.sql \
 	own_tables.sql \

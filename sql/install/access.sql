@@ -5,7 +5,7 @@
 -- another routine, or by a type, is internal: that one runs with its caller's rights,
 -- because it commits or runs the caller's query, or the server asks for the right.
 CREATE TABLE duty_privilege (
-    duty        text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'steward')),
+    duty        duty,
     object_kind text CHECK (object_kind IN ('schema', 'table', 'routine')),
     name        name,
     privilege   text,
@@ -85,7 +85,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)
 -- again, since what its script granted, pg_dump would take for the extension's.
 CREATE TABLE granted_access (
     role       name,
-    duty       text CHECK (duty IN ('officer', 'loader', 'analyst', 'auditor', 'steward')),
+    duty       duty,
     granted_by name NOT NULL DEFAULT session_user,
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (role, duty)
@@ -259,10 +259,8 @@ AS $$
 DECLARE
     result name;
 BEGIN
-    IF duty IS NULL OR duty NOT IN ('officer', 'loader', 'analyst', 'auditor', 'steward') THEN
-        PERFORM ndrs_optout.raise_error('22023', 'duty must be "officer", "loader", "analyst", "auditor" or "steward"',
-            hint => 'Table ndrs_optout.duty_privilege says what each may do.');
-    END IF;
+    PERFORM ndrs_optout.checked_word(duty, 'duty', 'duty',
+        hint => 'Table ndrs_optout.duty_privilege says what each may do.');
     SELECT r.rolname INTO result FROM pg_roles r WHERE r.oid = role;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('42704', 'a role must be named');

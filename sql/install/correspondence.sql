@@ -6,7 +6,7 @@
 CREATE TABLE case_correspondence (
     correspondence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     case_id           bigint NOT NULL,
-    kind              text NOT NULL CHECK (kind IN ('form', 'email', 'letter')),
+    kind              correspondence NOT NULL,
     received_on       date NOT NULL,
     key_id            text NOT NULL,
     content           bytea NOT NULL
@@ -30,10 +30,8 @@ DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record correspondence');
     result bigint;
 BEGIN
-    IF kind IS NULL OR kind NOT IN ('form', 'email', 'letter') THEN
-        PERFORM ndrs_optout.raise_error('22023', 'kind must be "form", "email" or "letter"',
-            hint => 'Proofs of identity go to ndrs_optout.record_identity().');
-    END IF;
+    PERFORM ndrs_optout.checked_word(kind, 'correspondence', 'kind',
+        hint => 'Proofs of identity go to ndrs_optout.record_identity().');
     IF content IS NULL THEN
         PERFORM ndrs_optout.raise_error('22004', 'correspondence needs its content');
     END IF;

@@ -6,11 +6,11 @@ CREATE TABLE guard (
     target            regclass,
     nhs_number_column name,
     registers         text[] NOT NULL,
-    on_match          text NOT NULL CHECK (on_match IN ('reject', 'skip', 'redact')),
-    on_missing        text NOT NULL CHECK (on_missing IN ('allow', 'reject', 'skip')),
-    on_unreadable     text NOT NULL CHECK (on_unreadable IN ('allow', 'reject', 'skip')),
+    on_match          text NOT NULL CHECK (on_match = ANY (words('on_match'))),
+    on_missing        text NOT NULL CHECK (on_missing = ANY (words('on_missing'))),
+    on_unreadable     text NOT NULL CHECK (on_unreadable = ANY (words('on_missing'))),
     redact_columns    name[] NOT NULL,
-    mechanism         text NOT NULL CHECK (mechanism IN ('both', 'constraint')),
+    mechanism         text NOT NULL CHECK (mechanism = ANY (words('mechanism'))),
     encoded_column    name,
     birth_date_column name,
     guarded_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -211,14 +211,10 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22004',
             'a table and its column with NHS numbers must be named');
     END IF;
-    IF on_match IS NULL OR on_match NOT IN ('reject', 'skip', 'redact') THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'on_match must be "reject", "skip" or "redact"');
-    END IF;
-    IF mechanism IS NULL OR mechanism NOT IN ('both', 'constraint') THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'mechanism must be "both" or "constraint"');
-    END IF;
+    PERFORM ndrs_optout.checked_word(on_match, 'on_match', 'on_match');
+    PERFORM ndrs_optout.checked_word(on_missing, 'on_missing', 'on_missing');
+    PERFORM ndrs_optout.checked_word(on_unreadable, 'on_missing', 'on_unreadable');
+    PERFORM ndrs_optout.checked_word(mechanism, 'mechanism', 'mechanism');
     IF mechanism = 'constraint' AND (on_match <> 'reject' OR 'skip' IN (on_missing, on_unreadable)) THEN
         PERFORM ndrs_optout.raise_error('22023',
             'mechanism "constraint" can only reject');
@@ -235,11 +231,6 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22023',
             'on_match "redact" needs on_missing "allow"',
             detail => 'A row that was redacted has no NHS number.');
-    END IF;
-    IF on_missing IS NULL OR on_missing NOT IN ('allow', 'reject', 'skip')
-        OR on_unreadable IS NULL OR on_unreadable NOT IN ('allow', 'reject', 'skip') THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'on_missing and on_unreadable must be "allow", "reject" or "skip"');
     END IF;
     PERFORM ndrs_optout.require_one_build();
     -- First, in the order in which case_certify takes its locks.

@@ -221,7 +221,8 @@ AS $$
         SELECT r.oid, r.rolname FROM pg_roles r
             WHERE NOT r.rolsuper AND EXISTS (
                 SELECT FROM ndrs_optout.granted_access g JOIN pg_roles d ON d.rolname = g.role
-                    WHERE g.duty IN ('officer', 'analyst') AND pg_has_role(r.oid, d.oid, 'MEMBER'))),
+                    WHERE g.duty = ANY (ndrs_optout.words('duty_with_numbers'))
+                        AND pg_has_role(r.oid, d.oid, 'MEMBER'))),
     written AS (
         SELECT h.oid, h.rolname,
                ndrs_optout.role_setting(h.oid, 'log_statement') = 'all'

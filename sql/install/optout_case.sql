@@ -5,16 +5,16 @@ CREATE TABLE optout_case (
     kind               text NOT NULL DEFAULT 'opt_out' CHECK (kind IN ('opt_out', 'opt_in')),
     encoded_nhs_number encoded_nhs_number NOT NULL,
     registers          text[] NOT NULL,
-    applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
-    channel            text NOT NULL CHECK (channel IN ('email', 'online', 'post')),
-    received_on   date NOT NULL,
+    applicant          applicant NOT NULL,
+    channel            channel NOT NULL,
+    received_on        date NOT NULL,
     state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
     due_on             date,
     date_of_birth      date,  -- until the case ends
     identity_confirmed boolean NOT NULL DEFAULT false,
-    guardian_call      text CHECK (guardian_call IN ('offered', 'declined', 'held')),
+    guardian_call      guardian_call,
     excluded_at        timestamptz,  -- by this case
     listed_since       timestamptz,  -- on the list of each of its registers, by whatever case
     carried_out_at     timestamptz,
@@ -88,13 +88,12 @@ INSERT INTO case_action (action, state, next_state) VALUES
 -- destroyed when the case ends.
 CREATE TABLE identity_evidence (
     case_id     bigint,
-    proof       text CHECK (proof IN ('identity', 'address')),
-    document    text NOT NULL,
+    proof       proof,
+    document    document NOT NULL,
     received_on date NOT NULL,
     content     bytea,
     PRIMARY KEY (case_id, proof),
-    CHECK (document IN ('passport', 'driving_licence') AND proof = 'identity'
-           OR document IN ('utility_bill', 'bank_statement') AND proof = 'address')
+    CHECK (document = ANY (words(proof)))
 );
 COMMENT ON TABLE identity_evidence IS
     'which proofs of identity and address have been seen for a case, with their content as ciphertext if it was '
@@ -143,10 +142,7 @@ AS $$
 DECLARE
     age_limit integer;
 BEGIN
-    IF applicant IS NULL OR applicant NOT IN ('self', 'parent', 'representative') THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'applicant must be "self", "parent" or "representative"');
-    END IF;
+    PERFORM ndrs_optout.checked_word(applicant, 'applicant', 'applicant');
     IF date_of_birth > received_on OR NOT isfinite(date_of_birth) THEN
         PERFORM ndrs_optout.raise_error('22023',
             'the date of birth must not be after the day on which the request was received');
@@ -211,9 +207,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF channel IS NULL OR channel NOT IN ('email', 'online', 'post') THEN
-        PERFORM ndrs_optout.raise_error('22023', 'channel must be "email", "online" or "post"');
-    END IF;
+    PERFORM ndrs_optout.checked_word(channel, 'channel', 'channel');
     PERFORM ndrs_optout.checked_receipt(received_on, what);
     PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
     PERFORM ndrs_optout.case_must_be_only_one(encoded, registers);
@@ -331,11 +325,9 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record identity');
 BEGIN
-    IF (proof = 'identity' AND document IN ('passport', 'driving_licence')
-        OR proof = 'address' AND document IN ('utility_bill', 'bank_statement')) IS NOT TRUE THEN
+    IF (proof = ANY (ndrs_optout.words('proof')) AND document = ANY (ndrs_optout.words(proof))) IS NOT TRUE THEN
         PERFORM ndrs_optout.raise_error('22023',
-            CASE WHEN proof IN ('identity', 'address') AND document IN ('passport', 'driving_licence', 'utility_bill',
-                                                                        'bank_statement')
+            CASE WHEN proof = ANY (ndrs_optout.words('proof')) AND document = ANY (ndrs_optout.words('document'))
                 THEN format('a %s is not accepted as proof of %s', replace(document, '_', ' '), proof)
                 ELSE 'the document is not accepted as proof' END,
             hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or '
@@ -373,9 +365,7 @@ AS $$
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record guardian call');
 BEGIN
-    IF outcome IS NULL OR outcome NOT IN ('offered', 'declined', 'held') THEN
-        PERFORM ndrs_optout.raise_error('22023', 'outcome must be "offered", "declined" or "held"');
-    END IF;
+    PERFORM ndrs_optout.checked_word(outcome, 'guardian_call', 'outcome');
     UPDATE ndrs_optout.optout_case c SET guardian_call = outcome WHERE c.case_id = this.case_id;
     PERFORM ndrs_optout.audit('guardian call ' || outcome, jsonb_build_object('case', this.case_id));
 END

@@ -4,8 +4,7 @@ CREATE TABLE recipient (
     recipient      text COLLATE "C" PRIMARY KEY CHECK (recipient ~ '^[a-z][a-z0-9_]{0,62}$'),
     name           text NOT NULL,
     contact        text,
-    id_scheme      text NOT NULL
-        CHECK (id_scheme IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser')),
+    id_scheme      id_scheme NOT NULL,
     salt_reference text CHECK (salt_reference IS NOT NULL OR id_scheme = 'nhs_number'),
     added_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
@@ -33,11 +32,7 @@ BEGIN
     IF contact IS NOT NULL THEN
         PERFORM ndrs_optout.checked_reason(contact, 'contact');
     END IF;
-    IF id_scheme IS NULL OR id_scheme NOT IN ('nhs_number', 'ndrs_pseudo_id', 'release_pseudo_id', 'openpseudonymiser')
-    THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'id_scheme must be "nhs_number", "ndrs_pseudo_id", "release_pseudo_id" or "openpseudonymiser"');
-    END IF;
+    PERFORM ndrs_optout.checked_word(id_scheme, 'id_scheme', 'id_scheme');
     IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
         PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
         IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN

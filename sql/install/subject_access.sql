@@ -4,7 +4,7 @@
 CREATE TABLE subject_access_request (
     request_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     encoded_nhs_number encoded_nhs_number NOT NULL,
-    applicant          text NOT NULL CHECK (applicant IN ('self', 'parent', 'representative')),
+    applicant          applicant NOT NULL,
     received_on        date NOT NULL,
     due_on             date NOT NULL,
     answered_at        timestamptz

@@ -1,0 +1,66 @@
+-- word: the words that an argument or a column may have, each list in one place.
+
+CREATE FUNCTION words(list text) RETURNS text[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE list
+        WHEN 'duty' THEN '{officer,loader,analyst,auditor,steward}'
+        WHEN 'duty_with_numbers' THEN '{officer,analyst}'
+        WHEN 'applicant' THEN '{self,parent,representative}'
+        WHEN 'channel' THEN '{email,online,post}'
+        WHEN 'correspondence' THEN '{form,email,letter}'
+        WHEN 'guardian_call' THEN '{offered,declined,held}'
+        WHEN 'identity' THEN '{passport,driving_licence}'
+        WHEN 'address' THEN '{utility_bill,bank_statement}'
+        WHEN 'proof' THEN '{identity,address}'
+        WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement}'
+        WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
+        WHEN 'on_match' THEN '{reject,skip,redact}'
+        WHEN 'on_missing' THEN '{allow,reject,skip}'
+        WHEN 'mechanism' THEN '{both,constraint}'
+    END::text[]
+$$;
+COMMENT ON FUNCTION words(text) IS
+    'internal: the words of a list, such as duty or applicant; of "identity" and "address", the documents that prove '
+    'it. NULL for a list that is none';
+
+-- An argument is text, since a domain's own error does not say which words there are.
+CREATE FUNCTION checked_word(value text, list text, argument text, hint text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    words text[] := ndrs_optout.words(list);
+BEGIN
+    IF (value = ANY (words)) IS NOT TRUE THEN
+        PERFORM ndrs_optout.raise_error('22023',
+            format('%s must be "%s" or "%s"', argument, array_to_string(words[:cardinality(words) - 1], '", "'),
+                   words[cardinality(words)]),
+            hint => hint);
+    END IF;
+    RETURN value;
+END
+$$;
+COMMENT ON FUNCTION checked_word(text, text, text, text) IS
+    'internal: the value of the named argument itself, which must be a word of the list; error 22023';
+
+CREATE DOMAIN duty AS text CHECK (VALUE = ANY (words('duty')));
+COMMENT ON DOMAIN duty IS 'what a role is there for; table duty_privilege says what each may do';
+CREATE DOMAIN applicant AS text CHECK (VALUE = ANY (words('applicant')));
+COMMENT ON DOMAIN applicant IS 'who asks: the patient, a parent or a representative';
+CREATE DOMAIN channel AS text CHECK (VALUE = ANY (words('channel')));
+COMMENT ON DOMAIN channel IS 'how a request came: email, online or post';
+CREATE DOMAIN correspondence AS text CHECK (VALUE = ANY (words('correspondence')));
+COMMENT ON DOMAIN correspondence IS 'what a copy is of: form, email or letter';
+CREATE DOMAIN guardian_call AS text CHECK (VALUE = ANY (words('guardian_call')));
+COMMENT ON DOMAIN guardian_call IS 'what became of the call with the Caldicott Guardian: offered, declined or held';
+CREATE DOMAIN proof AS text CHECK (VALUE = ANY (words('proof')));
+COMMENT ON DOMAIN proof IS 'what a document proves: identity or address';
+CREATE DOMAIN document AS text CHECK (VALUE = ANY (words('document')));
+COMMENT ON DOMAIN document IS
+    'a proof: of identity, passport or driving_licence; of address, utility_bill or bank_statement';
+CREATE DOMAIN id_scheme AS text CHECK (VALUE = ANY (words('id_scheme')));
+COMMENT ON DOMAIN id_scheme IS
+    'the id under which a recipient knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or '
+    'openpseudonymiser';
