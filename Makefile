@@ -23,7 +23,11 @@ OBJS = \
 	src/national_check.o \
 	src/national_check_reply.o \
 	src/sharing.o \
-	src/guard.o \
+	src/guard_decision.o \
+	src/guard_erasure.o \
+	src/guard_trigger.o \
+	src/guard_constraint.o \
+	src/guard_search.o \
 	src/guard_policy.o \
 	src/guard_tally.o \
 	src/sentry.o \

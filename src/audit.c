@@ -130,7 +130,10 @@ link_added(void)
 static void
 transaction_callback(XactEvent event, void *arg)
 {
-	/* A prepared transaction would hold the end until another session ends it. */
+	/*
+	 * A prepared transaction would hold the end until another session ends
+	 * it.
+	 */
 	if (event == XACT_EVENT_PRE_PREPARE && added != NULL && !superuser_arg(GetSessionUserId()))
 		ndrs_ereport(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot prepare a transaction that has added events to the audit"),

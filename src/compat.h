@@ -22,6 +22,11 @@
 	} while (0)
 #endif
 
+/* Before 18 it was an attribute, to be written behind the declaration or before it. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* varatt.h split off from postgres.h in 16. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"

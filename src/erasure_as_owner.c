@@ -13,7 +13,7 @@
 #include "erasure_as_owner.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "guard.h"
+#include "guard_erasure.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/params.h"
@@ -355,7 +355,7 @@ describe_failure(const ErrorData *error)
  * Change rows with the rights of their table's owner: triggers run as their
  * owner then, and not as the owner of the extension, who is a superuser as a
  * rule.  The parameter of the command is the batches; returns counts, or nothing.
- * Guards spare the tables given while it runs (guard.c).
+ * Guards let its changes of the tables given pass (guard_erasure.c).
  *
  * What goes wrong here is told by the server or by a trigger, in words that can hold
  * a row.  So their words end here, message, detail, context and all.  The catalogues
@@ -369,8 +369,9 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
 	Datum		values[] = {PG_GETARG_DATUM(2)};
 	ArrayType  *tables = PG_GETARG_ARRAYTYPE_P(3);
-	const Oid  *spared = (const Oid *) ARR_DATA_PTR(tables);
-	int			nspared = ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables));
+	ErasedTables erased = {(const Oid *) ARR_DATA_PTR(tables),
+	ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables))};
+	ErasedTables erased_outside;
 	MemoryContext outer = CurrentMemoryContext;
 	ResourceOwner outer_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
@@ -383,7 +384,7 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(outer);
-	ndrs_guard_spare(&spared, &nspared);
+	erased_outside = ndrs_guard_let_pass(erased);
 	PG_TRY();
 	{
 		result = run_as(role, command, false, 1, types, values, NULL, INT8ARRAYOID, &isnull,
@@ -392,8 +393,8 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		/* First of all, or they would be spared for the rest of the session */
-		ndrs_guard_spare(&spared, &nspared);
+		/* First of all, or it would pass for the rest of the session */
+		(void) ndrs_guard_let_pass(erased_outside);
 		MemoryContextSwitchTo(outer);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -403,7 +404,7 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(outer);
 	CurrentResourceOwner = outer_owner;
 	if (error == NULL)
-		ndrs_guard_spare(&spared, &nspared);
+		(void) ndrs_guard_let_pass(erased_outside);
 
 	if (error != NULL)
 		ndrs_ereport(errcode(is_about_rows(error->sqlerrcode) ? ERRCODE_NDRS_ROWS_REMAIN :

@@ -17,13 +17,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-const char *const ndrs_action_words[] = {
-	[GUARD_ALLOW] = "allow",
-	[GUARD_REJECT] = "reject",
-	[GUARD_SKIP] = "skip",
-	[GUARD_REDACT] = "redact",
-};
-
 static const char *const finding_words[] = {
 	[GUARD_NOT_EXCLUDED] = "not excluded",
 	[GUARD_EXCLUDED] = "excluded",

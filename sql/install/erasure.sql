@@ -266,13 +266,13 @@ COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
     'would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors '
     'ND004, ND010, ND011, 42704';
 
-CREATE FUNCTION change_as_owner(role regrole, command text, batches erasure_batch[], spared regclass[] DEFAULT '{}')
+CREATE FUNCTION change_as_owner(role regrole, command text, batches erasure_batch[], changed regclass[] DEFAULT '{}')
     RETURNS bigint[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_change_as_owner'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION change_as_owner(regrole, text, erasure_batch[], regclass[]) IS
     'internal: runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop '
-    'changes of rows in the spared tables. An error tells an SQLSTATE and names of the catalogues, and nothing of '
+    'what it changes in these tables. An error tells an SQLSTATE and names of the catalogues, and nothing of '
     'what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 
 -- Delete the rows of the batches, children first.  Triggers run with the rights of

@@ -120,7 +120,7 @@ CREATE FUNCTION guard_reads(type regtype) RETURNS boolean
     LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION guard_reads(regtype) IS 'internal: whether a guard can read NHS numbers of this type';
 
--- The arguments of a guard's trigger, in the order in which guard.c reads them.  The
+-- The arguments of a guard's trigger, in the order in which guard_trigger.c reads them.  The
 -- first is their version: who appends to them counts it up, there too (GUARD_VERSION).
 CREATE FUNCTION guard_arguments(guard) RETURNS text[]
 LANGUAGE sql IMMUTABLE
