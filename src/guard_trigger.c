@@ -45,7 +45,7 @@ static struct
 	Oid			target;
 	Oid			relid;
 	ItemPointerData tid;
-}			updated = {InvalidOid};
+}			updated;
 
 static AttrNumber
 guarded_column(Relation rel, const char *name)
