@@ -275,7 +275,6 @@ CREATE FUNCTION grant_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     role_name name := ndrs_optout.checked_role(role, duty);
     command text;
@@ -299,7 +298,6 @@ CREATE FUNCTION revoke_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     role_name name := ndrs_optout.checked_role(role, duty);
     command text;

@@ -70,7 +70,6 @@ CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     LOOP
         INSERT INTO ndrs_optout.audit_event (event, detail, acting_role)

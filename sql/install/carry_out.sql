@@ -116,7 +116,6 @@ CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'confirm identity');
 BEGIN
@@ -176,7 +175,6 @@ CREATE FUNCTION accept_dropped_tables(case_id bigint) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'accept dropped tables');
     accepted integer;
@@ -200,7 +198,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.case_to_carry_out(case_id, number, 'exclude');
     stayed boolean := ndrs_optout.case_is_excluded(this);
@@ -256,7 +253,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     written boolean := pg_current_xact_id_if_assigned() IS NOT NULL;
     lost record;

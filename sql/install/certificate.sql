@@ -182,12 +182,11 @@ LANGUAGE plpgsql
 SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case;
     done ndrs_optout.audit_event;
 BEGIN
-    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = case_id;
+    SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = certificate_of.case_id;
     SELECT * INTO done FROM ndrs_optout.audit_event e
         WHERE e.event = 'case carried out' AND e.detail = jsonb_build_object('case', case_id)
         ORDER BY e.entry_id DESC LIMIT 1;
@@ -244,7 +243,6 @@ CREATE FUNCTION erasure_certificate(case_id bigint) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'certificate');
 BEGIN

@@ -422,7 +422,6 @@ SET row_security = off
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
     part record;

@@ -23,7 +23,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     severity text;
 BEGIN
@@ -82,7 +81,6 @@ RETURNS TABLE (relation regclass, column_name name, numbers bigint, sampled bigi
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
     until timestamptz := clock_timestamp() + time_limit;
     candidate record;

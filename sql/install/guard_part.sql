@@ -10,7 +10,6 @@ RETURNS TABLE (part text, defect text, object name, attnum smallint, atttypid oi
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH number AS MATERIALIZED (

@@ -168,7 +168,6 @@ CREATE FUNCTION complete_case(case_id bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'complete');
     letter text;
@@ -201,7 +200,6 @@ CREATE FUNCTION completion_letter(case_id bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     PERFORM ndrs_optout.locked_case(case_id, 'write the letter');
     RETURN ndrs_optout.completion_letter_text(case_id, false);

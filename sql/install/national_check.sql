@@ -101,7 +101,6 @@ SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     started record;
     started_at timestamptz := clock_timestamp();
@@ -171,7 +170,6 @@ CREATE FUNCTION national_check_request(check_id bigint) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.national_check c WHERE c.check_id = national_check_request.check_id) THEN
         PERFORM ndrs_optout.no_such_check();
@@ -209,7 +207,6 @@ SET log_min_error_statement = panic
 SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this record;
     other bigint;
@@ -300,7 +297,6 @@ CREATE FUNCTION cancel_national_check(check_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     DELETE FROM ndrs_optout.national_check c WHERE c.check_id = cancel_national_check.check_id;
     IF NOT FOUND THEN

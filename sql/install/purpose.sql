@@ -146,7 +146,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     permitted boolean;
     result bigint;
@@ -186,10 +185,9 @@ CREATE FUNCTION end_exemption(exemption_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     UPDATE ndrs_optout.exemption e SET ended_at = clock_timestamp()
-        WHERE e.exemption_id = exemption_id AND e.ended_at IS NULL;
+        WHERE e.exemption_id = end_exemption.exemption_id AND e.ended_at IS NULL;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('P0002', 'there is no such exemption to end',
             hint => 'Table ndrs_optout.exemption lists them.');

@@ -108,12 +108,12 @@ CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT cur
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
 BEGIN
     UPDATE ndrs_optout.recall_notice n
-        SET acknowledged_at = clock_timestamp(), deleted_on = ndrs_optout.checked_deletion(deleted_on, this.release_id)
+        SET acknowledged_at = clock_timestamp(),
+            deleted_on = ndrs_optout.checked_deletion(acknowledge_recall.deleted_on, this.release_id)
         WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
                                                                         'release', this.release_id, 'deleted_on',
@@ -129,7 +129,6 @@ CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT current_da
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
 BEGIN
@@ -142,7 +141,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22023', 'the recipient cannot have been reminded before it was asked',
             hint => 'View ndrs_optout.recall_progress says when that was.');
     END IF;
-    UPDATE ndrs_optout.recall_notice n SET chased_on = chased_on WHERE n.notice_id = this.notice_id;
+    UPDATE ndrs_optout.recall_notice n SET chased_on = chase_recall.chased_on WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
 END
 $$;
@@ -183,7 +182,6 @@ LANGUAGE plpgsql
 SET timezone = 'UTC'
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     its_case ndrs_optout.optout_case;
     its_release record;
@@ -229,7 +227,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
     letter text := ndrs_optout.recall_letter_text(this, number, salt, release_salt, fields);
@@ -302,7 +299,6 @@ CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT 
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     destroyed boolean;
     answered bigint;
@@ -318,7 +314,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is destroyed already', release_id));
     END IF;
     PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
-    UPDATE ndrs_optout.release r SET destroyed_on = destroyed_on WHERE r.release_id = record_destruction.release_id;
+    UPDATE ndrs_optout.release r SET destroyed_on = record_destruction.destroyed_on
+        WHERE r.release_id = record_destruction.release_id;
     UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
         WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
     GET DIAGNOSTICS answered = ROW_COUNT;

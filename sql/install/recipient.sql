@@ -21,7 +21,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 BEGIN
     IF (recipient ~ '^[a-z][a-z0-9_]{0,62}$') IS NOT TRUE THEN
         PERFORM ndrs_optout.raise_error('22023', 'the code of a recipient must have up to 63 lower-case letters, '

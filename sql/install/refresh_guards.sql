@@ -6,7 +6,6 @@ CREATE FUNCTION refresh_guards(target regclass DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
     tables regclass[];
     this regclass;

@@ -60,7 +60,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     codes text[];
     result bigint;
@@ -100,7 +99,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     unusable bigint := (SELECT count(*) FROM unnest(patients) AS number
                         WHERE number IS NULL OR ndrs_optout.nhs_number_is_placeholder(number));
@@ -128,7 +126,6 @@ RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     numbers ndrs_optout.nhs_number[];
 BEGIN

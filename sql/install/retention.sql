@@ -332,7 +332,6 @@ CREATE FUNCTION purge(as_of timestamptz DEFAULT now()) RETURNS TABLE (what text,
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
     kind ndrs_optout.purge_kind;
     this_removed bigint;
@@ -372,7 +371,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
 BEGIN
@@ -394,7 +392,6 @@ CREATE FUNCTION lift_hold(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
 BEGIN

@@ -223,7 +223,6 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_variable
 DECLARE
     encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
     result bigint;

@@ -10,7 +10,6 @@ RETURNS TABLE (event_id bigint, problem text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
     part ndrs_optout.audit_segment;
     this ndrs_optout.audit_event;
