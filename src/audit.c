@@ -209,8 +209,9 @@ ndrs_optout_audit_worker(Datum main_arg)
 	BackgroundWorkerInitializeConnectionByOid(request->database, InvalidOid, 0);
 
 	SetConfigOption("lock_timeout", psprintf("%d", request->lock_timeout), PGC_SUSET, PGC_S_OVERRIDE);
-	StartTransactionCommand();
 	/* Whatever the database's defaults are */
+	SetConfigOption("role", "none", PGC_USERSET, PGC_S_OVERRIDE);
+	StartTransactionCommand();
 	XactReadOnly = false;
 	XactIsoLevel = XACT_READ_COMMITTED;
 	pgstat_report_activity(STATE_RUNNING, "writing an event of the audit");

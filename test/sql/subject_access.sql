@@ -107,6 +107,11 @@ SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
 \echo :SQLSTATE
 RESET default_transaction_read_only;
 RESET default_transaction_isolation;
+ALTER DATABASE :DBNAME SET default_transaction_read_only = on;
+ALTER DATABASE :DBNAME SET role = pg_monitor;
+SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
+ALTER DATABASE :DBNAME RESET default_transaction_read_only;
+ALTER DATABASE :DBNAME RESET role;
 SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
 SELECT count(*) AS damaged FROM verify_audit();
 DELETE FROM subject_access_request;
