@@ -496,22 +496,27 @@ COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'COMMITTED), 42704';
 
 -- Every table that the walk can come to from the guarded tables of these
--- registers, with partitions and children: a writer may have locked just one.
+-- registers, with partitions and children: a writer may have locked just one.  An
+-- ancestor of such a table is only passed through, to what refers to it.  All steps are
+-- read once, since partitions are thousands.
 CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
 LANGUAGE sql STABLE
 SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE reached (relation) AS (
-        SELECT g.target FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
+    WITH RECURSIVE step AS MATERIALIZED (
+        SELECT e.parent::oid AS origin, e.child::oid AS target, 'refers' AS kind FROM ndrs_optout.erasure_edge e
+        UNION ALL
+        SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
+        UNION ALL
+        SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
+    passed (relation, reached) AS (
+        SELECT g.target::oid, true FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
             WHERE g.registers && erasure_tables.registers
         UNION
-        SELECT next.relation FROM reached r CROSS JOIN LATERAL (
-            SELECT d.relation FROM ndrs_optout.erasure_descendants(r.relation) d
-            UNION ALL
-            SELECT e.child FROM ndrs_optout.erasure_lineage(r.relation) l
-                JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor) AS next)
-    SELECT coalesce(array_agg(relation ORDER BY relation::oid), '{}') FROM reached
+        SELECT s.target, s.kind <> 'above'
+            FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
+    SELECT coalesce(array_agg(p.relation ORDER BY p.relation), '{}')::regclass[] FROM passed p WHERE p.reached
 $$;
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
 

@@ -260,9 +260,9 @@ BEGIN
     -- The constraint knows its column whatever its name is.  When it is gone, or is
     -- on another column, the guard is not what it was, and neither is the search.
     IF NOT EXISTS (
-        SELECT FROM ndrs_optout.guard_part p
-            WHERE p.target = erasure_condition.target AND p.nhs_number_column = erasure_condition.nhs_number_column
-                AND p.relation = p.target AND p.part = 'constraint' AND p.defect IS NULL) THEN
+        SELECT FROM ndrs_optout.guard g CROSS JOIN LATERAL ndrs_optout.guard_parts(g, g.target) AS p
+            WHERE g.target = erasure_condition.target AND g.nhs_number_column = erasure_condition.nhs_number_column
+                AND p.part = 'constraint' AND p.defect IS NULL) THEN
         PERFORM ndrs_optout.raise_error('55000',
             format('the guard of column "%s" of table %s is damaged', nhs_number_column, target),
             detail => 'Its constraint is gone, or the column was renamed or has changed its type.',

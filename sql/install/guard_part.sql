@@ -91,3 +91,18 @@ CREATE VIEW guard_part AS
 COMMENT ON VIEW guard_part IS
     'internal: every part that guards ought to have on their tables, partitions and inheritance children, with its '
     'defect, or NULL when it is in force';
+
+-- The same for one relation, without a look at all others.
+CREATE FUNCTION guard_covers(target regclass, relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE above (relation) AS (
+        SELECT guard_covers.relation::oid
+        UNION
+        SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.relation AND NOT i.inhdetachpending)
+    SELECT EXISTS (SELECT FROM above a WHERE a.relation = target)
+$$;
+COMMENT ON FUNCTION guard_covers(regclass, regclass) IS
+    'internal: whether a relation is the table, or a partition or an inheritance child of it, and is not being '
+    'detached';

@@ -252,10 +252,9 @@ BEGIN
                 AND l.nhs_number_column = now.nhs_number_column;
     END IF;
 
-    SELECT g.* INTO this_guard FROM ndrs_optout.guard_part p
-        JOIN ndrs_optout.guard g ON g.target = p.target AND g.nhs_number_column = p.nhs_number_column
-        WHERE p.target = now.target AND p.relation = now.relation AND p.nhs_number_column = now.nhs_number_column
-            AND p.part = 'constraint';
+    SELECT g.* INTO this_guard FROM ndrs_optout.guard g JOIN pg_class r ON r.oid = now.relation
+        WHERE g.target = now.target AND g.nhs_number_column = now.nhs_number_column
+            AND ndrs_optout.guard_covers(g.target, now.relation);
     IF NOT FOUND THEN  -- dropped, detached or unguarded since
         this.state := 'done';
     ELSIF now.patients IS NULL THEN
