@@ -47,7 +47,7 @@ the_national_check() {
 	SQL
 	echo
 	tell "First comes a receipt. It is not the answer, so it is not taken for one; until the" \
-		"answer is there, nobody counts as checked."
+		"answer is there, no patient counts as checked."
 	show_refused officer ND040 <<-'SQL'
 		SELECT ndrs_optout.load_national_check(1, ARRAY['{"status":"pending","filename":"request.csv"}']);
 	SQL

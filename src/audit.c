@@ -2,9 +2,10 @@
  * audit.c
  *		Events get their place in the audit, and some a transaction of their own.
  *
- * Everybody else's COMMIT waits for the end of the chain.  So it is taken when all that
- * is not ours is over: after deferred triggers have fired and cursors WITH HOLD are
- * filled, both of which run what a user has made, for as long as it takes.
+ * All other transactions with events wait at COMMIT for the end of the chain.  So it is
+ * taken when all that is not ours is over: after deferred triggers have fired and
+ * cursors WITH HOLD are filled, both of which run what a user has made, for as long as
+ * it takes.
  *
  * What a function tells of a patient is out when its rows are sent, and they are sent
  * before the transaction commits: an error in the same statement, a cancel or a broken
@@ -95,7 +96,7 @@ ndrs_optout_audit_chain(PG_FUNCTION_ARGS)
 
 /*
  * Put what was added at the end of the chain.  The statement that fails here, or waits
- * and gives up, is anybody's and may name a patient.
+ * and gives up, may be any statement, and may name a patient.
  */
 static void
 link_added(void)

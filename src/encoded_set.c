@@ -4,8 +4,8 @@
  *
  * What a stored value is made of is believed only as far as the core needs for
  * its safety, header and size, until its checksum is right.  That is computed
- * once for each value that is opened; whoever searches the same value again and
- * again (SetArgument) does so once.
+ * once for each value that is opened; a caller that searches the same value
+ * again and again (SetArgument) opens it once.
  */
 #include "postgres.h"
 

@@ -18,11 +18,11 @@
  * Encoded numbers are uniformly distributed, so the first 32 bits of one, taken
  * as a fraction, say which word is its own, and words follow each other as the
  * members do.  A word is a Bloom filter of its members: it tells 99 out of 100
- * that they are not in the set, at the cost of one access to memory.  Whoever
- * passes is looked for among the members of the word's group, from where the
- * fraction suggests: one access more to find out where these begin, and one,
- * seldom two, to them.  It takes 17.7 bytes for a member, and neither vector
- * instructions nor alignment.
+ * that they are not in the set, at the cost of one access to memory.  A number
+ * that passes is looked for among the members of the word's group, from where
+ * the fraction suggests: one access more to find out where these begin, and
+ * one, seldom two, to them.  It takes 17.7 bytes for a member, and neither
+ * vector instructions nor alignment.
  *
  * Members that were chosen to have one beginning all share a word, which is
  * then of no use; the search becomes a binary one.
@@ -115,7 +115,7 @@ typedef enum EncodedSetOperation
 	ENCODED_SET_DIFFERENCE
 } EncodedSetOperation;
 
-/* Here whoever builds a set puts its members. */
+/* Where the builder of a set puts its members. */
 static inline EncodedNhsNumber *
 encoded_set_members(void *base)
 {

@@ -8,7 +8,7 @@
  * outside every dump, and only its fingerprint is recorded (encoding_key).
  *
  * Fail closed: a key that cannot be read, or is not the one whose fingerprint
- * is recorded, is an error for whoever asked.
+ * is recorded, is an error for the caller.
  */
 #include "postgres.h"
 
@@ -64,7 +64,7 @@ static uint64 agreed_generation = 0;
 static NhsNumber last_number = -1;
 static EncodedNhsNumber last_encoded;
 
-/* Nobody's: what the ten placeholders are encoded as */
+/* What the ten placeholders are encoded as; no patient has these */
 static EncodedNhsNumber placeholders[10];
 
 static void
@@ -87,9 +87,9 @@ typedef enum KeyFault
 static bool is_empty(const char *table);
 
 /*
- * A new key in the place of the adopted one destroys what that encoded: the list knows
- * nobody any more.  So one is offered only where nothing was ever encoded, and where
- * no file would be overwritten.
+ * A new key in the place of the adopted one destroys what that encoded: the list
+ * matches no patient any more.  So a new key is offered only where nothing was ever
+ * encoded, and where no file would be overwritten.
  */
 static void
 key_missing(KeyFault fault, const char *detail)
@@ -255,8 +255,9 @@ is_empty(const char *table)
 
 /*
  * Is a dump being restored into this database, before it came to our tables?
- * Nobody can be excluded then, for there is no list and no key, and no table is
- * guarded, although something with a guard's constraint is being written to.
+ * No patient can be excluded then, for there is no list and no key, and no
+ * table is guarded, although a table with a guard's constraint is being written
+ * to.
  */
 static pg_noinline bool
 is_all_empty(void)
@@ -325,8 +326,8 @@ make_ready(void)
 }
 
 /*
- * Make sure of the key: loaded, current, and the one that was adopted.  Whoever
- * forgets it forgets that it agreed.
+ * Make sure of the key: loaded, current, and the one that was adopted.  Code
+ * that forgets the key forgets that it agreed.
  */
 void
 ndrs_encoding_ready(void)

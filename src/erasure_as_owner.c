@@ -43,7 +43,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_search_as_owner);
  * parameter is ours: another one is another extension's, dropped and created again.
  *
  * When there are too many, the one that was not used for longest is given up.  One that
- * is running is not: a trigger may get here meanwhile.
+ * is running is kept, since a trigger that it fires may get here.
  */
 typedef struct Command
 {
@@ -64,7 +64,7 @@ static uint64 ncommands_run = 0;
 
 /*
  * Commands are parsed with the rights of the extension's owner, since they name
- * functions of ours (in full: the path is the same for everybody), and planned
+ * functions of ours (in full: the path is the same for all roles), and planned
  * and run with the role's: the planner evaluates the predicates of indexes, which
  * are whatever the owner of the table has made.
  *
@@ -426,11 +426,11 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 static bytea *token = NULL;
 
 /*
- * Look for rows with the rights of a role: whoever has a foreign key to a table
- * of the walk has a table in it, and what they made (an index's predicate, a
- * cast) runs when it is planned or searched.  The parameters are the patients
- * and the keys, and for a command that asks about numbers the token ($3) that
- * guard_finds() wants; returns texts, or nothing.
+ * Look for rows with the rights of a role: a role with a foreign key to a table
+ * of the walk has a table in it, and what that role has made (an index's
+ * predicate, a cast) runs when the search is planned or run.  The parameters
+ * are the patients and the keys, and for a command that asks about numbers the
+ * token ($3) that guard_finds() wants; returns texts, or nothing.
  *
  * An error ends in our words, as above, but keeps its SQLSTATE.
  */
@@ -473,7 +473,7 @@ ndrs_optout_search_as_owner(PG_FUNCTION_ARGS)
 		token = outer_token;
 		ndrs_restore_token(token);
 		MemoryContextSwitchTo(outer);
-		/* The server could not parse it: nobody's function has run. */
+		/* The server could not parse it: no function of an owner has run. */
 		if (table == NULL)
 			PG_RE_THROW();
 		error = CopyErrorData();

@@ -67,7 +67,7 @@ static const Planner deletions = {
 /*
  * What they returned, by their arguments.  All plans are of one generation
  * (catalog.c), which is read before the snapshot that they were made with: a
- * message that comes meanwhile leaves them stale instead of being lost.
+ * message that comes in between leaves them stale instead of being lost.
  *
  * Each partition that held a patient's rows has a plan, and so has each set of them, so
  * a session begins anew when they take too much memory.

@@ -2,8 +2,8 @@
  * erasure_locks.c
  *		Locks that erasures and sweeps take, and no table has.
  *
- * Anybody may take any advisory lock; these are the locks of an object, such as commands
- * on it take, with numbers that no command uses.
+ * Any role may take any advisory lock; these are the locks of an object, such as
+ * commands on it take, with numbers that no command uses.
  */
 #include "postgres.h"
 
@@ -79,7 +79,8 @@ ndrs_optout_erasure_begin(PG_FUNCTION_ARGS)
 }
 
 /*
- * Until the end of the transaction, nobody else gets so far for this patient.
+ * Until the end of the transaction, no other session gets so far for this
+ * patient.
  */
 Datum
 ndrs_optout_lock_patient(PG_FUNCTION_ARGS)

@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_wait_for_writers);
 /*
  * Under which locks can rows have come into a table, or tables under it?
  *
- * Whoever writes rows holds ROW EXCLUSIVE, also besides a stronger one.  Stronger ones
+ * A writer of rows holds ROW EXCLUSIVE, also besides a stronger lock.  Stronger ones
  * than SHARE are those of commands that can make numbers anew (ALTER TYPE USING), let
  * another table take this one's place, or add a foreign key.  SHARE UPDATE EXCLUSIVE is
  * what ANALYZE, VACUUM, VALIDATE CONSTRAINT, and CREATE INDEX and REPACK CONCURRENTLY
@@ -83,9 +83,9 @@ locks_of(const LockData *all, VirtualTransactionId vxid, Oid relid, bool *takes_
 }
 
 /*
- * Add the transactions that are writing to a table.  All locks are looked at when
- * there is somebody, and then once for all tables: what begins after that meets the
- * exclusion.
+ * Add the transactions that are writing to a table.  When there is such a
+ * transaction, all locks are looked at, once for all tables: what begins after that
+ * meets the exclusion.
  */
 static List *
 add_writers(List *writers, Oid relid, bool erasing, LockData **all)
@@ -220,7 +220,7 @@ ndrs_optout_wait_for_writers(PG_FUNCTION_ARGS)
 					  &relids, &nulls, &nrelids);
 	for (int i = 0; i < nrelids; i++)
 	{
-		/* One that was dropped meanwhile has none. */
+		/* A table that was dropped since has none. */
 		if (!nulls[i])
 			writers = add_writers(writers, DatumGetObjectId(relids[i]), erasing, &all);
 	}

@@ -22,9 +22,9 @@
  *	  its beginning.
  *
  * A session announces its commit after it is visible and before it gives up
- * its locks.  Between the two, others may still use the old set; whoever needs
- * to know that all of them have the new one waits for the locks
- * (erasure_writers.c).
+ * its locks.  Between the two, other sessions may still use the old set; a
+ * caller that needs to know that all of them have the new one waits for the
+ * locks (erasure_writers.c).
  */
 #include "postgres.h"
 
@@ -89,8 +89,7 @@ struct ExclusionList
 	uint64		generation;		/* 0: there is no set */
 	EncodedSet	set;
 	MemoryContext context;		/* holds the set */
-	NhsNumber	asked_about;	/* whom this set was asked about last; -1:
-								 * nobody */
+	NhsNumber	asked_about;	/* whom this set was asked about last; -1: no patient */
 	bool		answer;			/* what it said */
 };
 
@@ -116,7 +115,7 @@ begin_register_scan(Relation rel, AttrNumber column, const char *code)
 
 /*
  * A register that is not there must never look like an empty one.  The code is
- * not repeated: whoever exchanged two arguments gave a number for it.
+ * not repeated: a caller that exchanged two arguments gave a number for it.
  */
 static void
 check_register(const char *code)
@@ -211,8 +210,8 @@ rebuild(ExclusionList *list)
 		check_register(code);
 
 	/*
-	 * The old set makes room before the new one is there: it is of no use to
-	 * anybody, also if an error comes now.
+	 * The old set makes room before the new one is there: it is of no use any
+	 * more, also if an error comes now.
 	 */
 	list->generation = 0;
 	list->asked_about = -1;
@@ -257,7 +256,7 @@ find_list(const char *code, bool is_register)
 	}
 
 	/*
-	 * Unknown codes get no entry, so that nobody can fill the memory; a code
+	 * Unknown codes get no entry, so that no caller can fill the memory; a code
 	 * too long for a key would be taken for the one that it begins with.
 	 */
 	if (is_register &&
@@ -295,7 +294,7 @@ ndrs_exclusion_list(const char *code)
 }
 
 /*
- * One list of who is excluded from any register.
+ * One list of the patients who are excluded from any register.
  */
 ExclusionList *
 ndrs_every_exclusion_list(void)

@@ -84,8 +84,8 @@ argument_column(FmgrInfo *flinfo, int i)
 }
 
 /*
- * Are table and number those of one row, as in the constraint?  Nobody who chooses the
- * number takes both from one scan of the table.
+ * Are table and number those of one row, as in the constraint?  A caller that chooses
+ * the number cannot take both from one scan of the table.
  */
 static bool
 asks_of_row(FmgrInfo *flinfo, Oid relid, const char *column)
@@ -99,11 +99,11 @@ asks_of_row(FmgrInfo *flinfo, Oid relid, const char *column)
 }
 
 /*
- * May the constraint answer for this table?  Everybody may execute it, and whoever has
- * a duty can name it and choose the arguments.  So they must be those of a guard of the
- * table that is named, and the role must be one that may write to the guarded column
- * of it, or of the partition or a parent: it gets the same answer there.  A right to
- * other columns is enough for a row's own number.
+ * May the constraint answer for this table?  PUBLIC may execute it, and a role with a
+ * duty can name it and choose the arguments.  So they must be those of a guard of the
+ * table that is named, and the role must be one that may write to the guarded column of
+ * it, or of the partition or a parent: it gets the same answer there.  A right to other
+ * columns is enough for a row's own number.
  *
  * Through a view or a rule others write to it as well, with the rights of its owner.  A
  * role that cannot name the function has not called it, so the row is where it says

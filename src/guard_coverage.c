@@ -2,11 +2,12 @@
  * guard_coverage.c
  *		A look at a sample of what a table's columns hold.
  *
- * guard_coverage() looks at every table, whoever owns it, and a monitor calls it
- * every minute.  So nothing is planned here, because the planner runs the owner's
- * code (the predicate of an index is enough); no type's, operator's or domain's
- * function is called; no lock is waited for; and the time is limited.  Pages are
- * read as VACUUM reads them.  The bytes of a value tell whether it is an NHS number.
+ * guard_coverage() looks at every table, of whatever owner, and a monitor may
+ * call it every minute.  So nothing is planned here, because the planner runs the
+ * owner's code (the predicate of an index is enough); no type's, operator's or
+ * domain's function is called; no lock is waited for; and the time is limited.
+ * Pages are read as VACUUM reads them.  The bytes of a value tell whether it is
+ * an NHS number.
  */
 #include "postgres.h"
 

@@ -24,7 +24,7 @@ typedef struct GuardPolicy
 
 /*
  * The version of a guard's trigger's arguments, which is their first word.  A later one
- * appends to them; whoever reads them knows all up to this one.
+ * appends to them; code that reads them knows all versions up to this one.
  */
 #define GUARD_VERSION 1
 

@@ -21,8 +21,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_guard_unreadable);
 PG_FUNCTION_INFO_V1(ndrs_optout_guard_reads);
 
 /*
- * Tables are searched with the rights of their owners, hence everybody may execute
- * what that needs.  It answers only a command of ours, which has the token
+ * Tables are searched with the rights of their owners, hence PUBLIC may execute
+ * what a search calls.  It answers only a command of ours, which has the token
  * (encoding.c).
  */
 static void

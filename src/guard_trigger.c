@@ -65,9 +65,9 @@ guarded_column(Relation rel, const char *name)
  * The guarded table that a table is, or is a partition of, of whose guard this is the
  * trigger.
  *
- * Everybody may make a trigger with our function, because the owner of a
- * partitioned table does so with each partition.  One that is not of a guard would tell
- * them who is on the list, or weaken a guard that is there.
+ * PUBLIC may make a trigger with our function, because the owner of a partitioned table
+ * does so with each partition.  One that is not of a guard would tell its maker which
+ * patients are on the list, or weaken a guard that is there.
  */
 static Oid
 find_guarded(Relation table, const Trigger *trigger)

@@ -6,8 +6,8 @@
  * the reply is there, so a backend keeps them as long as their row is there, and
  * reads just the rows anew when the table has changed (catalog.c): another check
  * must not cost every backend the time to read millions of members again.  A row is
- * known again by its check and by the transaction that brought the reply: whoever
- * rolls back and loads another reply is another transaction.
+ * known again by its check and by the transaction that brought the reply: a reply
+ * that is loaded after a rollback comes with another transaction.
  *
  * What makes the rows trustworthy is said at the head of exclusion_list.c.
  */
@@ -42,12 +42,13 @@ static const NdrsColumn check_columns[] = {
 };
 
 /*
- * Whom a check allows: nearly everybody who is looked up is found here, with one
- * access to memory, where a set needs two or three, one after the other.
+ * The patients whom a check allows: nearly every patient who is looked up is
+ * found here, with one access to memory, where a set needs two or three, one
+ * after the other.
  *
  * The members are in ascending order, four in each line of the processor's cache.
  * A member's first 32 bits, taken as a fraction, say which line is its own; it lies
- * there, or in the next that has room.  Where nobody lies, the next member is repeated,
+ * there, or in the next that has room.  An empty place repeats the next member,
  * so a line whose last member is greater than what is wanted ends the search.
  */
 #define LINE_MEMBERS	4
@@ -279,7 +280,7 @@ fill_opted_out(NationalCheck *check, HeapTuple tuple, Relation rel)
 			ndrs_set_add(&builder, &asked.members[i], 1);
 	}
 	if (builder.count + allowed->count != asked.count)
-		ndrs_elog("national check " INT64_FORMAT " allows somebody whom it did not ask about",
+		ndrs_elog("national check " INT64_FORMAT " allows a patient whom it did not ask about",
 				  check->check_id);
 	pfree((void *) asked.base);
 	set = ndrs_set_end(&builder);
@@ -381,9 +382,9 @@ older_in_force(int latest, TimestampTz now)
  * last, since its reply can come before an older one's.  When it has expired, no older
  * one is believed instead, for that is older still.  The checks are current.
  *
- * Whoever does not want to know why somebody is not allowed need not have read who else
- * was asked about, which is most of a check where many have opted out: unless an
- * older check could allow whom this one did not ask about.
+ * A caller that does not want to know why a patient is not allowed need not read which
+ * others were asked about, which is most of a check where many have opted out, unless
+ * an older check could allow a patient whom this one did not ask about.
  */
 NationalChoice
 ndrs_national_choice(const EncodedNhsNumber *encoded, TimestampTz now, bool why)

@@ -14,7 +14,7 @@ typedef enum NationalChoice
 	NATIONAL_NOT_CHECKED,
 	NATIONAL_CHECK_EXPIRED,
 	NATIONAL_ALLOWED,
-	NATIONAL_NOT_ALLOWED,		/* and nobody asked why */
+	NATIONAL_NOT_ALLOWED,		/* the caller does not need to know why */
 	NATIONAL_OPTED_OUT
 } NationalChoice;
 

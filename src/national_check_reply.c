@@ -194,7 +194,7 @@ ndrs_optout_national_check_allowed(PG_FUNCTION_ARGS)
 	if (reply.allowed == 0)
 		ndrs_ereport(errcode(ERRCODE_NDRS_CHECK_REFUSED),
 					 errmsg("the reply is empty"),
-					 errhint("Fetch it again. If everybody has opted out, cancel the check: whoever is not checked is not shared."));
+					 errhint("Fetch it again. If every patient has opted out, cancel the check: a patient who is not checked is not shared."));
 
 	ndrs_set_begin(&builder, CurrentMemoryContext, reply.allowed);
 	for (uint32 i = 0; i < reply.asked.count; i++)

@@ -37,7 +37,7 @@ _PG_init(void)
 	 */
 	DefineCustomStringVariable("ndrs_optout.key_file",
 							   "File with the key that encodes NHS numbers (64 hexadecimal digits).",
-							   "It must belong to the server's user or root and be closed to everybody else.",
+							   "It must belong to the server's user or root and be closed to all other users.",
 							   &ndrs_key_file,
 							   "",
 							   PGC_SIGHUP,

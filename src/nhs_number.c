@@ -8,10 +8,10 @@
  *
  * Real feeds write the same number as 9434765919, 943 476 5919, 943-476-5919,
  * with no-break spaces out of spreadsheets, with full-width digits out of
- * input methods, and with characters that nobody sees, out of web pages and NHS
- * software.  A patient must not slip past the exclusion list by any of
- * these, so they are folded away.  Everything else is refused rather than
- * guessed: cutting thirteen digits to ten would make one patient of another.
+ * input methods, and with invisible characters, out of web pages and NHS
+ * software.  A patient must not slip past the exclusion list by any of these,
+ * so they are folded away.  Everything else is refused rather than guessed:
+ * cutting thirteen digits to ten would make one patient of another.
  *
  * Text is read as UTF-8.
  */

@@ -7,12 +7,12 @@
  * the list, the cases and the audit hold would then change, or go, past every
  * function that checks and audits.  So a privilege is not enough: a trigger lets
  * only the owner of the table change it, which every SECURITY DEFINER function of
- * the extension is, and so is whoever restores a dump, and a logical replication
- * worker, which runs as its owner or as a superuser.
+ * the extension is, and so is a role that restores a dump, and a logical
+ * replication worker, which runs as its owner or as a superuser.
  *
- * And whoever was told that something is done acts on it: the letter goes out, the
- * paper is destroyed.  So what is in these tables survives a crash from its commit
- * on, whatever synchronous_commit says.  Each table has the trigger, hence it is the
+ * Officers act on what they are told is done: the letter goes out, the paper is
+ * destroyed.  So what is in these tables survives a crash from its commit on,
+ * whatever synchronous_commit says.  Each table has the trigger, hence it is the
  * place for this.  The counts of guards, which a loader's commit writes, come here
  * another way (guard_tally.c).
  */

@@ -81,7 +81,7 @@ harmless_callback(ErrorContextCallback *stack)
 
 /*
  * To be called inside ereport(ERROR): hides the statement and drops the context
- * callbacks.  Dropping is safe because an ERROR never returns and whoever
+ * callbacks.  Dropping is safe because an ERROR never returns and the code that
  * catches it puts the stack back (PG_TRY and the main loop alike); for the same
  * reason this must not be used below ERROR.
  */
@@ -301,7 +301,7 @@ ndrs_optout_raise_notice(PG_FUNCTION_ARGS)
 /*
  * The statement as others may see it in pg_stat_activity, and in their own reports of
  * deadlocks and crashes: without its digits, and with its query id.  It is the caller's
- * own text, so that nobody can pass for another with this.
+ * own text, so that no session can pass for another with this.
  */
 static void
 report_without_digits(void)
@@ -323,8 +323,8 @@ report_without_digits(void)
 /*
  * A procedure that commits cannot do so in a transaction block or a function: says
  * so before the server says it less kindly, and with the statement in the log.  While
- * it runs, its arguments are not for others to read.  Anybody may call this by itself,
- * and hides the digits of a statement of their own.
+ * it runs, its arguments are not for others to read.  Any role may call this by
+ * itself, and hides the digits of its own statement.
  */
 Datum
 ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)

@@ -557,8 +557,9 @@ ndrs_optout_sentry_end(PG_FUNCTION_ARGS)
 }
 
 /*
- * Does a table hold a row that somebody sees, or may see?  That there is none is all
- * that is asked, so this looks at rows of transactions that are running as well.
+ * Does a table hold a row that a transaction sees, or may see?  That there is none
+ * is all that is asked, so this looks at rows of transactions that are running as
+ * well.
  */
 Datum
 ndrs_optout_sentry_holds_rows(PG_FUNCTION_ARGS)

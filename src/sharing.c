@@ -6,9 +6,9 @@
  * and kept for one generation (catalog.c), which a change of a purpose, an exemption,
  * a check or the exclusion list ends, and for the time in which no exemption begins
  * or ends.  "Now" is when the statement began, so that nothing expires in the middle
- * of one; but what is committed meanwhile counts from the next call on, as an exclusion
- * does.  What makes all this trustworthy is said at the head of exclusion_list.c: it
- * is read, and looked at, as the list is.
+ * of one; but what is committed in between counts from the next call on, as an
+ * exclusion does.  What makes all this trustworthy is said at the head of
+ * exclusion_list.c: it is read, and looked at, as the list is.
  *
  * The first of these that holds is the decision:
  *
@@ -102,8 +102,8 @@ typedef enum ShareDecision
 	SHARE_CHECK_EXPIRED,
 	SHARE_OPTED_OUT,
 	SHARE_NOT_CHECKED,
-	SHARE_INELIGIBLE			/* for one of the last three reasons, and
-								 * nobody asked which */
+	SHARE_INELIGIBLE			/* for one of the last three reasons; the
+								 * caller does not need to know which */
 } ShareDecision;
 
 static const char *const decision_words[] = {
@@ -143,8 +143,8 @@ typedef struct ShareTerms
 /* ------------------------------------------------------------------ terms */
 
 /*
- * Neither is a code repeated that does not exist: whoever exchanged two arguments
- * gave a number for it.
+ * Neither is a code repeated that does not exist: a caller that exchanged two
+ * arguments gave a number for it.
  */
 static void
 read_purpose(ShareTerms *terms)

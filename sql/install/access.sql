@@ -147,10 +147,10 @@ AS $$
         END
 $$;
 COMMENT ON FUNCTION access_held(name) IS
-    'internal: the privileges that a role has here, or everybody ("public"), on whatever ground';
+    'internal: the privileges that a role has here, or PUBLIC ("public"), on whatever ground';
 
 -- Where a role with a duty can do less or more than its duties say.  A role has
--- the duties of those that it inherits from; what everybody may do is no excess.
+-- the duties of those that it inherits from; what PUBLIC may do is no excess.
 CREATE FUNCTION access_differences()
 RETURNS TABLE (role name, difference text, object_kind text, object text, privilege text)
 LANGUAGE sql STABLE
@@ -239,7 +239,7 @@ AS $$
                                                         THEN ' through ' || quote_ident(h.granted_to) ELSE '' END,
            bool_or(h.reads), bool_or(h.changes)
         FROM holder h LEFT JOIN pg_roles r ON r.oid = h.role_id
-        -- Predefined roles are nobody by themselves, and superusers and owners can do anything.
+        -- No session is a predefined role, and superusers and owners can do anything.
         WHERE (h.role_id = 0 OR r.oid >= 16384) AND r.rolsuper IS NOT TRUE
             AND NOT EXISTS (SELECT FROM pg_class c
                             WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relowner = r.oid)

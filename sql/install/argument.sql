@@ -30,7 +30,7 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM ndrs_optout.raise_error('25000',
             'this works only at isolation level READ COMMITTED',
-            detail => 'Otherwise what was committed meanwhile would not be seen.');
+            detail => 'Otherwise it would not see what other sessions have committed since.');
     END IF;
 END
 $$;
@@ -76,10 +76,10 @@ AS $$
 $$;
 COMMENT ON FUNCTION english_date(date) IS 'internal: a date as it is written in a letter: 5 July 2026';
 
--- A query that somebody gave, as q with its only column "value", for FROM.  The server
--- repeats it in error messages, so it must be a query, and not the data, and must not
--- hold an NHS number.  Of the condition, the server looks just at whether it is one
--- column.
+-- A query that the caller gave, as q with its only column "value", for FROM.  The
+-- server repeats it in error messages, so it must be a query, and not the data, and
+-- must not hold an NHS number.  Of the condition, the server looks just at whether it
+-- is one column.
 CREATE FUNCTION query_source(query text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET log_min_error_statement = panic

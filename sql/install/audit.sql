@@ -64,8 +64,8 @@ COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS
 
 -- The role that acts is the one that was set, or else the session's: inside a
 -- SECURITY DEFINER function current_user says nothing.
--- The sequence may be behind: a restore over what is there sets it back, and so may whoever
--- writes to all tables.  Nothing that is audited fails because of that.
+-- The sequence may be behind: a restore over what is there sets it back, and so may a role
+-- that may write to all tables.  Nothing that is audited fails because of that.
 CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -109,8 +109,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION case_check_identity(optout_case, nhs_number) IS
-    'internal: error ND031 when a guarded table holds another date of birth than the case, and nobody has confirmed '
-    'the identity';
+    'internal: error ND031 when a guarded table holds another date of birth than the case, and the identity is '
+    'not confirmed';
 
 CREATE FUNCTION confirm_identity(case_id bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -169,8 +169,8 @@ COMMENT ON FUNCTION case_check_guards(optout_case) IS
     'internal: errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or '
     'of the extension, is distributed';
 
--- Tables that were guarded when the patient was excluded and are gone: somebody
--- has to say that nothing of them lives on under another name.
+-- Tables that were guarded when the patient was excluded and are gone: the
+-- officer has to state that nothing of them lives on under another name.
 CREATE FUNCTION accept_dropped_tables(case_id bigint) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -191,8 +191,8 @@ COMMENT ON FUNCTION accept_dropped_tables(bigint) IS
     'nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
 
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
--- the patient's rows are the way to rows in flight that refer to them.  Who was
--- readmitted meanwhile is excluded since now.
+-- the patient's rows are the way to rows in flight that refer to them.  A
+-- patient who was readmitted since is excluded as of now.
 CREATE FUNCTION case_exclude(case_id bigint, number nhs_number) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -226,7 +226,8 @@ $$;
 COMMENT ON FUNCTION case_exclude(bigint, nhs_number) IS 'internal: step 1 of carry_out: excludes the patient';
 
 -- Whether the patient of a case is on the list of each of its registers.  Locks
--- the rows, so that nobody readmits the patient before the transaction ends.
+-- the rows, so that the patient cannot be readmitted before the transaction
+-- ends.
 CREATE FUNCTION case_is_excluded(this optout_case) RETURNS boolean
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -241,10 +242,10 @@ $$;
 COMMENT ON FUNCTION case_is_excluded(optout_case) IS
     'internal: whether the patient of a case is on the list of each of its registers; locks the rows';
 
--- Step 2 of carry_out: when nobody is left who may have passed the guard before
--- the exclusion, erase, count again and certify.
+-- Step 2 of carry_out: when no transaction is left that may have passed the
+-- guard before the exclusion, erase, count again and certify.
 --
--- Anybody who may call carry_out may call this by itself, so it makes sure of
+-- A role that may call carry_out may call this by itself, so it makes sure of
 -- what its claim rests on: the exclusion was committed by a transaction before
 -- this one, for this one has written nothing; it stays, for its rows are locked;
 -- and each statement here sees what was committed before it.
@@ -269,7 +270,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM ndrs_optout.require_read_committed();
-    -- Nobody guards, unguards or declares a reference meanwhile.
+    -- Until commit no guard and no reference can be added or removed.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
     SELECT k.target, k.nhs_number_column INTO lost
         FROM ndrs_optout.case_guard k
@@ -302,9 +303,10 @@ BEGIN
     END IF;
 
     PERFORM ndrs_optout.case_check_guards(this);
-    -- Whoever was waited for may have brought more tables under the guards.  Of
-    -- releases, because record_release() asks the list after it has locked them; of
-    -- requests, because they hold the numbers of whom the registers held.
+    -- The transactions that were waited for may have brought more tables under
+    -- the guards.  Of releases, because record_release() asks the list after it
+    -- has locked them; of requests, because they hold the numbers of whom the
+    -- registers held.
     LOOP
         waited := tables;
         tables := ndrs_optout.erasure_tables(this.registers)

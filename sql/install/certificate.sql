@@ -20,8 +20,9 @@ $$;
 COMMENT ON FUNCTION certificate_hash(jsonb) IS
     'internal: SHA-256 of a certificate''s canonical form, which is jsonb''s text in UTF-8, as 64 hexadecimal digits';
 
--- A name that anybody may have chosen for a table, as the certificate has it: it may say
--- something, so one that is not made of letters, digits, _ and $ alone is not repeated.
+-- A name that any role may have chosen for a table, as the certificate has it: it may
+-- say something, so one that is not made of letters, digits, _ and $ alone is not
+-- repeated.
 CREATE FUNCTION certificate_name(name text, instead text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -146,7 +147,7 @@ AS $$
     SELECT jsonb_build_object(
         'backups', 'Not reached. A restore from before the erasure brings the data back until the exclusion list is '
                    'brought back too and sweep() has run.',
-        'recipients', 'Not reached by the erasure. Whoever was given the patient''s data in a release that is on '
+        'recipients', 'Not reached by the erasure. Each recipient that was given the patient''s data in a release on '
                       'record, and still had it, is to delete it: see recalls, which say who was asked and has '
                       'answered. What was given to others is not known.',
         'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also '
@@ -259,7 +260,7 @@ COMMENT ON FUNCTION erasure_certificate(bigint) IS
     'out and not completed; errors P0002, ND020, ND021 (not carried out, or not about opting out)';
 
 -- The event must hold the hash, and be what was linked to the event before it:
--- whoever changes both certificate and event is found out.  An event of a month that
+-- a change of both certificate and event is found out.  An event of a month that
 -- was purged can be neither shown nor denied.
 CREATE FUNCTION verify_certificate(certificate jsonb) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER

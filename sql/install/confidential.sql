@@ -23,7 +23,8 @@ BEGIN
     IF armored_public_key IS NULL THEN
         PERFORM ndrs_optout.raise_error('22004', 'a public key is needed');
     END IF;
-    -- Nothing of what was given is repeated: somebody may have taken the wrong file.
+    -- Nothing of what was given is repeated: the caller may have taken the wrong
+    -- file.
     BEGIN
         EXECUTE format('SELECT %s($1)', ndrs_optout.extension_function('pgcrypto', 'dearmor', '{text}'))
             INTO key USING armored_public_key;
@@ -102,7 +103,7 @@ $$;
 COMMENT ON FUNCTION confidential(bytea) IS
     'internal: content as PGP ciphertext for the confidential key; errors 22023 (empty), 55000 (no key)';
 
--- By what it says itself: another key may have been set meanwhile.
+-- By what it says itself: another key may have been set since.
 CREATE FUNCTION confidential_key_id(ciphertext bytea) RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -360,8 +360,8 @@ COMMENT ON FUNCTION erasure_begin() IS
     'internal: lets others tell that this transaction is an erasure, and nothing else so far';
 
 -- Where no enforced foreign key stops it, a child can come in under a parent that is
--- being deleted.  Whoever has brought one, and has not committed, is waited for before
--- the rows are counted again.
+-- being deleted.  A transaction that has inserted one and not committed is waited for
+-- before the rows are counted again.
 CREATE FUNCTION erasure_wait(batches erasure_batch[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -378,8 +378,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_wait(erasure_batch[]) IS
-    'internal: waits for whoever is writing to a table of a walk that refers to its rows without an enforced foreign '
-    'key; error 55P03 after lock_timeout';
+    'internal: waits for transactions that are writing to a table of a walk that refers to its rows without an '
+    'enforced foreign key; error 55P03 after lock_timeout';
 
 -- Look again, with a new snapshot, for everything that was looked for: by the
 -- number, and by the keys of the rows that are gone.  A trigger may have put a

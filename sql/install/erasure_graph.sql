@@ -5,7 +5,8 @@
 -- downwards: number, patient, tumour, regimen, cycle, drug.
 --
 -- Functions that compare columns of unknown types have ndrs_optout in their
--- search_path, for the "=" of nhs_number; nobody else can create anything there.
+-- search_path, for the "=" of nhs_number; no other role can create anything
+-- there.
 --
 -- Functions named erasure_plan_... ask the catalogues and tables guard and reference, and
 -- nothing else.  Plans are the same for every patient, so a session keeps them until
@@ -77,7 +78,7 @@ COMMENT ON FUNCTION erasure_equality(oid, oid) IS
 -- Every edge from a parent to a child.  Constraints that the server made
 -- for partitions are left out: the one on the partitioned table stands for all, but
 -- for a partition that is being detached CONCURRENTLY, or was until that was interrupted,
--- since whoever reads the partitioned table does not come there any more.
+-- since a scan of the partitioned table does not come there any more.
 CREATE VIEW erasure_edge AS
     SELECT f.confrelid::regclass AS parent,
            f.conrelid::regclass AS child,
@@ -117,7 +118,8 @@ COMMENT ON VIEW erasure_edge IS
     'internal: every edge from a parent to a child: foreign keys and declared references';
 
 -- The name of the type in which a key travels: no array, never a domain, and no
--- type that may hold one, since reading such a value runs the checks of whoever made it.
+-- type that may hold one, since reading such a value runs the checks of the domain's
+-- owner.
 CREATE FUNCTION erasure_key_type(type oid) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -248,7 +250,7 @@ COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
 
 -- The condition that finds a patient, n.number, in a guarded column of table t.  Text
 -- may be formatted, so it is compared as a number.  Only types that a guard reads
--- get here, so no cast of somebody else's making is called.
+-- get here, so no cast that another role has made is called.
 CREATE FUNCTION erasure_condition(target regclass, nhs_number_column name) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -297,12 +299,13 @@ COMMENT ON FUNCTION erasure_holds_text(regclass, name) IS
     'internal: whether a guarded column holds NHS numbers as text';
 
 -- The condition that keeps a row of table t from being deleted for patients $1
--- although it was found, or NULL when there is none: it is another patient's, or
--- somebody's who cannot be told, by a guarded number (a baby's that refers to its
--- mother's, or a mother's and a baby's number in one row), or it serves a register
--- that the patient is not out of.  Guards of the table itself, of its parents, and
--- of some partition or child; but a number that is redacted does not say whose the
--- row is, and the number by which it was found (found_by) says that it is the patient's.
+-- although it was found, or NULL when there is none: by a guarded number it is
+-- another patient's, or of a patient who cannot be told (a baby's that refers to
+-- its mother's, or a mother's and a baby's number in one row), or it serves a
+-- register that the patient is not out of.  Guards of the table itself, of its
+-- parents, and of some partition or child; but a number that is redacted does not
+-- say whose the row is, and the number by which it was found (found_by) says that
+-- it is the patient's.
 CREATE FUNCTION erasure_keep_condition(relation regclass, excluded_registers text[], found_by name) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp

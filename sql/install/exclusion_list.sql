@@ -239,7 +239,7 @@ COMMENT ON FUNCTION export_exclusion_lists() IS
     'the exclusion list of each register as a set, with the id of the key that it is encoded with, for '
     'import_exclusion_list(); no row before a key is adopted';
 
--- Of another key, each member would be somebody else, or nobody.
+-- With another key, each member would stand for another patient, or for none.
 CREATE FUNCTION import_exclusion_list(register text, key_id text, members encoded_set) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic

@@ -6,7 +6,8 @@
 -- installer's own path comes back.
 SET LOCAL search_path = ndrs_optout, pg_temp;
 
--- Whoever owns the schema, or may create in it, can put functions beside ours.
+-- A role that owns the schema, or may create in it, can put functions beside
+-- ours.
 DO $$
 BEGIN
     IF (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'ndrs_optout')

@@ -88,8 +88,8 @@ COMMENT ON FUNCTION guard_matches(anyelement, text[]) IS
     'whether this is the NHS number, in any type that a guard reads, of a patient excluded from all of the registers; '
     'errors ND010, ND011, 42704';
 
--- For the owner's searches: everybody may execute it, and it answers a command of
--- search_as_owner() that hands on its token.
+-- For searches with the owner's rights: PUBLIC may execute it, and it answers
+-- only a command of search_as_owner() that passes its token.
 CREATE FUNCTION guard_finds(value anyelement, registers text[], token bytea) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_matches'
     LANGUAGE C STABLE PARALLEL SAFE COST 10 SUPPORT exclusion_support;
@@ -186,8 +186,8 @@ END
 $$;
 COMMENT ON FUNCTION guard_add_parts(guard) IS 'internal: makes the trigger and the constraint of a guard';
 
--- Runs as the caller, who must own the table: so nobody guards or unguards a
--- table of somebody else through it.
+-- Runs as the caller, who must own the table: so no role guards or unguards a
+-- table of another through it.
 CREATE FUNCTION guard_table(target regclass, nhs_number_column name, registers text[],
     on_match text DEFAULT 'reject', on_missing text DEFAULT 'allow', on_unreadable text DEFAULT 'reject',
     redact_columns name[] DEFAULT '{}', mechanism text DEFAULT 'both', encoded_column name DEFAULT NULL,

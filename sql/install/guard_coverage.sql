@@ -1,6 +1,6 @@
 -- guard_coverage: where the guard, and the erasure behind it, can be passed by.
 
--- Gaps that somebody has looked at and found to be none.
+-- Gaps that were looked at and found to be none.
 CREATE TABLE accepted_gap (
     acceptance  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     gap         text NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE accepted_gap (
     UNIQUE NULLS NOT DISTINCT (gap, relation, object)
 );
 COMMENT ON TABLE accepted_gap IS
-    'gaps that somebody has looked at and accepted, with the reason; guard_coverage() leaves them out';
+    'gaps that were looked at and accepted, with the reason; guard_coverage() leaves them out';
 SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.accepted_gap', 'acceptance')::regclass, '');
@@ -60,9 +60,9 @@ CREATE VIEW guard_walk AS
 COMMENT ON VIEW guard_walk IS 'internal: every table that an erasure from any register can come to';
 
 -- How many of the values looked at in each column of a table are NHS numbers: up to wanted
--- values from up to pages pages, spread over the table.  Whoever owns the table, nothing of
--- theirs is called, and nobody is waited for.  obstacle: what kept the look from its end, as
--- what follows the table's name in a sentence.
+-- values from up to pages pages, spread over the table.  Nothing that the table's owner has
+-- made is called, and no other session is waited for.  obstacle: what kept the look from
+-- its end, as what follows the table's name in a sentence.
 CREATE FUNCTION guard_sample(relation regclass, columns name[], wanted integer, pages integer, until timestamptz,
     OUT numbers bigint[], OUT sampled bigint[], OUT obstacle text)
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_sample'
@@ -70,7 +70,7 @@ CREATE FUNCTION guard_sample(relation regclass, columns name[], wanted integer, 
 COMMENT ON FUNCTION guard_sample(regclass, name[], integer, integer, timestamptz) IS
     'internal: for each column, how many of up to wanted values from up to pages pages of a table are NHS numbers, '
     'and how many values were looked at; obstacle: what kept the look from its end, such as a lock of another session '
-    'or the time. Calls nothing of the table''s owner and waits for nobody';
+    'or the time. Calls nothing of the table''s owner and waits for no lock';
 
 -- Columns that no guard names and that hold NHS numbers, by their name or by what a sample
 -- holds: random numbers pass the check digit once in eleven times.  What could not be
@@ -223,7 +223,7 @@ AS $$
             AND NOT EXISTS (SELECT FROM guard_part p WHERE p.relation = d.relation)
     UNION ALL
     -- Version 18 has constraints that are not enforced; older ones, triggers that are disabled.
-    -- The walk's locks on a parent then hold up nobody who brings a child.
+    -- The walk's locks on a parent then hold up no insert of a child.
     SELECT 'high', 'foreign key that is not enforced', f.conrelid::regclass, f.conname::text,
            CASE WHEN d.triggers IS NULL
                     THEN format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED', f.conrelid::regclass, f.conname)

@@ -1,4 +1,4 @@
--- health: whether all is well, for somebody who looks or for a monitor that asks.
+-- health: whether all is well, for a DBA or a monitor.
 --
 -- Each function that returns a health_finding is a check, named after it.
 
@@ -94,7 +94,7 @@ AS $$
         FROM (SELECT count(*) AS working FROM pg_event_trigger t
                   WHERE starts_with(t.evtname, 'ndrs_optout_sentry_') AND t.evtenabled = 'A') AS s
 $$;
-COMMENT ON FUNCTION health_sentry() IS 'internal: check: the sentry is on, and nobody has allowed to weaken guards';
+COMMENT ON FUNCTION health_sentry() IS 'internal: check: the sentry is on, and guards may not be weakened';
 
 CREATE FUNCTION health_deadlines() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -259,8 +259,8 @@ COMMENT ON FUNCTION health_logging() IS
     'internal: check: no role that works with NHS numbers (duties officer and analyst, and their members) has '
     'settings that write parameters into the log; statements with literals are written down whatever they say';
 
--- Somebody who reads the list knows who opted out, in codes; somebody who may change a
--- table is held off by a trigger only.
+-- A role that may read the list knows which patients opted out, in codes; a role that
+-- may change a table is kept from it only by a trigger.
 CREATE FUNCTION health_privileges() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -325,9 +325,9 @@ AS $$
             THEN ROW('ok', format('the latest national check in force is %s', c.in_force),
                      NULL)::ndrs_optout.health_finding
         WHEN c.expired IS NOT NULL
-            THEN ROW('warning', format('national check %s has expired: nobody counts as checked', c.expired),
+            THEN ROW('warning', format('national check %s has expired: no patient counts as checked', c.expired),
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
-        ELSE ROW('ok', 'there is no national check: nobody counts as checked', NULL)::ndrs_optout.health_finding
+        ELSE ROW('ok', 'there is no national check: no patient counts as checked', NULL)::ndrs_optout.health_finding
         END
         FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply'
                                              AND p.started_at < now() - interval '2 days') AS waiting,
@@ -339,7 +339,7 @@ COMMENT ON FUNCTION health_national_check() IS
     'internal: check: no national check waits for its reply for long, and there is one in force unless there is none '
     'at all';
 
--- They make carry_out() wait, and nobody is there who would end them.
+-- They make carry_out() wait, and no session is there that would end them.
 CREATE FUNCTION health_prepared_transactions(older_than interval DEFAULT '1 hour') RETURNS health_finding
 LANGUAGE sql STABLE
 SET intervalstyle = postgres
@@ -401,7 +401,8 @@ AS $$
         LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;
 COMMENT ON FUNCTION health_sweep() IS
-    'internal: check: the last sweep of each column left nobody but patients with an open case, and none is unfinished';
+    'internal: check: the last sweep of each column left no patient but those with an open case, and none is '
+    'unfinished';
 
 CREATE FUNCTION health_purge() RETURNS health_finding
 LANGUAGE sql STABLE
@@ -457,7 +458,7 @@ $$;
 COMMENT ON FUNCTION health_triggers() IS
     'internal: check: the triggers of the extension''s own tables are enabled, and ALWAYS where they must be';
 
--- A lock that somebody holds fails a check instead of stopping all.
+-- A lock that another session holds fails one check instead of stopping all.
 CREATE FUNCTION health() RETURNS TABLE (check_name text, status text, detail text, what_to_do text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET lock_timeout = '2s'
@@ -486,7 +487,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION health() IS
-    'whether all is well: one row per check, always all of them; status ok, warning (somebody should look soon) or '
+    'whether all is well: one row per check, always all of them; status ok, warning (to be looked at soon) or '
     'failed (something does not hold, or could not be checked: the detail is the SQLSTATE then), and what to do. '
     'Reads all of the audit, and samples of tables as guard_coverage() does. A monitor asks: SELECT count(*) FROM '
     'ndrs_optout.health() WHERE status = ''failed''';

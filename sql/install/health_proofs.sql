@@ -77,12 +77,12 @@ AS $$
         END
         FROM (SELECT (SELECT count(*) FROM ndrs_optout.unlisted_opt_outs()) AS unlisted,
                      (SELECT count(*) FROM ndrs_optout.exclusion) AS listed,
-                     -- Without a key, the library answers nobody.
+                     -- Without a key, the library does not answer.
                      CASE WHEN EXISTS (SELECT FROM ndrs_optout.encoding_key) THEN ndrs_optout.differing_lists()
                          ELSE '{}' END AS differing) AS u
 $$;
 COMMENT ON FUNCTION health_exclusion_list() IS
-    'internal: check: whoever opted out is on the exclusion list, and guards read what it shows';
+    'internal: check: every patient who opted out is on the exclusion list, and guards read what it shows';
 
 -- Releases that hold patients who are excluded from one of their registers, and of whom
 -- no recall notice tells the recipient.  A case that is being carried out raises its
@@ -137,7 +137,8 @@ $$;
 COMMENT ON FUNCTION health_releases() IS
     'internal: check: each release that holds an excluded patient has a recall notice';
 
--- As verify_certificate(), for all at once.  Of events whose month was purged nobody can tell.
+-- As verify_certificate(), for all at once.  Events whose month was purged cannot be
+-- compared.
 CREATE FUNCTION health_certificates() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp

@@ -42,8 +42,8 @@ AS $$
                                 CASE WHEN this.recalls > n.notices THEN
                                     format('  - requests with a deletion confirmed, which are not kept any more: %s',
                                            this.recalls - n.notices) END))
-           ELSE format('Our records of whom we gave data to name nobody who still holds data about %s from %s, so '
-                       'there was nobody else to ask to delete it.',
+           ELSE format('Our records show no organisation that still holds data about %s from %s, so '
+                       'there was none to ask to delete it.',
                        whose, ndrs_optout.register_names(this.registers)) END
         FROM (SELECT count(*) AS notices,
                      string_agg(format('  - %s, data of %s given on %s: %s', p.name,
@@ -63,8 +63,8 @@ AS $$
                   WHERE n.case_id = this.case_id) AS n
 $$;
 COMMENT ON FUNCTION letter_recalls(optout_case, text) IS
-    'internal: whom data about the patient was given to, and whether they have deleted it; or that nobody on record '
-    'still holds any';
+    'internal: whom data about the patient was given to, and whether they have deleted it; or that no recipient on '
+    'record still holds any';
 
 -- letter_kept: this letter will be kept with the copy.
 CREATE FUNCTION completion_letter_text(case_id bigint, letter_kept boolean) RETURNS text
@@ -134,7 +134,7 @@ BEGIN
                    kept_for, CASE kept WHEN 0 THEN 'we hold no record' WHEN 1 THEN 'we kept one record'
                        ELSE 'we kept ' || kept || ' records' END, whose) END,
         CASE WHEN redacted > 0 THEN
-            format('%s kept, since it is about somebody else too, without the NHS number and what went with it.',
+            format('%s kept, since it is about another person too, without the NHS number and what went with it.',
                    CASE redacted WHEN 1 THEN 'One record was' ELSE redacted || ' records were' END) END,
         CASE WHEN unlinked > 0 THEN
             format('%s kept that referred to a deleted one: the reference was removed.',

@@ -2,7 +2,7 @@
 --
 -- The service answers a list of NHS numbers with the same list without those who
 -- opted out.  So a check keeps whom it asked about and who is allowed, until it
--- expires.  That somebody opted out is written nowhere: it is the difference.
+-- expires.  Which patients opted out is written nowhere: it is the difference.
 
 -- The library reads the first columns of this table by number: see national_check.c.
 -- Sets never change once there is a reply: backends keep them by check and by the
@@ -37,8 +37,8 @@ COMMENT ON TRIGGER invalidate_caches_truncate ON national_check IS 'backends rea
 ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches;
 ALTER TABLE national_check ENABLE ALWAYS TRIGGER invalidate_caches_truncate;
 
--- The numbers of a request, in plain, until the reply is there or nobody waits for it
--- any more.  In parts, by their first four digits, from which one is soon taken out.
+-- The numbers of a request, in plain, until the reply is there or is no longer waited
+-- for.  In parts, by their first four digits, so that one number is soon taken out.
 CREATE TABLE national_check_part (
     check_id bigint,
     part     integer,
@@ -143,9 +143,9 @@ END
 $$;
 COMMENT ON FUNCTION start_national_check(nhs_number[]) IS
     'starts a national check of these numbers, each once, and returns its id; NULLs and placeholders are counted and '
-    'left out. Audited; errors 22023 (nobody to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
+    'left out. Audited; errors 22023 (no patient to ask about), 55000 (the sequence of ids was set back), ND010, ND011';
 
--- The query runs with the rights of whoever calls this.
+-- The query runs with the caller's rights.
 CREATE FUNCTION start_national_check(query text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -162,8 +162,8 @@ $$;
 COMMENT ON FUNCTION start_national_check(text) IS
     'starts a national check of the numbers that a query returns in its only column, of any type that a guard reads; '
     'the query runs with the caller''s rights; missing and unreadable numbers and placeholders are counted and left '
-    'out. Returns the check''s id. Audited; errors 22004, 22023 (nobody to ask about, not a query, an NHS number in '
-    'the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
+    'out. Returns the check''s id. Audited; errors 22004, 22023 (no patient to ask about, not a query, an NHS number '
+    'in the query), 25000, 42601 (more columns), ND010, ND011, and the query''s';
 
 -- The lines of the file to send: the line end is LF, which psql writes.
 CREATE FUNCTION national_check_request(check_id bigint) RETURNS SETOF text
@@ -248,8 +248,8 @@ BEGIN
             hint => 'It is not the reply to this check, or not a reply of the service.');
     END IF;
 
-    -- Who was erased from the request meanwhile, and is not in the reply, was perhaps
-    -- not asked about: nothing is known of these.
+    -- A patient who was erased from the request since, and is not in the reply, was
+    -- perhaps not asked about: nothing is known of these patients.
     IF this.asked_patients > (SELECT sum(cardinality(p.numbers)) FROM ndrs_optout.national_check_part p
                                   WHERE p.check_id = load_national_check.check_id) THEN
         UPDATE ndrs_optout.national_check c
@@ -273,7 +273,7 @@ COMMENT ON FUNCTION load_national_check(bigint, text[]) IS
     'the request are forgotten. Audited; errors ND040 (not the reply to this check: nothing has changed), ND021 '
     '(loaded already, expired), P0002, ND010, ND011';
 
--- The query runs with the rights of whoever calls this.
+-- The query runs with the caller's rights.
 CREATE FUNCTION load_national_check(check_id bigint, query text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -137,5 +137,5 @@ CREATE FUNCTION nhs_number_is_placeholder(number nhs_number) RETURNS boolean
     AS 'MODULE_PATHNAME', 'ndrs_optout_nhs_number_is_placeholder'
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION nhs_number_is_placeholder(nhs_number) IS
-    'whether all ten digits are equal: such numbers pass the check digit, stand for "missing" in real feeds and are '
-    'nobody''s';
+    'whether all ten digits are equal: such numbers pass the check digit, stand for "missing" in real feeds and '
+    'belong to no patient';

@@ -333,7 +333,7 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'the proof');
 
-    -- To see the other proof, whoever has recorded it.
+    -- To see the other proof, whichever session has recorded it.
     PERFORM ndrs_optout.require_read_committed();
     INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on, content)
         VALUES (case_id, proof, document, received_on, ndrs_optout.confidential(content))
@@ -354,7 +354,7 @@ COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
     'bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the '
     'confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
 
--- Offered to everybody; what comes of it changes nothing for the case.
+-- Offered to every applicant; what comes of it changes nothing for the case.
 CREATE FUNCTION record_guardian_call(case_id bigint, outcome text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

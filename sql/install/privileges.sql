@@ -1,12 +1,12 @@
 -- privileges: who can do what, unless grant_access() has given more.
 
--- Nobody but the owner can use anything here, and nobody can name anything.
+-- Only the owner can use anything here, and only the owner can name anything.
 REVOKE ALL ON SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA ndrs_optout FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ndrs_optout FROM PUBLIC;
 
--- Some things run with the rights of whoever causes them, who cannot name them.
--- What carry_out() asks for first, since it runs as its caller:
+-- Some things run with the rights of the role that causes them, which cannot
+-- name them.  What carry_out() asks for first, since it runs as its caller:
 GRANT EXECUTE ON FUNCTION begin_procedure(text) TO PUBLIC;
 -- The constraint of a guard:
 GRANT EXECUTE ON FUNCTION
@@ -17,7 +17,7 @@ GRANT EXECUTE ON FUNCTION
 -- it works on guarded tables only.
 GRANT EXECUTE ON FUNCTION guard_row() TO PUBLIC;
 -- What the erasure, the sweep and the sentry search with, with the rights of a
--- table's owner; they answer nobody without the token of such a search.
+-- table's owner; without the token of such a search they do not answer.
 GRANT EXECUTE ON FUNCTION
     guard_finds(anyelement, text[], bytea),
     guard_misencoded(anyelement, encoded_nhs_number, bytea)

@@ -1,7 +1,8 @@
 -- pseudo_id: the ids under which recipients know patients.
 --
--- Hashes with a salt, which whoever has the salt can undo by trying all numbers: no
--- protection of ours rests on them.  A salt is given to each call and never stored.
+-- Hashes with a salt.  A reader who has the salt can undo them by trying all
+-- numbers, so no protection of ours rests on them.  A salt is given to each call
+-- and never stored.
 
 CREATE FUNCTION checked_salt(salt text) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -10,7 +11,7 @@ AS $$
 BEGIN
     IF coalesce(btrim(salt), '') = '' THEN
         PERFORM ndrs_optout.raise_error('22004', 'a salt is needed',
-            hint => 'Without one, everybody can compute the ids of all patients.');
+            hint => 'Without one, anyone can compute the ids of all patients.');
     END IF;
     RETURN salt;
 END

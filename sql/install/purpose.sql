@@ -177,7 +177,7 @@ END
 $$;
 COMMENT ON FUNCTION grant_exemption(text, text, text, date, date) IS
     'records that a recipient need not respect the national opt-out for a purpose from one day to another (in UTC), '
-    'by an approval that somebody has seen; the exclusion from a register counts all the same. Returns the '
+    'by an approval that was seen; the exclusion from a register counts all the same. Returns the '
     'exemption''s id; audited; errors 22004, 22023 (the days, an NHS number, a purpose that is not permitted), 42704 '
     '(no such recipient or purpose)';
 

@@ -24,7 +24,7 @@ SELECT pg_catalog.pg_extension_config_dump(
 
 -- One notice for each release that held the patient's data of the case's registers
 -- and is not destroyed; what was raised before stays.  Returns how many there are.
--- The caller has waited for whoever was recording a release.
+-- The caller has waited for transactions that were recording releases.
 CREATE FUNCTION raise_recalls(this optout_case) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -133,7 +133,7 @@ DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
 BEGIN
     IF this.asked_at IS NULL THEN
-        PERFORM ndrs_optout.raise_error('ND021', format('nobody was asked with recall notice %s yet', notice_id),
+        PERFORM ndrs_optout.raise_error('ND021', format('recall notice %s was not sent yet', notice_id),
             hint => format('Write the letter with ndrs_optout.issue_recall_letter(%s, ...), and send it.', notice_id));
     END IF;
     PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
@@ -203,7 +203,7 @@ BEGIN
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
         format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you '
-               'made and with everybody whom you gave them to. Then tell us the day on which that was done.',
+               'made and with every organisation or person that you gave them to. Then tell us the day on which that was done.',
                ndrs_optout.recalled_names(its_release.registers, its_case),
                ndrs_optout.english_date(this.due_on)),
         CASE WHEN this.chased_on IS NOT NULL THEN
@@ -293,8 +293,8 @@ COMMENT ON VIEW recall_progress IS
 
 -- The recipient has destroyed the data of a release: that answers what it was asked
 -- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
--- that is raised meanwhile.  Who was in it stays on record for a time, since patients
--- may ask to whom their data was given.
+-- that another session would raise.  Who was in it stays on record for a time, since
+-- patients may ask to whom their data was given.
 CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -303,7 +303,7 @@ DECLARE
     destroyed boolean;
     answered bigint;
 BEGIN
-    -- To see the notices of whoever held the lock.
+    -- To see the notices of the transaction that held the lock.
     PERFORM ndrs_optout.require_read_committed();
     SELECT r.destroyed_on IS NOT NULL INTO destroyed
         FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;

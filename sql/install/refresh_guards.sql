@@ -47,5 +47,5 @@ $$;
 COMMENT ON FUNCTION refresh_guards(regclass) IS
     'puts triggers and constraints of guards back that are missing, disabled, not ALWAYS, not enforced, or of an '
     'earlier version of the extension: of one table, or of all, and then the triggers of the extension''s own tables '
-    'as well. Returns how many tables; locks these until commit (ACCESS EXCLUSIVE). What came in meanwhile is for '
+    'as well. Returns how many tables; locks these until commit (ACCESS EXCLUSIVE). Rows that came in since are for '
     'sweep(). Audited; errors 42704 (not guarded), 55000 (library and catalogue of different builds)';

@@ -12,7 +12,8 @@ BEGIN
     IF (TG_OP = 'UPDATE' AND NEW.code = OLD.code) OR ndrs_optout.being_restored() THEN
         RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
     END IF;
-    -- Somebody may be naming it: who has a row there is waited for, and seen below.
+    -- Another session may be naming the register: a transaction that has added a
+    -- row there is waited for, and its row seen below.
     LOCK TABLE ndrs_optout.exclusion, ndrs_optout.guard, ndrs_optout.optout_case, ndrs_optout.release IN SHARE MODE;
     SELECT u.why, u.what_to_do INTO use
         FROM (VALUES

@@ -49,10 +49,10 @@ $$;
 COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS
     'internal: error ND041 unless every member may be released to the recipient for the purpose now';
 
--- The lock comes before the decision.  An opt-out that is carried out meanwhile
--- waits for whoever holds it, after its exclusion is committed and before it looks
--- for releases; whoever locks later decides with the new list.  So no patient is in
--- a release that was not found.
+-- The lock comes before the decision.  An opt-out that is carried out at the same
+-- time waits for the transaction that holds the lock, after its exclusion is
+-- committed and before it looks for releases; a transaction that locks later
+-- decides with the new list.  So no patient is in a release that was not found.
 CREATE FUNCTION record_release(patients encoded_set, purpose text, registers text[], recipient text,
     released_on date, reference text, legal_basis text DEFAULT NULL)
 RETURNS bigint
@@ -74,7 +74,7 @@ BEGIN
     codes := ndrs_optout.checked_registers(coalesce(registers, ARRAY(SELECT r.code FROM ndrs_optout.register r)));
     IF coalesce(ndrs_optout.cardinality(patients), 0) = 0 THEN
         PERFORM ndrs_optout.raise_error('22004', 'a release needs its patients',
-            hint => 'Data that is about nobody in particular is no release.');
+            hint => 'Data that is about no particular patient is no release.');
     END IF;
     PERFORM ndrs_optout.release_check(patients, purpose, codes, recipient);
     INSERT INTO ndrs_optout.release (recipient, purpose, legal_basis, registers, released_on, reference, patients,
@@ -119,7 +119,7 @@ COMMENT ON FUNCTION record_release(nhs_number[], text, text[], text, date, text,
     'its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, '
     'ND011, ND041, 22004 (a number is missing or a placeholder), 22023, 42704 (no such recipient, register or purpose)';
 
--- The query runs with the rights of whoever calls this.
+-- The query runs with the caller's rights.
 CREATE FUNCTION record_release(query text, purpose text, registers text[], recipient text,
     released_on date, reference text, legal_basis text DEFAULT NULL)
 RETURNS bigint

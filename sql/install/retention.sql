@@ -20,7 +20,7 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- Of rows that count the same for a guard and a day, all but one are due when the day
 -- is over.  A month of the audit is due as a whole.  The latest sweep stays for
 -- sweep_progress, and the last one of each column for health().  A ready case never
--- is due: that nobody has carried it out is the registry's own delay.  A national
+-- is due: that it was not carried out is the registry's own delay.  A national
 -- check with its reply stays as long as an older one is in force, which it would else
 -- bring back for those whom both asked about.
 CREATE VIEW retention_schedule AS
@@ -94,7 +94,7 @@ COMMENT ON TYPE purge_result IS
     'returns one is the purge of a kind';
 
 -- The kinds, in the order in which they are purged: the audit last, since from there on
--- whoever commits an event waits.
+-- every transaction that commits an event waits.
 CREATE VIEW purge_kind AS
     SELECT pg_catalog.replace(pg_catalog.substr(p.proname, pg_catalog.length('purge_') + 1), '_', ' ') AS what,
            p.oid::regprocedure AS function,
@@ -128,9 +128,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION retention_due(text, timestamptz) IS 'internal: what of a kind is due and not held';
 
--- Cases of which something is due, locked.  One that somebody is at work on is left to the
--- next purge, so that neither waits for the other.  What is due is asked again when they
--- are locked: a hold or a proof may have come before.
+-- Cases of which something is due, locked.  One that another session has locked is left to
+-- the next purge, so that neither waits for the other.  What is due is asked again when
+-- they are locked: a hold or a proof may have come before.
 CREATE FUNCTION retention_lock_cases(what text, as_of timestamptz) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -384,7 +384,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION place_hold(bigint, text) IS
-    'holds a case that somebody complains about, or that a court has asked for: purges leave its copy and its proofs '
+    'holds a case for a complaint or a court order: purges leave its copy and its proofs '
     'alone until lift_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an '
     'NHS number), 25000';
 
@@ -415,8 +415,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION purge_job() IS 'internal: the name of pg_cron''s job that purges this database';
 
--- The schema of pg_cron's functions.  One of that name that somebody else has made
--- is not taken for it.
+-- The schema of pg_cron's functions.  A schema of that name that another role has
+-- made is not taken for it.
 CREATE FUNCTION cron_schema() RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -462,7 +462,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION purge_command() IS 'internal: what pg_cron runs';
 
--- Ends the job, whoever it runs as; there may be none.
+-- Ends the job, whichever role it runs as; there may be none.
 CREATE FUNCTION purge_job_end() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -521,7 +521,8 @@ COMMENT ON FUNCTION unschedule_purge() IS
     'has pg_cron run purge() no more; errors 42704 (not scheduled), 55000 (pg_cron is not installed)';
 
 -- Only purge() marks a segment, when the policy's years are over, and takes its
--- events in the same transaction: so nobody else finds any that can be deleted.
+-- events in the same transaction: so no other transaction finds any that can be
+-- deleted.
 CREATE FUNCTION audit_purge_when_due() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

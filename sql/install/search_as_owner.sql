@@ -10,4 +10,4 @@ CREATE FUNCTION search_as_owner(role regrole, command text, numbers nhs_number[]
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION search_as_owner(regrole, text, nhs_number[], text[], boolean) IS
     'internal: runs a query for one array of texts with the rights of a role; an error keeps its SQLSTATE and tells '
-    'nothing else of what the server or somebody''s function says';
+    'nothing else of what the server or an owner''s function says';

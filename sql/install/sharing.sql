@@ -74,7 +74,7 @@ COMMENT ON FUNCTION share_decision(encoded_nhs_number, text, text[], text) IS
     'eligible; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004 (no purpose), 22023 (no '
     'register), 42704 (no such purpose or register)';
 
--- The query runs with the rights of whoever calls this.  Each patient is decided upon
+-- The query runs with the caller's rights.  Each patient is decided upon
 -- once, however many rows there are, and in however many spellings.
 CREATE FUNCTION share_summary(query text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
 RETURNS TABLE (decision text, patients bigint, rows bigint)

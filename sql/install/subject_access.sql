@@ -81,7 +81,7 @@ END
 $$;
 COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS
     'internal: the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a '
-    'guarded number, or by one that cannot be read; error 40001 when one changed meanwhile';
+    'guarded number, or by one that cannot be read; error 40001 when one changed in between';
 
 -- A row as its owner's rights have read it.  A column of type json can hold what jsonb
 -- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the

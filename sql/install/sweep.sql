@@ -278,8 +278,8 @@ BEGIN
             this.state := 'done';
         END;
     ELSIF cardinality(now.patients) > 0 THEN
-        -- A case looks at more than the list, such as whose number it is.  Who is out of
-        -- no register was readmitted meanwhile.
+        -- A case looks at more than the list, such as whose number it is.  A patient who
+        -- is excluded from no register was readmitted since.
         FOR part IN
             SELECT p.registers, p.has_case, array_agg(p.number) AS patients
                 FROM (SELECT n.number,

@@ -2,9 +2,9 @@
 
 -- A change shows as a wrong link, a removal as a gap or as a segment that ends
 -- elsewhere, another order as both.  Of a purged segment the ends are left, between
--- which its neighbours must fit, and the event of a purge that says so.  Whoever may
--- write here and computes all links anew, or makes the chain end earlier, is found out
--- by a link that is known from elsewhere.
+-- which its neighbours must fit, and the event of a purge that says so.  A role that
+-- may write here and computes all links anew, or makes the chain end earlier, is found
+-- out by a link that was noted elsewhere.
 CREATE FUNCTION verify_audit(known_event bigint DEFAULT NULL, known_link bytea DEFAULT NULL)
 RETURNS TABLE (event_id bigint, problem text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -56,12 +56,12 @@ BEGIN
         RETURN QUERY SELECT known_event, CASE
             WHEN EXISTS (SELECT FROM ndrs_optout.audit_segment s
                          WHERE known_event BETWEEN s.first_event_id AND s.last_event_id AND s.purged_at IS NOT NULL)
-                THEN 'was purged, so nobody can tell whether it is the event that it was'
+                THEN 'was purged, so it cannot be compared with the event that it was'
             ELSE 'is not the event that it was' END;
     END IF;
 END
 $$;
 COMMENT ON FUNCTION verify_audit(bigint, bytea) IS
     'one row for each place where the audit is not what was written; none when it is intact. With the id and link of '
-    'an event that were noted elsewhere, also when somebody has computed the whole chain anew, or taken off its end; '
-    'of one that was purged meanwhile nobody can tell, and a row says so';
+    'an event that were noted elsewhere, also when the whole chain was computed anew, or its end taken off; '
+    'one that was purged since cannot be compared, and a row says so';

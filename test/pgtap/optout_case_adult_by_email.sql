@@ -79,7 +79,7 @@ Some of our tables serve the National Congenital Anomaly Register and the Nation
 
 On DAY, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none but this one was left.
 
-Our records of whom we gave data to name nobody who still holds data about you from the National Cancer Register, so there was nobody else to ask to delete it.
+Our records show no organisation that still holds data about you from the National Cancer Register, so there was none to ask to delete it.
 
 We have destroyed what we held of the 2 documents that proved identity and address.
 

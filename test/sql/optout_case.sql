@@ -152,7 +152,7 @@ SET default_transaction_read_only = on;
 CALL carry_out(:case_id, '9990000034');
 RESET default_transaction_read_only;
 SELECT relation, action, row_count FROM case_erasure WHERE case_id = :case_id AND row_count > 0;
-SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about somebody else too, without the NHS number%' AS in_the_letter;
+SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about another person too, without the NHS number%' AS in_the_letter;
 SELECT unguard_table('guarded_child'), unguard_table('shared');
 DROP TABLE guarded_child, shared;
 

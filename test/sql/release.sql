@@ -233,7 +233,7 @@ CALL carry_out(:second_case_id, '9990000018');
 SELECT p.recipient, p.reference FROM recall_progress p WHERE p.case_id = :second_case_id ORDER BY p.release_id;
 CALL ready_case('9990000050', '{cancer}', NULL) \gset third_
 CALL carry_out(:third_case_id, '9990000050');
-SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records of whom we gave data to name nobody who still holds data about you from the National Cancer Register, so there was nobody else to ask to delete it.\n\n' AS nobody;
+SELECT dateless(complete_case(:third_case_id)) ~ E'\n\nOur records show no organisation that still holds data about you from the National Cancer Register, so there was none to ask to delete it.\n\n' AS nobody;
 SELECT erasure_certificate(:third_case_id) -> 'recalls' AS recalls;
 
 -- Whoever opts in again: what was asked for stays asked for.

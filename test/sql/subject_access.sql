@@ -1,5 +1,5 @@
 -- Subject access: all that is held about one patient, and what of it is about
--- somebody else too.
+-- another person too.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 SET timezone = 'UTC';
@@ -118,7 +118,7 @@ DELETE FROM subject_access_request;
 ALTER TABLE subject_access_request ALTER request_id RESTART WITH 1;
 DROP FUNCTION wrapped, wrapped_in_sql;
 
--- What is about somebody else too.
+-- What is about another person too.
 CREATE TABLE mother (id int PRIMARY KEY, nhs bigint);
 CREATE TABLE baby (id int PRIMARY KEY, nhs text, mother_id int REFERENCES mother);
 CREATE TABLE anomaly (id int, baby_id int REFERENCES baby);
