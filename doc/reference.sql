@@ -36,7 +36,7 @@ CREATE TEMPORARY VIEW listed AS
         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind IN ('r', 'v');
 
 CREATE TEMPORARY VIEW public AS
-    SELECT l.*, coalesce(d.duties, CASE WHEN l.for_all THEN '{everybody with USAGE on the schema}' ELSE '{the owner of the extension}' END::text[]) AS duties
+    SELECT l.*, coalesce(d.duties, CASE WHEN l.for_all THEN '{every role with USAGE on the schema}' ELSE '{the owner of the extension}' END::text[]) AS duties
         FROM listed l
         CROSS JOIN LATERAL (
             SELECT array_agg(DISTINCT d.duty::text) AS duties FROM duty_privilege d

@@ -89,7 +89,7 @@ struct ExclusionList
 	uint64		generation;		/* 0: there is no set */
 	EncodedSet	set;
 	MemoryContext context;		/* holds the set */
-	NhsNumber	asked_about;	/* whom this set was asked about last; -1: no patient */
+	NhsNumber	asked_about;	/* the last one looked up, or -1 */
 	bool		answer;			/* what it said */
 };
 
@@ -256,8 +256,8 @@ find_list(const char *code, bool is_register)
 	}
 
 	/*
-	 * Unknown codes get no entry, so that no caller can fill the memory; a code
-	 * too long for a key would be taken for the one that it begins with.
+	 * Unknown codes get no entry, so that no caller can fill the memory; a
+	 * code too long for a key would be taken for the one that it begins with.
 	 */
 	if (is_register &&
 		(code[0] == '\0' || strlen(code) >= NAMEDATALEN ||
