@@ -203,7 +203,8 @@ BEGIN
                ndrs_optout.english_date(its_release.released_on),
                ndrs_optout.register_names(its_release.registers), its_release.reference),
         format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you '
-               'made and with every organisation or person that you gave them to. Then tell us the day on which that was done.',
+               'made and with every organisation or person that you gave them to. Then tell us the day on which that '
+               'was done.',
                ndrs_optout.recalled_names(its_release.registers, its_case),
                ndrs_optout.english_date(this.due_on)),
         CASE WHEN this.chased_on IS NOT NULL THEN
