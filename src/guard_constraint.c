@@ -3,12 +3,12 @@
  *		The function of a guard's CHECK constraint.
  *
  * The constraint runs after every BEFORE trigger, on every path into the table and its
- * partitions and children, and cannot be disabled; it can only reject.  Everybody may
+ * partitions and children, and cannot be disabled; it can only reject.  PUBLIC may
  * execute its function, because the inserting role's rights are checked when the
- * constraint runs.  A role without USAGE on the schema cannot call it by name; but CREATE
- * TABLE ... LIKE copies the constraint for anybody who may read the table, so
- * it answers for another table only to those who may insert into the guarded
- * one, who get the answer there as well.
+ * constraint runs.  A role without USAGE on the schema cannot call it by name.  But CREATE
+ * TABLE ... LIKE copies the constraint for any role that may read the table, so for
+ * another table it answers only roles that may insert into the guarded one, where they get
+ * the answer as well.
  */
 #include "postgres.h"
 
