@@ -42,7 +42,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('steward', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
--- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference), chooses a
+-- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference, drop_reference), chooses a
 -- key or erases without a case is for the owner of the extension alone: each of
 -- these runs what others put on tables, or gives away what the list hides.
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
@@ -54,14 +54,16 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
             ('officer', '{erasure_certificate,verify_certificate}'),
             ('officer', '{request_subject_access,answer_subject_access,disclose_records}'),
-            ('officer', '{add_recipient,record_release,release_contains,record_destruction}'),
+            ('officer', '{add_recipient,change_recipient,remove_recipient}'),
+            ('officer', '{record_release,release_contains,record_destruction}'),
+            ('officer', '{retract_release,retract_destruction,retract_acknowledgement}'),
             ('officer', '{issue_recall_letter,recall_letter,acknowledge_recall,chase_recall}'),
             ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary}'),
-            ('auditor', '{verify_audit,verify_certificate,guard_coverage,health}'),
-            ('steward', '{guard_coverage,accept_gap,accept_dropped_tables,health}'),
+            ('auditor', '{verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
+            ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,accept_dropped_tables,health}'),
             ('steward', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
 

@@ -248,6 +248,28 @@ COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
     'a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, '
     '42809 (not a permanent table), 42883';
 
+CREATE FUNCTION drop_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM ndrs_optout.reference r
+        WHERE r.child = drop_reference.child AND r.child_columns = drop_reference.child_columns
+            AND r.parent = drop_reference.parent AND r.parent_columns = drop_reference.parent_columns;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.raise_error('42704', 'there is no such reference',
+            hint => 'Table ndrs_optout.reference lists the references that were declared.');
+    END IF;
+    PERFORM ndrs_optout.audit('reference dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
+                                                                      'parent', parent, 'parent_columns',
+                                                                          parent_columns));
+END
+$$;
+COMMENT ON FUNCTION drop_reference(regclass, name[], regclass, name[]) IS
+    'takes back what declare_reference() did: an erasure does not follow the reference any more. Audited; error 42704 '
+    'when it is not declared';
+
 -- The condition that finds a patient, n.number, in a guarded column of table t.  Text
 -- may be formatted, so it is compared as a number.  Only types that a guard reads
 -- get here, so no cast that another role has made is called.

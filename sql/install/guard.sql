@@ -408,6 +408,68 @@ END
 $$;
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
 
+-- The table's other guards are made anew: a trigger or constraint that a rename has left without its column is found by
+-- what it calls, which does not say whose it is.  In that moment the table is locked.
+CREATE FUNCTION unguard_table(target regclass, nhs_number_column name) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    others ndrs_optout.guard[];
+BEGIN
+    LOCK TABLE ndrs_optout.guard IN ROW EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT FROM ndrs_optout.guard g
+                   WHERE g.target = unguard_table.target AND g.nhs_number_column = unguard_table.nhs_number_column) THEN
+        PERFORM ndrs_optout.raise_error('42704',
+            format('column "%s" of table %s is not guarded', coalesce(unguard_table.nhs_number_column, 'NULL'),
+                   coalesce(unguard_table.target::text, 'NULL')),
+            hint => 'Table ndrs_optout.guard lists the guarded columns.');
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', unguard_table.target);
+    WITH forgotten AS (DELETE FROM ndrs_optout.guard g WHERE g.target = unguard_table.target RETURNING g)
+        SELECT coalesce(array_agg(f.g) FILTER (WHERE (f.g).nhs_number_column <> unguard_table.nhs_number_column), '{}')
+            INTO others FROM forgotten f;
+    PERFORM ndrs_optout.guard_drop_parts(unguard_table.target);
+    INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(others) AS g;
+    PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(others) AS g;
+    PERFORM ndrs_optout.audit('table unguarded', jsonb_build_object(
+        'target', unguard_table.target, 'nhs_number_column', unguard_table.nhs_number_column));
+END
+$$;
+COMMENT ON FUNCTION unguard_table(regclass, name) IS
+    'takes the guard off one column of a table; the guards of its other columns stay. Locks the table until commit; '
+    'error 42704 when the column has no guard';
+
+CREATE FUNCTION guard_definition(target regclass, nhs_number_column name) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.guard;
+BEGIN
+    SELECT * INTO this FROM ndrs_optout.guard g
+        WHERE g.target = guard_definition.target AND g.nhs_number_column = guard_definition.nhs_number_column;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.raise_error('42704',
+            format('column "%s" of table %s is not guarded', coalesce(nhs_number_column, 'NULL'),
+                   coalesce(target::text, 'NULL')),
+            hint => 'Table ndrs_optout.guard lists the guarded columns.');
+    END IF;
+    RETURN format('SELECT ndrs_optout.guard_table(%s);', concat_ws(', ',
+        quote_literal(this.target), quote_literal(this.nhs_number_column), quote_literal(this.registers),
+        'on_match => ' || quote_literal(nullif(this.on_match, 'reject')),
+        'on_missing => ' || quote_literal(nullif(this.on_missing, 'allow')),
+        'on_unreadable => ' || quote_literal(nullif(this.on_unreadable, 'reject')),
+        'redact_columns => ' || quote_literal(nullif(this.redact_columns, '{}')),
+        'mechanism => ' || quote_literal(nullif(this.mechanism, 'both')),
+        'encoded_column => ' || quote_literal(this.encoded_column),
+        'birth_date_column => ' || quote_literal(this.birth_date_column)));
+END
+$$;
+COMMENT ON FUNCTION guard_definition(regclass, name) IS
+    'the call of guard_table() that makes the guard of a column as it is; what guard_table() does by itself is left '
+    'out. Error 42704 when the column has no guard';
+
 -- By what they call, not by name: a guarded column may have been renamed.
 CREATE FUNCTION guard_drop_parts(target regclass) RETURNS void
 LANGUAGE plpgsql

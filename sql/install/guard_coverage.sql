@@ -53,6 +53,26 @@ COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
     'audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS '
     'number), 42704 (no such gap)';
 
+CREATE FUNCTION reopen_gap(gap text, relation regclass, object text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM ndrs_optout.accepted_gap a
+        WHERE a.gap = reopen_gap.gap AND a.relation IS NOT DISTINCT FROM reopen_gap.relation
+            AND a.object IS NOT DISTINCT FROM reopen_gap.object;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.raise_error('42704', 'there is no such accepted gap',
+            hint => 'Table ndrs_optout.accepted_gap lists them.');
+    END IF;
+    PERFORM ndrs_optout.audit('gap reopened', jsonb_build_object('gap', gap, 'relation', relation, 'object', object));
+END
+$$;
+COMMENT ON FUNCTION reopen_gap(text, regclass, text) IS
+    'takes back what accept_gap() did: guard_coverage() names the gap again, as long as it is there. Audited; error '
+    '42704 (the gap is not accepted)';
+
 -- Every table that an erasure from any register can come to.
 CREATE VIEW guard_walk AS
     SELECT w.relation

@@ -112,7 +112,7 @@ AS $$
                 (l.patients OPERATOR(ndrs_optout.&) list.members) OPERATOR(ndrs_optout.-)
                 (SELECT ndrs_optout.encoded_set_agg(s.encoded_nhs_number) FROM settled s
                      WHERE s.release_id = l.release_id))) AS p (patients)
-        WHERE l.destroyed_on IS NULL AND p.patients > 0
+        WHERE l.destroyed_on IS NULL AND l.retracted_at IS NULL AND p.patients > 0
         ORDER BY l.release_id, list.code
 $$;
 COMMENT ON FUNCTION releases_without_notice() IS

@@ -13,8 +13,10 @@ CREATE TABLE recall_notice (
     chased_on       date,
     acknowledged_at timestamptz,
     deleted_on      date,
+    by_destruction  boolean NOT NULL DEFAULT false,  -- answered by the destruction of the whole release
     UNIQUE (case_id, release_id),
-    CHECK ((acknowledged_at IS NULL) = (deleted_on IS NULL))
+    CHECK ((acknowledged_at IS NULL) = (deleted_on IS NULL)),
+    CHECK (NOT by_destruction OR acknowledged_at IS NOT NULL)
 );
 COMMENT ON TABLE recall_notice IS
     'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
@@ -33,14 +35,15 @@ DECLARE
     raised integer;
     notices integer;
 BEGIN
+    -- The lock comes before the question whether the release still counts: it waits for who says otherwise.
     WITH held AS (
-        SELECT r.release_id FROM ndrs_optout.release r
-            WHERE r.destroyed_on IS NULL AND r.registers && this.registers
-                AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
+        SELECT r.release_id, r.destroyed_on IS NULL AND r.retracted_at IS NULL AS open FROM ndrs_optout.release r
+            WHERE r.registers && this.registers AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
             FOR SHARE)
     INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
         SELECT this.case_id, h.release_id, current_date + p.recall_days
             FROM held h CROSS JOIN ndrs_optout.policy p
+            WHERE h.open
             ORDER BY h.release_id
         ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS raised = ROW_COUNT;
@@ -302,11 +305,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     destroyed boolean;
+    retracted boolean;
     answered bigint;
 BEGIN
     -- To see the notices of the transaction that held the lock.
     PERFORM ndrs_optout.require_read_committed();
-    SELECT r.destroyed_on IS NOT NULL INTO destroyed
+    SELECT r.destroyed_on IS NOT NULL, r.retracted_at IS NOT NULL INTO destroyed, retracted
         FROM ndrs_optout.release r WHERE r.release_id = record_destruction.release_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.no_such_release();
@@ -314,10 +318,14 @@ BEGIN
     IF destroyed THEN
         PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is destroyed already', release_id));
     END IF;
+    IF retracted THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('release %s is retracted', release_id));
+    END IF;
     PERFORM ndrs_optout.checked_deletion(destroyed_on, release_id);
     UPDATE ndrs_optout.release r SET destroyed_on = record_destruction.destroyed_on
         WHERE r.release_id = record_destruction.release_id;
-    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on
+    UPDATE ndrs_optout.recall_notice n
+        SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on, by_destruction = true
         WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
     GET DIAGNOSTICS answered = ROW_COUNT;
     PERFORM ndrs_optout.audit('release destroyed',
@@ -327,7 +335,7 @@ $$;
 COMMENT ON FUNCTION record_destruction(bigint, date) IS
     'records that the recipient has destroyed the data of a release: open recall notices of it are answered with '
     'that, and no more are raised. Its set of patients, which subject access needs, is purged when the policy''s '
-    'years are over; errors P0002, ND021 (destroyed already), 22023, 25000';
+    'years are over; errors P0002, ND021 (destroyed already, or retracted), 22023, 25000';
 
 -- Of the registers that a release had data of, those that the case is about.
 CREATE FUNCTION recalled_names(released text[], this optout_case) RETURNS text
@@ -339,3 +347,142 @@ AS $$
 $$;
 COMMENT ON FUNCTION recalled_names(text[], optout_case) IS
     'internal: the names of the registers of a release that a case is about';
+
+-- Mistakes are corrected by events of their own: what the audit has stays there.
+
+-- The set of patients stays, since the release may turn out to have been given after all.
+CREATE FUNCTION retract_release(release_id bigint, reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    destroyed boolean;
+    retracted boolean;
+BEGIN
+    PERFORM ndrs_optout.checked_reason(reason);
+    -- To see the notices of whom the lock has waited for.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.destroyed_on IS NOT NULL, r.retracted_at IS NOT NULL INTO destroyed, retracted
+        FROM ndrs_optout.release r WHERE r.release_id = retract_release.release_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release();
+    END IF;
+    IF retracted THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('release %s is retracted already', release_id));
+    END IF;
+    IF destroyed THEN
+        PERFORM ndrs_optout.raise_error('ND021',
+            format('cannot retract release %s: its data is destroyed', release_id));
+    END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.recall_notice n WHERE n.release_id = retract_release.release_id) THEN
+        PERFORM ndrs_optout.raise_error('ND021',
+            format('cannot retract release %s: recall notices name it', release_id),
+            hint => 'Ask the recipient, and record what it answers with ndrs_optout.acknowledge_recall().');
+    END IF;
+    UPDATE ndrs_optout.release r SET retracted_at = clock_timestamp() WHERE r.release_id = retract_release.release_id;
+    PERFORM ndrs_optout.audit('release retracted', jsonb_build_object('release', release_id, 'reason', reason));
+END
+$$;
+COMMENT ON FUNCTION retract_release(bigint, text) IS
+    'says that a release was recorded by mistake and its data never given: no recall is raised for it. Possible until '
+    'a recall notice names the release. The record stays; its set of patients is purged like that of a destroyed '
+    'release. Audited with the reason; errors P0002, ND021 (retracted, destroyed or recalled already), 22004, 22023, '
+    '25000';
+
+-- Cases that were carried out in between have raised no notice for this release.
+CREATE FUNCTION retract_destruction(release_id bigint, reason text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this record;
+    reopened bigint;
+    raised bigint;
+BEGIN
+    PERFORM ndrs_optout.checked_reason(reason);
+    -- To see the cases of whom the lock has waited for.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.destroyed_on, r.recorded_at, r.patients IS NOT NULL AS on_record INTO this
+        FROM ndrs_optout.release r WHERE r.release_id = retract_destruction.release_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_release();
+    END IF;
+    IF this.destroyed_on IS NULL THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is not destroyed', release_id));
+    END IF;
+    IF NOT this.on_record THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('the patient list of release %s has been purged', release_id),
+            detail => 'No patient could be recalled from it.');
+    END IF;
+    UPDATE ndrs_optout.release r SET destroyed_on = NULL WHERE r.release_id = retract_destruction.release_id;
+    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = NULL, deleted_on = NULL, by_destruction = false
+        WHERE n.release_id = retract_destruction.release_id AND n.by_destruction;
+    GET DIAGNOSTICS reopened = ROW_COUNT;
+    WITH added AS (
+        INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
+            SELECT c.case_id, r.release_id, current_date + p.recall_days
+                FROM ndrs_optout.optout_case c
+                JOIN ndrs_optout.release r ON r.registers && c.registers
+                    AND r.patients OPERATOR(ndrs_optout.@>) c.encoded_nhs_number
+                CROSS JOIN ndrs_optout.policy p
+                WHERE r.release_id = retract_destruction.release_id AND c.kind = 'opt_out'
+                    AND c.state IN ('carried_out', 'completed') AND c.carried_out_at >= r.recorded_at
+                ORDER BY c.case_id
+            ON CONFLICT DO NOTHING
+            RETURNING recall_notice.case_id),
+    counted AS (
+        UPDATE ndrs_optout.optout_case c SET recalls = coalesce(c.recalls, 0) + 1
+            FROM added a WHERE c.case_id = a.case_id
+            RETURNING 1)
+    SELECT count(*) INTO raised FROM counted;
+    PERFORM ndrs_optout.audit('destruction retracted', jsonb_build_object('release', release_id,
+        'destroyed_on', this.destroyed_on, 'reopened', reopened, 'raised', raised, 'reason', reason));
+    RETURN reopened + raised;
+END
+$$;
+COMMENT ON FUNCTION retract_destruction(bigint, text) IS
+    'says that a recipient has not destroyed the data of a release after all: the recall notices that the destruction '
+    'answered are open again, and a notice is raised for each patient of it whose case was carried out in between. '
+    'Returns how many notices these are. Audited with the reason; errors P0002, ND021 (not destroyed, or the patients '
+    'are not on record any more), 22004, 22023, 25000';
+
+CREATE FUNCTION retract_acknowledgement(notice_id bigint, reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this ndrs_optout.recall_notice;
+    destroyed boolean;
+BEGIN
+    PERFORM ndrs_optout.checked_reason(reason);
+    -- The release first, in the order in which record_destruction() locks.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.destroyed_on IS NOT NULL INTO destroyed FROM ndrs_optout.release r
+        WHERE r.release_id = (SELECT n.release_id FROM ndrs_optout.recall_notice n
+                                  WHERE n.notice_id = retract_acknowledgement.notice_id)
+        FOR SHARE;
+    SELECT * INTO this FROM ndrs_optout.recall_notice n
+        WHERE n.notice_id = retract_acknowledgement.notice_id FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.no_such_notice();
+    END IF;
+    IF this.acknowledged_at IS NULL THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('recall notice %s is not answered', notice_id));
+    END IF;
+    IF destroyed THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is destroyed', this.release_id),
+            hint => format('If that is a mistake, call ndrs_optout.retract_destruction(%s, ...).', this.release_id));
+    END IF;
+    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = NULL, deleted_on = NULL
+        WHERE n.notice_id = this.notice_id;
+    PERFORM ndrs_optout.audit('acknowledgement retracted', jsonb_build_object('notice', this.notice_id,
+        'case', this.case_id, 'release', this.release_id, 'deleted_on', this.deleted_on, 'reason', reason));
+END
+$$;
+COMMENT ON FUNCTION retract_acknowledgement(bigint, text) IS
+    'says that a recipient has not deleted a patient''s data after all: the recall notice is open again, and as '
+    'overdue as it was. Audited with the day that was recorded and the reason; errors P0002, ND021 (not answered, or '
+    'the whole release is destroyed), 22004, 22023, 25000';

@@ -14,6 +14,29 @@ COMMENT ON TABLE recipient IS
     'is not here';
 SELECT pg_catalog.pg_extension_config_dump('recipient', '');
 
+-- What is said of a recipient.
+CREATE FUNCTION check_recipient(name text, id_scheme text, salt_reference text, contact text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.checked_reason(name, 'name');
+    IF contact IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(contact, 'contact');
+    END IF;
+    PERFORM ndrs_optout.checked_word(id_scheme, 'id_scheme', 'id_scheme');
+    IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
+        IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN
+            PERFORM ndrs_optout.raise_error('22023', 'the salt itself must not be stored',
+                hint => 'Say where it is kept.');
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION check_recipient(text, text, text, text) IS
+    'internal: errors 22004 and 22023 unless a recipient can have these properties';
+
 CREATE FUNCTION add_recipient(recipient text, name text, id_scheme text, salt_reference text DEFAULT NULL,
     contact text DEFAULT NULL)
 RETURNS void
@@ -27,18 +50,7 @@ BEGIN
                                                  'digits and underscores, the first a letter');
     END IF;
     PERFORM ndrs_optout.checked_reason(recipient, 'code');
-    PERFORM ndrs_optout.checked_reason(name, 'name');
-    IF contact IS NOT NULL THEN
-        PERFORM ndrs_optout.checked_reason(contact, 'contact');
-    END IF;
-    PERFORM ndrs_optout.checked_word(id_scheme, 'id_scheme', 'id_scheme');
-    IF id_scheme <> 'nhs_number' OR salt_reference IS NOT NULL THEN
-        PERFORM ndrs_optout.checked_reason(salt_reference, 'salt reference');
-        IF salt_reference ~ '[0-9A-Fa-f]{32}' THEN
-            PERFORM ndrs_optout.raise_error('22023', 'the salt itself must not be stored',
-                hint => 'Say where it is kept.');
-        END IF;
-    END IF;
+    PERFORM ndrs_optout.check_recipient(name, id_scheme, salt_reference, contact);
     INSERT INTO ndrs_optout.recipient (recipient, name, contact, id_scheme, salt_reference)
         VALUES (recipient, name, contact, id_scheme, salt_reference)
         ON CONFLICT DO NOTHING;
@@ -54,16 +66,19 @@ COMMENT ON FUNCTION add_recipient(text, text, text, text, text) IS
     'ndrs_pseudo_id, release_pseudo_id or openpseudonymiser; salt_reference, where the salt of these ids is kept, '
     'never the salt; errors 22004, 22023, 23505 (the recipient exists)';
 
+-- Until the end of the transaction the recipient is not removed.
 CREATE FUNCTION checked_recipient(recipient text) RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM ndrs_optout.recipient r WHERE r.recipient = checked_recipient.recipient) THEN
+    PERFORM FROM ndrs_optout.recipient r WHERE r.recipient = checked_recipient.recipient FOR KEY SHARE;
+    IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such recipient',
             hint => 'Table ndrs_optout.recipient lists them; ndrs_optout.add_recipient() adds one.');
     END IF;
     RETURN recipient;
 END
 $$;
-COMMENT ON FUNCTION checked_recipient(text) IS 'internal: the recipient''s code itself; error 42704 when there is none';
+COMMENT ON FUNCTION checked_recipient(text) IS
+    'internal: the recipient''s code itself, locked against removal; error 42704 when there is none';

@@ -26,7 +26,8 @@ BEGIN
             (EXISTS (SELECT FROM ndrs_optout.optout_case c WHERE OLD.code = ANY (c.registers) AND c.ended_at IS NULL),
              'open cases name it',
              'Complete the cases first. View ndrs_optout.case_progress lists them.'),
-            (EXISTS (SELECT FROM ndrs_optout.release r WHERE OLD.code = ANY (r.registers) AND r.destroyed_on IS NULL),
+            (EXISTS (SELECT FROM ndrs_optout.release r WHERE OLD.code = ANY (r.registers)
+                         AND r.destroyed_on IS NULL AND r.retracted_at IS NULL),
              'data released from it has not been destroyed',
              'Keep the register. A patient who opts out of it is recalled from these releases.')
         ) AS u (used, why, what_to_do)

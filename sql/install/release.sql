@@ -1,6 +1,7 @@
 -- release: what data was given to whom, with the set of patients that it held.
 
--- patients goes some time after the recipient has destroyed the data; see retention_schedule.
+-- patients goes some time after the recipient has destroyed the data, or the release was retracted; see
+-- retention_schedule.
 CREATE TABLE release (
     release_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     recipient     text COLLATE "C" NOT NULL,
@@ -13,7 +14,8 @@ CREATE TABLE release (
     patient_count bigint NOT NULL,
     recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     destroyed_on  date,
-    CHECK (patients IS NOT NULL OR destroyed_on IS NOT NULL)
+    retracted_at  timestamptz,  -- the data was never given
+    CHECK (patients IS NOT NULL OR destroyed_on IS NOT NULL OR retracted_at IS NOT NULL)
 );
 COMMENT ON TABLE release IS
     'releases of data to recipients, each with the set of the patients that it held; the set is purged some years '
@@ -167,7 +169,7 @@ BEGIN
     END IF;
     IF result IS NULL THEN
         PERFORM ndrs_optout.raise_error('ND021', format('the patient list of release %s has been purged', release_id),
-            detail => 'The recipient has destroyed the data, and the retention period has ended.');
+            detail => 'The data was destroyed or never given, and the retention period has ended.');
     END IF;
     RETURN result;
 END
@@ -179,8 +181,81 @@ COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
 CREATE VIEW release_progress AS
     SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference,
         r.patient_count,
-           r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record
+           r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record, r.retracted_at
         FROM release r
         ORDER BY r.release_id;
 COMMENT ON VIEW release_progress IS
-    'the releases, without their sets of patients; patients_on_record: the set is not purged yet';
+    'the releases, without their sets of patients; patients_on_record: the set is not purged yet; retracted_at: when '
+    'the release was found to have been recorded by mistake';
+
+-- The id under which a recipient knows a patient must stay what it was when data was released: a recall letter names
+-- the patient by it.
+CREATE FUNCTION change_recipient(recipient text, name text DEFAULT NULL, id_scheme text DEFAULT NULL,
+    salt_reference text DEFAULT NULL, contact text DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    before ndrs_optout.recipient;
+    after ndrs_optout.recipient;
+BEGIN
+    -- To see the releases of whom the lock has waited for.
+    PERFORM ndrs_optout.require_read_committed();
+    SELECT r.* INTO before FROM ndrs_optout.recipient r WHERE r.recipient = change_recipient.recipient FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.checked_recipient(recipient);
+    END IF;
+    PERFORM ndrs_optout.check_recipient(coalesce(name, before.name), coalesce(id_scheme, before.id_scheme),
+        coalesce(salt_reference, before.salt_reference), coalesce(contact, before.contact));
+    after := before;
+    after.name := coalesce(name, before.name);
+    after.id_scheme := coalesce(id_scheme, before.id_scheme);
+    after.salt_reference := coalesce(salt_reference, before.salt_reference);
+    after.contact := coalesce(contact, before.contact);
+    IF after.id_scheme <> before.id_scheme
+        AND EXISTS (SELECT FROM ndrs_optout.release l WHERE l.recipient = change_recipient.recipient) THEN
+        PERFORM ndrs_optout.raise_error('23503',
+            format('cannot change id_scheme of recipient "%s" because releases name it', recipient),
+            hint => 'Add another recipient: the patients of the releases are recalled by the ids that they had.');
+    END IF;
+    UPDATE ndrs_optout.recipient r
+        SET name = after.name, id_scheme = after.id_scheme, salt_reference = after.salt_reference,
+            contact = after.contact
+        WHERE r.recipient = change_recipient.recipient;
+    PERFORM ndrs_optout.audit('recipient changed', jsonb_build_object('recipient', recipient, 'changed',
+        ARRAY(SELECT c.key FROM jsonb_each(ndrs_optout.changed_columns(to_jsonb(before), to_jsonb(after))) AS c
+                  ORDER BY c.key)));
+END
+$$;
+COMMENT ON FUNCTION change_recipient(text, text, text, text, text) IS
+    'changes what is known of a recipient; what is NULL stays as it is. id_scheme can be changed as long as no release '
+    'names the recipient. Audited, without the values; errors 22004, 22023, 23503 (releases name it), 25000, 42704 (no '
+    'such recipient)';
+
+CREATE FUNCTION remove_recipient(recipient text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- To see what names it after the lock has waited for record_release() and grant_exemption().
+    PERFORM ndrs_optout.require_read_committed();
+    PERFORM FROM ndrs_optout.recipient r WHERE r.recipient = remove_recipient.recipient FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM ndrs_optout.checked_recipient(recipient);
+    END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.release l WHERE l.recipient = remove_recipient.recipient)
+        OR EXISTS (SELECT FROM ndrs_optout.exemption e WHERE e.recipient = remove_recipient.recipient) THEN
+        PERFORM ndrs_optout.raise_error('23503',
+            format('cannot remove recipient "%s" because releases or exemptions name it', recipient),
+            hint => 'Keep it. Recall letters and answers to patients name the recipients of releases.');
+    END IF;
+    DELETE FROM ndrs_optout.recipient r WHERE r.recipient = remove_recipient.recipient;
+    PERFORM ndrs_optout.audit('recipient removed', jsonb_build_object('recipient', recipient));
+END
+$$;
+COMMENT ON FUNCTION remove_recipient(text) IS
+    'removes a recipient that no release and no exemption names: the opposite of add_recipient(). Audited; errors '
+    '23503 (something names it), 25000, 42704 (no such recipient)';

@@ -67,7 +67,8 @@ CREATE VIEW retention_schedule AS
         GROUP BY c.case_id, p.recall_years
     UNION ALL
     SELECT 'release sets', r.release_id, 1,
-           (r.destroyed_on + pg_catalog.make_interval(years => p.release_years))::timestamptz, false
+           (coalesce(r.destroyed_on, r.retracted_at::date)
+               + pg_catalog.make_interval(years => p.release_years))::timestamptz, false
         FROM release r CROSS JOIN policy p
         WHERE r.patients IS NOT NULL
     UNION ALL
@@ -80,7 +81,7 @@ COMMENT ON VIEW retention_schedule IS
     'prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of '
     'the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
     'latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the '
-    'patients of releases, due some years after the recipient has destroyed the data; national checks: expired ones, '
+    'patients of releases, due some years after they were destroyed or retracted; national checks: expired ones, '
     'with what an older one says about the same patients';
 
 -- What was removed of one kind.  A function that returns this, of a kind and a time, is the

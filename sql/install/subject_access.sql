@@ -159,7 +159,7 @@ AS $$
     SELECT 'release', to_jsonb(l), false
         FROM (SELECT r.release_id, p.name AS recipient, r.purpose, r.legal_basis, r.registers, r.released_on,
               r.reference,
-                     r.destroyed_on
+                     r.destroyed_on, r.retracted_at
                   FROM ndrs_optout.release r JOIN ndrs_optout.recipient p USING (recipient)
                   WHERE r.patients OPERATOR(ndrs_optout.@>) ndrs_optout.encode_nhs_number(number)
                   ORDER BY r.release_id) AS l

@@ -238,6 +238,16 @@ SELECT cardinality(erasure_root_searches('{cancer}', '{cancer}')) AS cancer, car
        cardinality(erasure_deletions('{patient}')) AS deletions, cardinality(erasure_undeferrals('{patient}')) AS undeferrals,
        cardinality(erasure_child_searches('patient', '{cancer}')) AS below_patient, cardinality(erasure_child_searches('note', '{cancer}')) AS below_note;
 
+-- A reference that was declared can be dropped: the erasure does not follow it any more.
+SELECT declare_reference('note', '{tumour}', 'third.tumour', '{id}');
+SELECT count(*) AS edges FROM erasure_edge WHERE declared AND child = 'note'::regclass;
+SELECT drop_reference('note', '{tumour}', 'third.tumour', '{id}');
+SELECT count(*) AS edges FROM erasure_edge WHERE declared AND child = 'note'::regclass;
+SELECT drop_reference('note', '{tumour}', 'third.tumour', '{id}');
+\echo :SQLSTATE
+SELECT drop_reference(NULL, NULL, NULL, NULL);
+SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+
 DEALLOCATE walk;
 SELECT unguard_table('patient');
 DELETE FROM exclusion;

@@ -548,3 +548,41 @@ INSERT INTO one_of_many VALUES ('9990000026');
 SELECT pg_stat_get_xact_numscans('guard'::regclass) - :scans AS scans_of_all;
 ROLLBACK;
 DROP TABLE one_of_many;
+
+-- One column's guard goes, and the other stays and works; what makes a guard is told, and makes it again.
+CREATE TABLE family (id int, "Child's nhs" text, mother text, note text, coded encoded_nhs_number, born date);
+SELECT guard_table('family', 'Child''s nhs', '{cancer,rare_disease}', on_match => 'skip', on_missing => 'reject',
+                   on_unreadable => 'skip', encoded_column => 'coded', birth_date_column => 'born');
+SELECT guard_table('family', 'mother', '{cancer}', 'redact', redact_columns => '{note}');
+SELECT guard_definition('family', 'Child''s nhs') AS child \gset
+SELECT guard_definition('family', 'mother') AS mother \gset
+\echo :child
+\echo :mother
+SELECT guard_definition('family', 'note');
+\echo :SQLSTATE
+SELECT guard_definition(NULL, NULL);
+CREATE TEMP TABLE guards AS SELECT to_jsonb(g) - 'guarded_at' AS g FROM guard g WHERE target = 'family'::regclass;
+SELECT exclude('9990000018', '{cancer,rare_disease}');
+SELECT unguard_table('family', 'note');
+\echo :SQLSTATE
+SELECT unguard_table('family', NULL);
+\echo :SQLSTATE
+SELECT unguard_table(NULL, 'mother');
+SELECT unguard_table('family', 'Child''s nhs');
+SELECT nhs_number_column FROM guard WHERE target = 'family'::regclass;
+SELECT count(*) FILTER (WHERE defect IS NOT NULL) AS defects, count(*) > 1 AS parts FROM guard_part WHERE target = 'family'::regclass;
+SELECT count(*) AS left_over FROM pg_trigger WHERE tgrelid = 'family'::regclass;
+INSERT INTO family VALUES (1, '9990000018', '9990000018', 'a note') RETURNING *;
+TRUNCATE family;
+SELECT event, detail FROM audit_event WHERE event = 'table unguarded' ORDER BY event_id DESC LIMIT 1;
+:child
+SELECT count(*) AS the_same FROM guards JOIN guard x ON to_jsonb(x) - 'guarded_at' = guards.g;
+SELECT unguard_table('family', 'mother');
+:mother
+SELECT count(*) AS the_same FROM guards JOIN guard x ON to_jsonb(x) - 'guarded_at' = guards.g;
+-- What weakens the guard in another way is refused still.
+ALTER TABLE family DISABLE TRIGGER USER;
+SELECT unguard_table('family', 'mother'), unguard_table('family', 'Child''s nhs');
+SELECT count(*) AS left_over FROM pg_constraint WHERE conrelid = 'family'::regclass AND contype = 'c';
+DROP TABLE family, guards;
+DELETE FROM exclusion;

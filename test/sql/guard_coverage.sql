@@ -190,6 +190,14 @@ SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbe
 SELECT severity, gap, relation, object FROM guard_coverage();
 SELECT gap, relation, object, reason FROM accepted_gap;
 SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+-- And taken back.
+SELECT reopen_gap('NHS numbers without a guard', 'contact', 'nhs_number');
+SELECT severity, gap, relation, object FROM guard_coverage();
+SELECT reopen_gap('NHS numbers without a guard', 'contact', 'nhs_number');
+\echo :SQLSTATE
+SELECT reopen_gap(NULL, NULL, NULL);
+SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
+SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbers of the staff of clinics');
 -- Not when it turns out to be worse than it was.
 INSERT INTO contact VALUES ('9990000026');
 SELECT severity, gap, relation, object FROM guard_coverage();
@@ -205,6 +213,8 @@ ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
 CREATE MATERIALIZED VIEW copy AS TABLE patient;
 SELECT gap, relation, object FROM guard_coverage();
 SELECT accept_gap('materialized view', 'copy', NULL, 'refreshed after each opt-out');
+SELECT gap, relation, object FROM guard_coverage();
+SELECT reopen_gap('materialized view', 'copy', NULL);
 SELECT gap, relation, object FROM guard_coverage();
 SELECT unguard_table('patient'), unguard_table('visit');
 SET client_min_messages = warning;

@@ -311,6 +311,108 @@ CALL carry_out(:both_case_id, '9990000042');
 RESET client_min_messages;
 SELECT substring(dateless(completion_letter_text(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
 
+-- What was recorded by mistake is corrected, and the audit has both.
+SELECT add_recipient('clinic', 'A Clinic', 'ndrs_pseudo_id', 'safe 3') \g /dev/null
+SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'clinic', current_date, 'order 12') AS given \gset
+SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'clinic', current_date, 'order 13') AS never \gset
+SELECT retract_release(:never, '');
+\echo :SQLSTATE
+SELECT retract_release(:never, 'never given to 999 000 0026');
+\echo :SQLSTATE
+SELECT retract_release(9990000018, 'never given');
+\echo :SQLSTATE
+SELECT retract_release(NULL, 'never given');
+SELECT retract_release(:never, 'never given') \g /dev/null
+SELECT retract_release(:never, 'never given');
+\echo :SQLSTATE
+SELECT record_destruction(:never);
+\echo :SQLSTATE
+SELECT retract_destruction(:given, 'not all of it');
+\echo :SQLSTATE
+-- The destruction is told of, a patient opts out, and then it turns out that nothing was destroyed.
+SELECT record_destruction(:given) \g /dev/null
+SELECT retract_release(:given, 'never given');
+\echo :SQLSTATE
+CALL ready_case('9990000026', '{cancer}', NULL) \gset mistaken_
+SET client_min_messages = warning;
+CALL carry_out(:mistaken_case_id, '9990000026');
+SELECT count(*) AS told_of FROM recall_notice WHERE release_id IN (:given, :never);
+SELECT retract_destruction(:given, ' ');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT retract_destruction(:given, 'not all of it');
+\echo :SQLSTATE
+ROLLBACK;
+SELECT retract_destruction(:given, 'not all of it') AS notices;
+RESET client_min_messages;
+SELECT notice_id AS late FROM recall_notice WHERE release_id = :given \gset
+SELECT recalls, (SELECT count(*) FROM recall_notice n WHERE n.case_id = c.case_id) AS notices FROM optout_case c WHERE case_id = :mistaken_case_id;
+SELECT retract_release(:given, 'never given');
+\echo :SQLSTATE
+SELECT retract_acknowledgement(:late, 'it has not');
+\echo :SQLSTATE
+SELECT acknowledge_recall(:late) \g /dev/null
+SELECT retract_acknowledgement(:late, '9990000026 is still there');
+\echo :SQLSTATE
+SELECT retract_acknowledgement(:late, 'still in a copy') \g /dev/null
+SELECT days_left IS NOT NULL AS open, deleted_on, next_action LIKE '%issue_recall_letter%' AS to_be_asked FROM recall_progress WHERE notice_id = :late;
+SELECT retract_acknowledgement(9990000018, 'it has not');
+\echo :SQLSTATE
+-- What a destruction answered is open again with it, and nothing else is.
+SELECT acknowledge_recall(:late, current_date) \g /dev/null
+SELECT record_destruction(:given) \g /dev/null
+SELECT retract_acknowledgement(:late, 'it has not');
+\echo :SQLSTATE
+SELECT retract_destruction(:given, 'again') AS notices;
+SELECT acknowledged_at IS NOT NULL AS answered FROM recall_notice WHERE notice_id = :late;
+SELECT retract_acknowledgement(:late, 'again') \g /dev/null
+SELECT record_destruction(:given) \g /dev/null
+SELECT acknowledged_at IS NOT NULL AS answered FROM recall_notice WHERE notice_id = :late;
+SELECT retract_destruction(:given, 'once more') AS notices;
+SELECT acknowledged_at IS NOT NULL AS answered FROM recall_notice WHERE notice_id = :late;
+SELECT count(*) FROM releases_without_notice() WHERE release_id IN (:given, :never);
+SELECT event, detail - 'case' - 'notice' - 'release' - 'deleted_on' - 'destroyed_on' AS detail FROM audit_event
+    WHERE event LIKE '%retracted' OR event = 'release destroyed' AND detail ->> 'release' = :'given' ORDER BY event_id;
+-- A retracted release is told of to a patient who asks, and goes as a destroyed one does.
+SELECT count(*) FILTER (WHERE record ->> 'retracted_at' IS NOT NULL) AS retracted, count(*) AS releases
+    FROM disclose_records('9990000026') WHERE source = 'release' AND record ->> 'release_id' IN (:'given', :'never');
+UPDATE release SET retracted_at = retracted_at - interval '1096 days' WHERE release_id = :never;
+UPDATE policy SET recall_years = 9, copy_years = 9, subject_access_years = 9;
+SELECT what, removed FROM purge() WHERE removed > 0 AND what = 'release sets';
+UPDATE policy SET recall_years = DEFAULT, copy_years = DEFAULT, subject_access_years = DEFAULT;
+SELECT patients_on_record FROM release_progress WHERE release_id = :never;
+
+-- Recipients are changed, and removed as long as nothing names them.
+SELECT change_recipient('clinic', id_scheme => 'nhs_number');
+\echo :SQLSTATE
+SELECT change_recipient('clinic', id_scheme => 'passport');
+\echo :SQLSTATE
+SELECT change_recipient('clinic', salt_reference => '0123456789abcdef0123456789abcdef');
+\echo :SQLSTATE
+SELECT change_recipient('clinic', name => 'about 999 000 0018');
+\echo :SQLSTATE
+SELECT change_recipient('clinic', name => 'The Clinic', salt_reference => 'safe 4', contact => 'data@clinic.example') \g /dev/null
+SELECT * FROM recipient WHERE recipient = 'clinic' \gset r_
+\echo :r_name :r_id_scheme :r_salt_reference :r_contact
+SELECT remove_recipient('clinic');
+\echo :SQLSTATE
+SELECT remove_recipient('charity');
+\echo :SQLSTATE
+SELECT add_recipient('brief', 'A Brief Guest', 'nhs_number') \g /dev/null
+SELECT change_recipient('brief', id_scheme => 'ndrs_pseudo_id');
+\echo :SQLSTATE
+SELECT change_recipient('brief', id_scheme => 'ndrs_pseudo_id', salt_reference => 'safe 5') \g /dev/null
+SELECT grant_exemption('research', 'brief', 'CAG 9') AS brief_exemption \gset
+SELECT remove_recipient('brief');
+\echo :SQLSTATE
+DELETE FROM exemption WHERE exemption_id = :brief_exemption;
+SELECT remove_recipient('brief') \g /dev/null
+SELECT remove_recipient('brief');
+\echo :SQLSTATE
+SELECT change_recipient('brief', name => 'x');
+\echo :SQLSTATE
+SELECT change_recipient(NULL), remove_recipient(NULL);
+SELECT event, detail FROM audit_event WHERE event IN ('recipient changed', 'recipient removed') ORDER BY event_id;
+
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';
 SELECT * FROM verify_audit();
