@@ -6,6 +6,8 @@
 #define NDRS_CATALOG_H
 
 #include "postgres.h"
+
+#include "compat.h"
 #include "utils/relcache.h"
 
 #define NDRS_SCHEMA "ndrs_optout"
@@ -41,6 +43,6 @@ extern Oid	ndrs_type(const char *name);
 extern Oid	ndrs_extension_owner(void);
 extern Relation ndrs_open_table(const char *name, const NdrsColumn *columns, int ncolumns);
 extern void ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns);
-extern void ndrs_refuse_column(Relation rel, const char *detail);
+pg_noreturn extern void ndrs_refuse_column(Relation rel, const char *detail);
 
 #endif							/* NDRS_CATALOG_H */

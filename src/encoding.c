@@ -91,7 +91,7 @@ static bool is_empty(const char *table);
  * matches no patient any more.  So a new key is offered only where nothing was ever
  * encoded, and where no file would be overwritten.
  */
-static void
+pg_noreturn static void
 key_missing(KeyFault fault, const char *detail)
 {
 	const char *hint = NULL;
@@ -180,6 +180,8 @@ read_key_file(uint8 *key)
 					psprintf("The key file cannot be opened: %m."));
 	check_key_file(fd);
 	length = read(fd, content, sizeof(content));
+	if (length < 0)
+		key_missing(KEY_NOT_THERE, psprintf("The key file cannot be read: %m."));
 	CloseTransientFile(fd);
 
 	if (length > 2 * ENCODING_KEY_SIZE && content[length - 1] == '\n')

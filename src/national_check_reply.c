@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "compat_array.h"
 #include "encoded_set.h"
 #include "encoding.h"
@@ -41,7 +42,7 @@ typedef struct Reply
 /*
  * The reply is none.  No line is repeated: it may hold a patient's number.
  */
-static void
+pg_noreturn static void
 refuse_line(uint64 line, const char *message, const char *hint)
 {
 	ndrs_ereport(errcode(ERRCODE_NDRS_CHECK_REFUSED),
@@ -50,7 +51,7 @@ refuse_line(uint64 line, const char *message, const char *hint)
 				 errhint("%s", hint));
 }
 
-static void
+pg_noreturn static void
 refuse_bad_line(uint64 line)
 {
 	refuse_line(line, "the reply has a line that is not an NHS number and a comma",

@@ -129,6 +129,11 @@ subtest 'what is no key file' => sub {
 	$refused->(qr/The key file is not a regular file\.$/m, 'a device');
 	unlink $path;
 
+	# The memory of the process itself: a regular file of its own, and nothing at its beginning
+	symlink '/proc/self/mem', $path or die "symlink: $!";
+	$refused->(qr/The key file cannot be read: Input\/output error\.$/m, 'a file that cannot be read');
+	unlink $path;
+
 	my $session = open_session($server);
 	$server->append_conf('postgresql.conf', "ndrs_optout.key_file = ''");
 	reload_and_wait($server, $session);
