@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <sys/mman.h>
-
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -79,36 +77,6 @@ check_count(size_t count)
 }
 
 /*
- * Each search touches another place of a large set.  In huge pages, where the system
- * has them, the processor knows where all of them are.
- */
-#define HUGE_PAGE_SIZE	(2 * 1024 * 1024)
-
-static void
-prefer_huge_pages(char *base, Size size)
-{
-#ifdef MADV_HUGEPAGE
-	char	   *start = (char *) TYPEALIGN(HUGE_PAGE_SIZE, base);
-	char	   *end = (char *) TYPEALIGN_DOWN(HUGE_PAGE_SIZE, base + size);
-
-	if (start < end)
-		madvise(start, end - start, MADV_HUGEPAGE);
-#endif
-}
-
-/*
- * Memory of any size, in which much will be searched.
- */
-void *
-ndrs_alloc_to_search(MemoryContext context, Size size)
-{
-	void	   *base = MemoryContextAllocHuge(context, size);
-
-	prefer_huge_pages(base, size);
-	return base;
-}
-
-/*
  * Begin a set in a memory context.  More members than are expected may come.
  */
 void
@@ -117,7 +85,7 @@ ndrs_set_begin(EncodedSetBuilder *builder, MemoryContext context,
 {
 	builder->count = 0;
 	builder->capacity = Max(expected, 16);
-	builder->base = ndrs_alloc_to_search(context, ENCODED_SET_FILTER_OFFSET(builder->capacity));
+	builder->base = MemoryContextAllocHuge(context, ENCODED_SET_FILTER_OFFSET(builder->capacity));
 }
 
 /*
@@ -137,7 +105,6 @@ ndrs_set_add(EncodedSetBuilder *builder, const EncodedNhsNumber *members,
 			builder->capacity *= 2;
 		builder->base = repalloc_huge(builder->base,
 									  ENCODED_SET_FILTER_OFFSET(builder->capacity));
-		prefer_huge_pages(builder->base, ENCODED_SET_FILTER_OFFSET(builder->capacity));
 	}
 	memcpy(encoded_set_members(builder->base) + builder->count, members,
 		   count * sizeof(EncodedNhsNumber));
@@ -164,7 +131,7 @@ ndrs_set_end(EncodedSetBuilder *builder)
 
 /* ----------------------------------------------------------------- opening */
 
-static void
+pg_noreturn static void
 damaged(void)
 {
 	ndrs_ereport(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
@@ -438,7 +405,7 @@ merge(FunctionCallInfo fcinfo, EncodedSetOperation operation)
 	/* Twice, so as not to take the memory for what is not there */
 	count = encoded_set_merge(operation, &a, &b, NULL);
 	check_count(count);
-	base = ndrs_alloc_to_search(CurrentMemoryContext, encoded_set_size(count));
+	base = MemoryContextAllocHuge(CurrentMemoryContext, encoded_set_size(count));
 	encoded_set_merge(operation, &a, &b, encoded_set_members(base));
 	PG_RETURN_POINTER(seal(base, count));
 }

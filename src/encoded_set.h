@@ -16,7 +16,6 @@ typedef struct EncodedSetBuilder
 } EncodedSetBuilder;
 
 extern void ndrs_encoded_set_init(void);
-extern void *ndrs_alloc_to_search(MemoryContext context, Size size);
 extern void ndrs_set_begin(EncodedSetBuilder *builder, MemoryContext context,
 						   size_t expected);
 extern void ndrs_set_add(EncodedSetBuilder *builder,

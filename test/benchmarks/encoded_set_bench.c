@@ -91,7 +91,10 @@ median(double *times)
 	return times[ROUNDS / 2];
 }
 
-/* In huge pages, as a backend asks for them */
+/*
+ * In huge pages, so that the search is timed and not how the processor finds addresses;
+ * a backend's sets are in usual ones.
+ */
 static void *
 alloc_to_search(size_t size)
 {
