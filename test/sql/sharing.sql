@@ -297,7 +297,7 @@ BEGIN;
 SELECT share_decision('9990000018', 'research');
 CREATE TEMP TABLE read_before AS TABLE times_read;
 UPDATE purpose SET name = 'Studies' WHERE code = 'research';
-SELECT grant_exemption('university', 'research', 'REC 2', valid_from => current_date) > 0 AS granted;
+SELECT grant_exemption('research', 'university', 'REC 2') > 0 AS granted;
 SELECT share_decision('9990000018', 'research', recipient => 'university');
 SELECT t.relname, t.times - b.times AS read_again FROM times_read t JOIN read_before b USING (relname) ORDER BY 1;
 INSERT INTO exclusion (register, encoded_nhs_number) VALUES ('cancer', encode_nhs_number('9990000018'));
