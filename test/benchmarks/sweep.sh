@@ -65,7 +65,7 @@ stage_sweep() {
 table_sweep() {
 	local size
 	for size in "$list" "$large_list"; do
-		print_table "Sweep: ns per row (wall), $sweep_rows rows, list of $size, nobody found" "
+		print_table "Sweep: ns per row (wall), $sweep_rows rows, list of $size, no patient found" "
 			SELECT s.label AS \"look-up\", bench.shown(s.wall_ns) AS serial, bench.shown(s.cpu_ns) AS \"serial, CPU\", s.spread,
 			       bench.shown(p.wall_ns) AS \"two workers\", bench.shown(s.wall_ns / p.wall_ns) AS \"times as fast\",
 			       bench.shown(s.cpu_ns / ours) AS \"serial CPU, times count(*) WHERE is_excluded()\"
