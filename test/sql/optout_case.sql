@@ -121,6 +121,14 @@ ROLLBACK;
 SELECT readmit('9990000018', '{cancer}');
 CALL carry_out(:case_id, '9990000018');
 SELECT excluded_at > :'excluded_at' AS anew FROM optout_case WHERE case_id = :case_id;
+-- A rollback after the letter was read leaves its event, and the case to be completed.
+BEGIN;
+SELECT complete_case(:case_id) LIKE 'Our reference%' AS told;
+ROLLBACK;
+SELECT state, (SELECT count(*) FROM audit_event e WHERE e.event = 'completion letter written' AND e.detail = jsonb_build_object('case', c.case_id)) AS events
+    FROM optout_case c WHERE case_id = :case_id;
+SELECT completion_letter(:case_id);
+\echo :SQLSTATE
 -- The letter says what was done, and the proofs are gone.
 SELECT count(*) FROM identity_evidence;
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
