@@ -249,7 +249,8 @@ BEGIN
     SELECT g.target INTO other FROM ndrs_optout.guard g
         WHERE g.target <> guard_table.target
             AND (g.target IN (SELECT relation FROM ndrs_optout.erasure_descendants(guard_table.target))
-                 OR g.target IN (SELECT ancestor FROM ndrs_optout.erasure_lineage(guard_table.target)));
+                 OR g.target IN (SELECT ancestor FROM ndrs_optout.erasure_lineage(guard_table.target)))
+        ORDER BY g.target LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('42710',
             format('%s of table %s already has a guard',

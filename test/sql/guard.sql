@@ -586,3 +586,13 @@ SELECT unguard_table('family', 'mother'), unguard_table('family', 'Child''s nhs'
 SELECT count(*) AS left_over FROM pg_constraint WHERE conrelid = 'family'::regclass AND contype = 'c';
 DROP TABLE family, guards;
 DELETE FROM exclusion;
+-- The session may have PL/pgSQL look for more mistakes; there is none here.
+CREATE TABLE above (nhs text);
+CREATE TABLE below_1 () INHERITS (above);
+CREATE TABLE below_2 () INHERITS (above);
+SET plpgsql.extra_errors = 'all';
+SELECT guard_table('below_1', 'nhs', '{cancer}'), guard_table('below_2', 'nhs', '{cancer}');
+SELECT guard_table('above', 'nhs', '{cancer}');
+\echo :SQLSTATE
+RESET plpgsql.extra_errors;
+DROP TABLE above CASCADE;
