@@ -20,6 +20,7 @@ CREATE TABLE sweep_leaf (
     target            regclass,
     relation          regclass,
     nhs_number_column name,
+    position          bigint NOT NULL DEFAULT 0,  -- in the order of names, which are made once
     state             text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'erasing', 'encoding', 'done')),
     patients_found    bigint NOT NULL DEFAULT 0,
     patients_erased   bigint NOT NULL DEFAULT 0,
@@ -123,8 +124,9 @@ BEGIN
         INSERT INTO ndrs_optout.sweep (target, fingerprint) VALUES (target, current_fingerprint)
             RETURNING sweep_id INTO result.sweep_id;
     END IF;
-    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column)
-        SELECT result.sweep_id, p.target, p.relation, p.nhs_number_column
+    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column, position)
+        SELECT result.sweep_id, p.target, p.relation, p.nhs_number_column,
+               row_number() OVER (ORDER BY p.relation::text, p.nhs_number_column, p.target)
             FROM ndrs_optout.guard_part p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r'
             WHERE p.part = 'constraint' AND (p.target = sweep_begin.target OR sweep_begin.target IS NULL)
         ON CONFLICT DO NOTHING;
@@ -219,7 +221,7 @@ BEGIN
     PERFORM ndrs_optout.erasure_begin();
     IF now.relation IS NULL THEN
         SELECT * INTO this FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id AND l.state <> 'done'
-            ORDER BY l.state = 'waiting' DESC, l.relation::text, l.nhs_number_column, l.target LIMIT 1;
+            ORDER BY l.state = 'waiting' DESC, l.position LIMIT 1;
         IF NOT FOUND THEN
             now.more := false;
             SELECT count(*) AS leaves, sum(l.patients_erased) AS patients, sum(l.rows_erased) AS rows_erased,
