@@ -33,7 +33,7 @@ guard_statement_trigger() {
 	      CREATE TRIGGER guard_update AFTER UPDATE ON $1 REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION $2()"
 }
 
-# Nobody guards like that; it shows what the two parts of a guard cost.
+# No site guards like that; it shows what the two parts of a guard cost.
 guard_without_constraint() {
 	echo "SET ndrs_optout.allow_unguarded = on;
 	      DO \$\$ BEGIN EXECUTE (

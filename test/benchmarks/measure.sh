@@ -26,7 +26,7 @@ in_bench() {
 
 # timed STAGE LABEL UNITS SETUP STATEMENT CHECK EXPECTED: one run, in a session of
 # its own.  SETUP and CHECK are not measured; what STATEMENT and CHECK print must
-# be EXPECTED, so that nobody is fast by doing something else.  An open
+# be EXPECTED, so that none is fast by doing something else.  An open
 # transaction is rolled back.
 timed() {
 	local stage=$1 label=$2 units=$3 setup=$4 statement=$5 check=$6 expected=$7 answer

@@ -73,8 +73,9 @@ WHERE NOT EXISTS (
             AND t.tgtype = w.type AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr = '')
 ORDER BY 1, 2;
 
--- A CHECK constraint runs its function with the rights of whoever inserts, and tables are
--- searched with their owners'; test/sql/privileges.sql tries what others get of these.
+-- A CHECK constraint runs its function with the rights of the role that inserts, and
+-- tables are searched with their owners'; test/sql/privileges.sql tries what others get
+-- of these.
 \echo check: PUBLIC may execute nothing but what guards need and what knows no list
 SELECT DISTINCT identity
 FROM member_function

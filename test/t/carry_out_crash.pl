@@ -1,6 +1,6 @@
 # The server dies, with SIGKILL for every process, while a case is carried out.
 #
-# The hazard: a patient who is half opted out and whom nobody knows to be.  What
+# The hazard: a patient who is half opted out, unknown to every user.  What
 # step 1 committed must hold after the crash (the patient stays out), what was
 # not committed must leave nothing behind, the case must say where it stands,
 # and the same call again must bring it to its end with the right counts.
@@ -44,7 +44,7 @@ sub carry_out_again
 	return;
 }
 
-# The patient is stopped at the gate, and nobody else is.
+# The patient is stopped at the gate, and no other patient is.
 sub gate_holds
 {
 	my ($number) = @_;

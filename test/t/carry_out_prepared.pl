@@ -3,8 +3,9 @@
 # The hazard: a loader's transaction passed the guard, was prepared, and is
 # committed a week after the patient was told that nothing is left.  Such a
 # transaction must be waited for like any other writer, also after a restart,
-# and whoever waits must be told for what.  The other way round, an exclusion
-# that was prepared must reach the sessions that are there when it is committed.
+# and the session that waits must be told for what.  The other way round, an
+# exclusion that was prepared must reach the sessions that are there when it is
+# committed.
 use strict;
 use warnings;
 use FindBin;

@@ -1,8 +1,8 @@
 # pg_dump and pg_restore.
 #
 # The hazards: a database that was moved by dump has its data but not its guards,
-# its exclusion list or its cases, and nobody notices; and an old dump, loaded
-# into a database that knows better, brings back whoever opted out since.
+# its exclusion list or its cases, unnoticed; and an old dump, loaded into a
+# database that knows better, brings back patients who opted out since.
 use strict;
 use warnings;
 use FindBin;

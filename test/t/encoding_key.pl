@@ -1,10 +1,11 @@
 # The key that NHS numbers are encoded with.
 #
-# The hazards: a wrong or unreadable key encodes everybody to somebody else, so
-# that the list matches nobody and whoever opted out comes back; and a key that
-# becomes known makes the whole list plain text, since all numbers can be tried.
-# So without the one adopted key everything must be refused, nobody but the
-# administrator of the server may choose it, and it must not be seen anywhere.
+# The hazards: a wrong or unreadable key encodes each patient to another, so
+# that the list matches no patient and those who opted out come back; and a key
+# that becomes known makes the whole list plain text, since all numbers can be
+# tried.  So without the one adopted key everything must be refused, only
+# the administrator of the server may choose it, and it must not be seen
+# anywhere.
 use strict;
 use warnings;
 use FindBin;

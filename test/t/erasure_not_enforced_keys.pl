@@ -1,8 +1,8 @@
 # Foreign keys that are not enforced (version 18 and later).
 #
-# The hazard: the walk's lock on a patient's row holds up whoever inserts a child under an
-# enforced foreign key.  Under one that is not, the child comes in behind the erasure, and
-# nothing leads to it any more.
+# The hazard: the walk's lock on a patient's row holds up a transaction that inserts a
+# child under an enforced foreign key.  Under one that is not, the child comes in behind
+# the erasure, and nothing leads to it any more.
 use strict;
 use warnings;
 use FindBin;

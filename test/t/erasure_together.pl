@@ -1,8 +1,8 @@
 # Patients who are erased together, in random schemas: as if one by one.
 #
 # The hazards: what was found for one patient hides, keeps or counts twice what is
-# another's; a row of somebody who was not named goes.  Each row is one patient's,
-# for a row of two goes with both and with neither alone.
+# another's; a row of a patient who was not named goes.  Each row is one
+# patient's, for a row of two goes with both and with neither alone.
 use strict;
 use warnings;
 use FindBin;

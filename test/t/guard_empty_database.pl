@@ -2,7 +2,7 @@
 #
 # The hazard: a dump brings a partition's constraint before rows and before the
 # extension's own tables, so that the constraint has to let the rows in.  A copy of the
-# schema alone stays like that, and whoever loads into it would bring anybody in.
+# schema alone stays like that, and a load into it would bring any patient in.
 use strict;
 use warnings;
 use FindBin;

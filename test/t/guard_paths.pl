@@ -224,8 +224,8 @@ subtest 'rows that arrive through postgres_fdw' => sub {
 	}
 };
 
-# The server runs triggers for a foreign table and leaves its constraints to whoever
-# holds the rows: a partition there has half a guard.
+# The server runs triggers for a foreign table and leaves its constraints to the
+# server that holds the rows: a partition there has half a guard.
 subtest 'a partition that is a foreign table' => sub {
 	my $to_elsewhere = sprintf q{
 		CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'postgres');

@@ -518,7 +518,7 @@ subtest 'calls of an officer that fail' => sub {
 	refused_silently('55P03', "SET lock_timeout = '100ms'; CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')",
 		'carry_out, lock_timeout', user => $officer);
 
-	# Whoever is tired of waiting presses Ctrl-C, or is disconnected.
+	# A user who is tired of waiting presses Ctrl-C, or is disconnected.
 	foreach my $function (qw(pg_cancel_backend pg_terminate_backend))
 	{
 		new_log();

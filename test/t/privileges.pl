@@ -1,11 +1,11 @@
 # Every routine, table, column, sequence and type, tried by every kind of role.
 #
-# The hazard: a right that nobody meant to give.  So nothing is listed here but what
-# PUBLIC may execute.  Each role connects, and really calls, reads and changes everything
-# that the catalogues name, and what the server answers is compared with table
-# duty_privilege.  Then everything that a role without a duty may call is called with
-# an NHS number before its patient is excluded and after: whatever differs would tell
-# who has opted out.
+# The hazard: a right that was given by accident.  So nothing is listed here but
+# what PUBLIC may execute.  Each role connects, and really calls, reads and changes
+# everything that the catalogues name, and what the server answers is compared with
+# table duty_privilege.  Then everything that a role without a duty may call is
+# called with an NHS number before its patient is excluded and after: whatever
+# differs would tell who has opted out.
 use strict;
 use warnings;
 use FindBin;

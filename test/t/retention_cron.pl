@@ -1,6 +1,6 @@
 # The purge at night, by pg_cron itself.
 #
-# The hazards: a purge that is scheduled and never runs, and nobody notices; a job
+# The hazards: a purge that is scheduled and never runs, unnoticed; a job
 # that runs in another database, as another role, or at an isolation level at which
 # it fails; a schema that only calls itself cron.
 use strict;

@@ -2,7 +2,7 @@
 #
 # The hazards: analysts work on a standby, which learns of a check, an exemption or
 # an opt-out only by what is replayed, cannot write, and has a key file of its own;
-# and a reply of the service is a list of patients, which somebody sees who looks
+# and a reply of the service is a list of patients, which a person sees who looks
 # why it was refused, or a log keeps.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
-# Queries that nobody would write, by sqlsmith, as each duty and as a role with none.
+# Queries that no person would write, by sqlsmith, as each duty and as a role with
+# none.
 #
 # The hazard: a function in C that takes what it is given for what it should be.  The
 # server must not crash, nothing in the extension's tables may change (sqlsmith rolls

@@ -1,6 +1,6 @@
 # Everything at once, by chance: no row of an excluded patient slips past.
 #
-# The hazard: each race that somebody thought of has a test of its own.  This one
+# The hazard: each race that is known has a test of its own.  This one
 # looks for the others.  Loaders write in every way that the server has; officers
 # open cases, carry them out, withdraw and refuse them, and opt patients in again;
 # a clerk records releases and asks who has opted out nationally; a DBA changes
@@ -286,7 +286,8 @@ sub opt_out
 	my ($together, $too_late) = (chance(0.2), chance(0.1));
 	my $registers = carry_out($case, $patient, $session, $together ? $other : ()) or return;
 
-	# Whoever is readmitted before the letter gets none, and the case stays open.
+	# A patient who is readmitted before the letter gets none, and the case stays
+	# open.
 	readmit($session, $patient, split /,/, $registers) if $too_late;
 	my ($state) = insist($session, "SELECT ndrs_optout.complete_case($case)", $too_late ? 'ND021' : ());
 	die "case $case was completed although its patient was readmitted\n" if $too_late && $state eq '';
@@ -308,7 +309,7 @@ sub end_early
 	return;
 }
 
-# Whoever is excluded while a COPY runs is not let in by the rest of it.
+# A patient who is excluded while a COPY runs is not let in by the rest of it.
 sub exclude_under_a_copy
 {
 	my ($session, $patient) = @_;

@@ -1,8 +1,9 @@
 # sweep() after a restore, interrupted, and in parallel.
 #
 # The hazards: a restore from before an opt-out brings the patient back, and the
-# guards say nothing, because nobody inserts; a sweep that is interrupted leaves
-# half of it, or begins from nothing each night and never comes to its end.
+# guards say nothing, because no row is inserted; a sweep that is interrupted
+# leaves half of it, or begins from nothing each night and never comes to its
+# end.
 use strict;
 use warnings;
 use FindBin;
