@@ -6,7 +6,7 @@
  * each watched table sends a relcache invalidation for it; every backend that
  * receives the message counts up the generation of each cache that rests on this
  * table, and no other one: with 500,000 exclusions, a list that was read again because
- * a purpose has changed took 150 ms.  A cache compares one number for each row, however
+ * a purpose has changed took 240 ms.  A cache compares one number for each row, however
  * many tables it rests on.
  *
  * The callback does nothing else, because it can come at any moment, also in the
