@@ -16,6 +16,9 @@ GRANT EXECUTE ON FUNCTION
 -- The trigger of a guard, which the owner of a table makes anew with each partition;
 -- it works on guarded tables only.
 GRANT EXECUTE ON FUNCTION guard_row() TO PUBLIC;
+-- What the domains of the extension's own tables check with, before a trigger says who
+-- may change these; it knows words only.
+GRANT EXECUTE ON FUNCTION words(text) TO PUBLIC;
 -- What the erasure, the sweep and the sentry search with, with the rights of a
 -- table's owner; without the token of such a search they do not answer.
 GRANT EXECUTE ON FUNCTION
