@@ -129,7 +129,7 @@ link_added(void)
 }
 
 static void
-transaction_callback(XactEvent event, void *arg)
+audit_transaction_callback(XactEvent event, void *arg)
 {
 	/*
 	 * A prepared transaction would hold the end until another session ends
@@ -162,7 +162,7 @@ transaction_callback(XactEvent event, void *arg)
 void
 ndrs_audit_init(void)
 {
-	RegisterXactCallback(transaction_callback, NULL);
+	RegisterXactCallback(audit_transaction_callback, NULL);
 }
 
 static void

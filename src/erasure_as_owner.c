@@ -45,7 +45,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_search_as_owner);
  * When there are too many, the one that was not used for longest is given up.  One that
  * is running is kept, since a trigger that it fires may get here.
  */
-typedef struct Command
+typedef struct OwnerCommand
 {
 	Oid			role;
 	int			nparams;
@@ -54,11 +54,11 @@ typedef struct Command
 	SPIPlanPtr	plan;
 	int			running;
 	uint64		last_used;
-} Command;
+} OwnerCommand;
 
 #define MAX_KEPT_COMMANDS	256
 
-static Command *kept_commands[MAX_KEPT_COMMANDS];
+static OwnerCommand *kept_commands[MAX_KEPT_COMMANDS];
 static int	nkept_commands = 0;
 static uint64 ncommands_run = 0;
 
@@ -82,7 +82,7 @@ static post_parse_analyze_hook_type previous_hook = NULL;
 static void
 begin_parsing(ParseState *pstate, void *arg)
 {
-	Command    *command = arg;
+	OwnerCommand *command = arg;
 
 	setup_parse_fixed_parameters(pstate, command->types, command->nparams);
 	GetUserIdAndSecContext(&role_outside, &context_outside);
@@ -112,16 +112,16 @@ ndrs_erasure_as_owner_init(void)
 /*
  * A place for one more command to keep, or NULL while all of them are running.
  */
-static Command **
+static OwnerCommand **
 place_to_keep(void)
 {
-	Command   **oldest = NULL;
+	OwnerCommand **oldest = NULL;
 
 	if (nkept_commands < MAX_KEPT_COMMANDS)
 		return &kept_commands[nkept_commands++];
 	for (int i = 0; i < nkept_commands; i++)
 	{
-		Command   **kept = &kept_commands[i];
+		OwnerCommand **kept = &kept_commands[i];
 
 		if (*kept == NULL)
 			return kept;
@@ -131,7 +131,7 @@ place_to_keep(void)
 	}
 	if (oldest != NULL)
 	{
-		Command    *given_up = *oldest;
+		OwnerCommand *given_up = *oldest;
 
 		*oldest = NULL;
 		SPI_freeplan(given_up->plan);
@@ -144,12 +144,12 @@ place_to_keep(void)
 /*
  * A command with its plan: one that is kept, or a new one.
  */
-static Command *
+static OwnerCommand *
 find_command(Oid role, const char *text, int nparams, const Oid *types)
 {
 	MemoryContext outer = CurrentMemoryContext;
-	Command    *command;
-	Command   **place;
+	OwnerCommand *command;
+	OwnerCommand **place;
 
 	for (int i = 0; i < nkept_commands; i++)
 	{
@@ -166,7 +166,7 @@ find_command(Oid role, const char *text, int nparams, const Oid *types)
 	place = plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN ? place_to_keep() : NULL;
 	if (place != NULL)
 		MemoryContextSwitchTo(TopMemoryContext);
-	command = palloc0(sizeof(Command));
+	command = palloc0(sizeof(OwnerCommand));
 	command->role = role;
 	command->nparams = nparams;
 	memcpy(command->types, types, nparams * sizeof(Oid));
@@ -204,7 +204,7 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 	int			nest_level;
 	ParamListInfo params;
 	SPIExecuteOptions options = {0};
-	Command    *volatile command = NULL;
+	OwnerCommand *volatile command = NULL;
 	volatile Datum result = (Datum) 0;
 
 	*isnull = true;

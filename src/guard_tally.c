@@ -171,7 +171,7 @@ write_tallies(void)
 }
 
 static void
-transaction_callback(XactEvent event, void *arg)
+guard_tally_transaction_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -203,8 +203,8 @@ transaction_callback(XactEvent event, void *arg)
  * that stays; those of one that commits are its parent's.
  */
 static void
-subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
-						SubTransactionId parent_subid, void *arg)
+guard_tally_subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
+									SubTransactionId parent_subid, void *arg)
 {
 	int			nest_level = GetCurrentTransactionNestLevel();
 	ListCell   *lc;
@@ -238,6 +238,6 @@ subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
 void
 ndrs_guard_tally_init(void)
 {
-	RegisterXactCallback(transaction_callback, NULL);
-	RegisterSubXactCallback(subtransaction_callback, NULL);
+	RegisterXactCallback(guard_tally_transaction_callback, NULL);
+	RegisterSubXactCallback(guard_tally_subtransaction_callback, NULL);
 }

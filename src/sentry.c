@@ -59,7 +59,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_sentry_start);
 PG_FUNCTION_INFO_V1(ndrs_optout_sentry_end);
 PG_FUNCTION_INFO_V1(ndrs_optout_sentry_holds_rows);
 
-typedef struct Command
+typedef struct SentryCommand
 {
 	TimestampTz statement;		/* of the client */
 	int			nest_level;		/* subtransaction in which the command runs */
@@ -67,13 +67,13 @@ typedef struct Command
 	int			first_told;		/* in told */
 	ArrayType  *retyped;		/* names of columns that it gives a type */
 	bool		committed;		/* its first half, with all that came before */
-	struct Command *outer;
-} Command;
+	struct SentryCommand *outer;
+} SentryCommand;
 
 /* Read by sentry_weakening(), too */
 bool		ndrs_allow_unguarded = false;
 
-static Command *innermost = NULL;
+static SentryCommand *innermost = NULL;
 
 /*
  * Relations that messages have named since the outermost command's start.  A message can
@@ -139,7 +139,7 @@ forget_told(void)
 static void
 forget_innermost(void)
 {
-	Command    *command = innermost;
+	SentryCommand *command = innermost;
 
 	innermost = command->outer;
 	if (innermost == NULL)
@@ -158,7 +158,7 @@ forget_detached(void)
 }
 
 static void
-transaction_callback(XactEvent event, void *arg)
+sentry_transaction_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -169,7 +169,7 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 
 			/* In the next transaction, all that the command does is new. */
-			for (Command *c = innermost; c != NULL; c = c->outer)
+			for (SentryCommand *c = innermost; c != NULL; c = c->outer)
 			{
 				c->start = FirstCommandId;
 				c->first_told = 0;
@@ -193,8 +193,8 @@ transaction_callback(XactEvent event, void *arg)
 }
 
 static void
-subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
-						SubTransactionId parent_subid, void *arg)
+sentry_subtransaction_callback(SubXactEvent event, SubTransactionId my_subid,
+							   SubTransactionId parent_subid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
@@ -228,8 +228,8 @@ ndrs_sentry_init(void)
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
 	ndrs_relation_hook = relation_changed;
-	RegisterXactCallback(transaction_callback, NULL);
-	RegisterSubXactCallback(subtransaction_callback, NULL);
+	RegisterXactCallback(sentry_transaction_callback, NULL);
+	RegisterSubXactCallback(sentry_subtransaction_callback, NULL);
 }
 
 static EventTriggerData *
@@ -309,7 +309,7 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 	Node	   *parsetree = event_data(fcinfo)->parsetree;
 	TimestampTz statement = GetCurrentStatementStartTimestamp();
 	ArrayType  *retyped = NULL;
-	Command    *command;
+	SentryCommand *command;
 
 	while (innermost != NULL && innermost->statement != statement)
 		forget_innermost();
@@ -318,7 +318,7 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 
 	if (IsA(parsetree, AlterTableStmt))
 		retyped = read_alter_table((AlterTableStmt *) parsetree);
-	command = MemoryContextAllocZero(TopMemoryContext, sizeof(Command));
+	command = MemoryContextAllocZero(TopMemoryContext, sizeof(SentryCommand));
 	command->retyped = retyped;
 	command->statement = statement;
 	command->nest_level = GetCurrentTransactionNestLevel();
@@ -336,7 +336,7 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
  * nothing since a command's start.  SPI is connected.
  */
 static Datum
-ask(const char *query, const Command *before, int nargs, Oid *types, Datum *values, bool *isnull)
+ask(const char *query, const SentryCommand *before, int nargs, Oid *types, Datum *values, bool *isnull)
 {
 	char		nulls[] = {' ', ' ', ' '};
 
@@ -356,7 +356,7 @@ ask(const char *query, const Command *before, int nargs, Oid *types, Datum *valu
  * The same for a value that cannot be null.
  */
 static Datum
-ask_strictly(const char *query, const Command *before, int nargs, Oid *types, Datum *values)
+ask_strictly(const char *query, const SentryCommand *before, int nargs, Oid *types, Datum *values)
 {
 	bool		isnull;
 	Datum		answer = ask(query, before, nargs, types, values, &isnull);
@@ -384,7 +384,7 @@ judge_by(const char *query, int nargs, Oid *types, Datum *values)
  * The tables that a command has changed, as an array of oid, or NULL.
  */
 static ArrayType *
-changed_tables(const Command *command)
+changed_tables(const SentryCommand *command)
 {
 	List	   *tables = NIL;
 	ArrayBuildState *changed = NULL;
@@ -414,7 +414,7 @@ changed_tables(const Command *command)
 }
 
 static bool
-is_concerned(const Command *before, Datum *changed)
+is_concerned(const SentryCommand *before, Datum *changed)
 {
 	Oid			types[] = {OIDARRAYOID};
 
@@ -447,7 +447,7 @@ judge_detached(Datum parts, Oid part_array)
  * Judge a command by what was before and what is now.  SPI is connected.
  */
 static void
-judge(const Command *command)
+judge(const SentryCommand *command)
 {
 	ArrayType  *changed = changed_tables(command);
 	Oid			link_types[] = {TEXTARRAYOID, TEXTARRAYOID};
