@@ -197,9 +197,10 @@ ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 	{
 		if (!column_fits(RelationGetDescr(rel), &columns[i]))
-			ndrs_refuse_column(rel, psprintf("Column %d must be \"%s\", of type %s%s.",
-											 columns[i].number, columns[i].name, columns[i].type,
-											 columns[i].not_null ? ", and NOT NULL" : ""));
+			ndrs_refuse_column(rel, psprintf(columns[i].not_null ?
+											 "Column %d must be \"%s\", of type %s, and NOT NULL." :
+											 "Column %d must be \"%s\", of type %s.",
+											 columns[i].number, columns[i].name, columns[i].type));
 	}
 }
 

@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_inherits.h"
+#include "compat.h"
 #include "compat_acl.h"
 #include "encoding.h"
 #include "fmgr.h"
@@ -40,6 +41,8 @@ typedef struct ConstraintGuard
 	Guard		decision;
 	Oid			trusted_table;	/* may be answered for */
 } ConstraintGuard;
+
+pg_noreturn static void misencoded(FmgrInfo *flinfo, Oid relid);
 
 /* Is the table the guarded one, a partition of it, or an inheritance child? */
 static bool

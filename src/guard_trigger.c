@@ -148,7 +148,8 @@ trigger_guard(FunctionCallInfo fcinfo, TriggerData *trigdata)
 		atoi(args[TRIGGER_REGISTERS + nregisters]) : -1;
 	if (version < 1 || nredacted < 0 || nredacted > nlisted - nregisters - 1)
 		ndrs_ereport(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-					 errmsg("trigger \"%s\" was not made by guard_table()", trigger->tgname));
+					 errmsg("trigger \"%s\" of table %s was not made by guard_table()",
+							trigger->tgname, ndrs_table_name(RelationGetRelid(rel))));
 
 	outer = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	guard = palloc0(sizeof(TriggerGuard));

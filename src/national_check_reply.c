@@ -39,6 +39,9 @@ typedef struct Reply
 	}			end;			/* what that line was */
 } Reply;
 
+pg_noreturn static void refuse_line(uint64 line, const char *message, const char *hint);
+pg_noreturn static void refuse_bad_line(uint64 line);
+
 /*
  * The reply is none.  No line is repeated: it may hold a patient's number.
  */

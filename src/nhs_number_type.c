@@ -32,6 +32,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_format);
 PG_FUNCTION_INFO_V1(ndrs_optout_nhs_number_is_placeholder);
 PG_FUNCTION_INFO_V1(ndrs_optout_holds_nhs_number);
 
+pg_noreturn static void number_error(NhsNumberForm form);
+
 static void
 number_error(NhsNumberForm form)
 {
