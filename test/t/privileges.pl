@@ -17,7 +17,7 @@ use Test::More;
 # What everybody may execute who can name it, and the routines among these that answer
 # nobody who calls them by name, with the words of a missing right.
 my %PUBLIC = map { $_ => 1 } qw(
-  begin_procedure guard_admits guard_finds guard_misencoded guard_number guard_row guard_unreadable
+  begin_procedure guard_admits guard_finds guard_misencoded guard_number guard_row guard_unreadable words
   nhs_number nhs_number_cmp nhs_number_eq nhs_number_format nhs_number_ge nhs_number_gt nhs_number_in nhs_number_out
   nhs_number_recv nhs_number_send
   nhs_number_hash nhs_number_hash_extended nhs_number_is_placeholder nhs_number_le
