@@ -81,7 +81,8 @@ SELECT DISTINCT identity
 FROM member_function
     CROSS JOIN LATERAL aclexplode(coalesce(proacl, acldefault('f', proowner))) acl
 WHERE acl.grantee = 0 AND proname NOT IN
-        ('guard_admits', 'guard_row', 'guard_finds', 'guard_misencoded', 'guard_number', 'guard_unreadable', 'begin_procedure')
+        ('guard_admits', 'guard_row', 'guard_finds', 'guard_misencoded', 'guard_number', 'guard_unreadable', 'begin_procedure',
+         'words')
     AND NOT (proname LIKE 'nhs_number%' AND provolatile = 'i')
 ORDER BY 1;
 
