@@ -32,11 +32,6 @@
 #include "varatt.h"
 #endif
 
-/* 18 has a word that stands before a function. */
-#if PG_VERSION_NUM < 180000
-#define pg_noreturn pg_attribute_noreturn()
-#endif
-
 /* What a hook gets is not its to change from 19 on. */
 #if PG_VERSION_NUM >= 190000
 #define NDRS_JUMBLE_STATE	const JumbleState
