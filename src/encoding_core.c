@@ -7,9 +7,8 @@
  * number.
  *
  * OpenSSL computes, in one of two ways.  A state of EVP's is copied into fresh
- * memory, which is wiped and freed again: a number takes 250 ns, also with a digest
- * that was fetched before.  A state of SHA256_Init's is a plain struct: 125 ns.  (With
- * padding by hand it was 115, which no query showed.)  OpenSSL 3 calls these functions
+ * memory, which is wiped and freed again, and that takes as long as a block.
+ * A state of SHA256_Init's is a plain struct.  OpenSSL 3 calls these functions
  * deprecated, because they bypass its providers, and with them one that was
  * validated (FIPS 140).  So they are used where OpenSSL has them, unless it takes
  * SHA-256 from another provider than its default one.
@@ -22,6 +21,7 @@
 
 #include "encoding_core.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -136,6 +136,34 @@ encoding_forget_key(void)
 	OPENSSL_cleanse(&outer, sizeof(outer));
 }
 
+#if HAVE_PLAIN_STATE
+/*
+ * What SHA256_Update and SHA256_Final would do with a copy of the state, for up to
+ * ENCODING_MOST_BYTES: behind them goes a bit that is set, and at the end of the block
+ * how many bits the state has taken in.
+ */
+static inline void
+digest_last_block(const SHA256_CTX *state, const void *bytes, size_t length, uint8_t *result)
+{
+	SHA256_CTX	copy;
+	uint8_t		block[SHA256_BLOCK_SIZE] = {0};
+	size_t		bits = (SHA256_BLOCK_SIZE + length) * 8;
+
+	memcpy(copy.h, state->h, sizeof(copy.h));
+	memcpy(block, bytes, length);
+	block[length] = 0x80;
+	block[SHA256_BLOCK_SIZE - 2] = (uint8_t) (bits >> 8);
+	block[SHA256_BLOCK_SIZE - 1] = (uint8_t) bits;
+	SHA256_Transform(&copy, block);
+	for (int i = 0; i < 8; i++)
+	{
+		uint32_t	word = htonl(copy.h[i]);
+
+		memcpy(result + i * sizeof(word), &word, sizeof(word));
+	}
+}
+#endif
+
 /* The SHA-256 of what the state has taken in, and of this */
 static inline bool
 digest(const State *state, const void *bytes, size_t length, uint8_t *result)
@@ -143,9 +171,8 @@ digest(const State *state, const void *bytes, size_t length, uint8_t *result)
 #if HAVE_PLAIN_STATE
 	if (state->evp == NULL)
 	{
-		SHA256_CTX	copy = state->plain;
-
-		return SHA256_Update(&copy, bytes, length) && SHA256_Final(result, &copy);
+		digest_last_block(&state->plain, bytes, length, result);
+		return true;
 	}
 #endif
 	return EVP_MD_CTX_copy_ex(work, state->evp) &&
@@ -161,7 +188,7 @@ encoding_compute(const void *message, size_t length, EncodedNhsNumber *encoded)
 {
 	uint8_t		result[SHA256_SIZE];
 
-	if (!has_key || !digest(&inner, message, length, result) ||
+	if (!has_key || length > ENCODING_MOST_BYTES || !digest(&inner, message, length, result) ||
 		!digest(&outer, result, sizeof(result), result))
 		return false;
 	memcpy(encoded->bytes, result, sizeof(encoded->bytes));

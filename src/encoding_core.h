@@ -15,6 +15,9 @@
 
 #define ENCODING_KEY_SIZE	32
 
+/* The longest message: with what SHA-256 puts behind it, a block */
+#define ENCODING_MOST_BYTES	55
+
 extern bool encoding_set_key(const uint8_t *key);
 extern bool encoding_has_key(void);
 extern void encoding_forget_key(void);
