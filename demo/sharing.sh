@@ -75,7 +75,7 @@ the_national_check() {
 	SQL
 	check "every row is counted, and whom the service left out" "
 		SELECT sum(s.rows) = (SELECT count(*) FROM cancer.av_patient)
-		   AND sum(s.patients) FILTER (WHERE s.decision = 'national opt-out') = $((asked - allowed))
+		   AND sum(s.patients) FILTER (WHERE s.decision = 'national_opt_out') = $((asked - allowed))
 		   AND sum(s.patients) FILTER (WHERE s.decision = 'eligible') = $allowed
 		FROM ndrs_optout.share_summary('SELECT nhsnumber FROM cancer.av_patient', 'research', '{cancer}') s"
 }
@@ -138,7 +138,7 @@ the_second_request() {
 		SELECT ndrs_optout.share_decision('$leaving', 'direct_care');
 	SQL
 	check "she is shared for no purpose" "
-		SELECT bool_and(ndrs_optout.share_decision('$leaving', p.code) IN ('excluded from register', 'purpose not permitted'))
+		SELECT bool_and(ndrs_optout.share_decision('$leaving', p.code) IN ('excluded_from_register', 'purpose_not_permitted'))
 		FROM ndrs_optout.purpose p"
 }
 

@@ -18,7 +18,7 @@
 #include "utils/snapmgr.h"
 
 static const char *const finding_words[] = {
-	[GUARD_NOT_EXCLUDED] = "not excluded",
+	[GUARD_NOT_EXCLUDED] = "not_excluded",
 	[GUARD_EXCLUDED] = "excluded",
 	[GUARD_MISSING] = "missing",
 	[GUARD_UNREADABLE] = "unreadable",

@@ -108,14 +108,14 @@ typedef enum ShareDecision
 
 static const char *const decision_words[] = {
 	[SHARE_ELIGIBLE] = "eligible",
-	[SHARE_NOT_PERMITTED] = "purpose not permitted",
-	[SHARE_MISSING] = "number missing",
-	[SHARE_UNREADABLE] = "number unreadable",
+	[SHARE_NOT_PERMITTED] = "purpose_not_permitted",
+	[SHARE_MISSING] = "number_missing",
+	[SHARE_UNREADABLE] = "number_unreadable",
 	[SHARE_PLACEHOLDER] = "placeholder",
-	[SHARE_EXCLUDED] = "excluded from register",
-	[SHARE_CHECK_EXPIRED] = "check expired",
-	[SHARE_OPTED_OUT] = "national opt-out",
-	[SHARE_NOT_CHECKED] = "not checked",
+	[SHARE_EXCLUDED] = "excluded_from_register",
+	[SHARE_CHECK_EXPIRED] = "check_expired",
+	[SHARE_OPTED_OUT] = "national_opt_out",
+	[SHARE_NOT_CHECKED] = "not_checked",
 };
 
 /* What a call's arguments but the number come to, in its fn_extra */

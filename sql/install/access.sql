@@ -175,7 +175,7 @@ AS $$
              EXCEPT ALL (SELECT 'excess', g.* FROM ndrs_optout.access_given(h.duties) AS g
                          UNION SELECT 'excess', p.* FROM ndrs_optout.access_held('public') AS p))) AS d
     UNION ALL
-    SELECT g.role, 'no such role', NULL, NULL, NULL
+    SELECT g.role, 'no_such_role', NULL, NULL, NULL
         FROM (SELECT DISTINCT a.role FROM ndrs_optout.granted_access a) AS g
         WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.role)
 $$;
@@ -288,7 +288,7 @@ BEGIN
     LOOP
         EXECUTE command;
     END LOOP;
-    PERFORM ndrs_optout.audit('access granted', jsonb_build_object('role', role_name, 'duty', duty));
+    PERFORM ndrs_optout.audit('access_granted', jsonb_build_object('role', role_name, 'duty', duty));
 END
 $$;
 COMMENT ON FUNCTION grant_access(regrole, text) IS
@@ -318,7 +318,7 @@ BEGIN
     LOOP
         EXECUTE command;
     END LOOP;
-    PERFORM ndrs_optout.audit('access revoked', jsonb_build_object('role', role_name, 'duty', duty));
+    PERFORM ndrs_optout.audit('access_revoked', jsonb_build_object('role', role_name, 'duty', duty));
 END
 $$;
 COMMENT ON FUNCTION revoke_access(regrole, text) IS

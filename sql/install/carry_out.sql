@@ -117,11 +117,11 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'confirm identity');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'confirm_identity');
 BEGIN
     PERFORM ndrs_optout.case_must_be_opt_out(this);
     UPDATE ndrs_optout.optout_case c SET identity_confirmed = true WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('identity confirmed', jsonb_build_object('case', this.case_id));
+    PERFORM ndrs_optout.audit('identity_confirmed', jsonb_build_object('case', this.case_id));
 END
 $$;
 COMMENT ON FUNCTION confirm_identity(bigint) IS
@@ -176,13 +176,13 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'accept dropped tables');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'accept_dropped_tables');
     accepted integer;
 BEGIN
     DELETE FROM ndrs_optout.case_guard k
         WHERE k.case_id = this.case_id AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = k.target);
     GET DIAGNOSTICS accepted = ROW_COUNT;
-    PERFORM ndrs_optout.audit('dropped tables accepted', jsonb_build_object('case', this.case_id, 'columns', accepted));
+    PERFORM ndrs_optout.audit('dropped_tables_accepted', jsonb_build_object('case', this.case_id, 'columns', accepted));
     RETURN accepted;
 END
 $$;

@@ -103,14 +103,14 @@ AS $$
             'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves '
                     'them. Another frees their space: their bytes stay in the files until they are overwritten. What '
                     'it did is not verified.'),
-        'out_of_wal_and_backups', jsonb_build_object('status', 'not reached',
+        'out_of_wal_and_backups', jsonb_build_object('status', 'not_reached',
             'note', 'WAL and backups keep deleted rows until they expire.'))
         FROM (SELECT jsonb_build_object(
-                         'status', CASE WHEN count(*) = 0 THEN 'nothing was held'
+                         'status', CASE WHEN count(*) = 0 THEN 'nothing_held'
                                         WHEN ndrs_optout.certificate_readable(this)
-                                            THEN 'older transactions can read the rows'
-                                        WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'VACUUM has run, not verified'
-                                        ELSE 'waiting for VACUUM' END,
+                                            THEN 'readable_by_older_transactions'
+                                        WHEN bool_and(t.vacuumed_at IS NOT NULL) THEN 'vacuumed_not_verified'
+                                        ELSE 'waiting_for_vacuum' END,
                          'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'))
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
 $$;
@@ -162,10 +162,10 @@ AS $$
         FROM (SELECT o.*, row_number() OVER (ORDER BY array_position('{high,medium,low}', o.severity),
                                                       o.relation::text, o.gap, o.object) AS place
               FROM (SELECT k.severity, k.gap, k.relation, k.object FROM known k
-                    WHERE k.gap <> 'missing index'
+                    WHERE k.gap <> 'missing_index'
               UNION ALL
               SELECT r.severity, r.gap, r.relation, r.object FROM ndrs_optout.accepted_gap r
-                  WHERE r.gap IN ('NHS numbers without a guard', 'not looked at')
+                  WHERE r.gap IN ('unguarded_nhs_numbers', 'not_sampled')
                       AND NOT EXISTS (SELECT FROM known k
                                           WHERE k.gap = r.gap AND k.relation IS NOT DISTINCT FROM r.relation
                                               AND k.object IS NOT DISTINCT FROM r.object)) AS o) AS g
@@ -189,7 +189,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT this FROM ndrs_optout.optout_case c WHERE c.case_id = certificate_of.case_id;
     SELECT * INTO done FROM ndrs_optout.audit_event e
-        WHERE e.event = 'case carried out' AND e.detail = jsonb_build_object('case', case_id)
+        WHERE e.event = 'case_carried_out' AND e.detail = jsonb_build_object('case', case_id)
         ORDER BY e.entry_id DESC LIMIT 1;
     -- The event gets its place in the chain when the transaction commits.
     IF done.link IS NULL THEN
@@ -233,7 +233,7 @@ AS $$
             SELECT issue_certificate.case_id, c, (c ->> 'issued_at')::timestamptz
                 FROM ndrs_optout.certificate_of(case_id, 'issued') AS c
             RETURNING *)
-    SELECT ndrs_optout.audit('certificate issued',
+    SELECT ndrs_optout.audit('certificate_issued',
             jsonb_build_object('case', i.case_id, 'sha256', ndrs_optout.certificate_hash(i.certificate)))
         FROM issued i
 $$;
@@ -270,7 +270,7 @@ AS $$
         SELECT FROM ndrs_optout.audit_event e
             JOIN ndrs_optout.audit_segment s ON s.segment = e.segment
             LEFT JOIN ndrs_optout.audit_event p ON p.event_id = e.event_id - 1 AND p.segment = e.segment
-            WHERE e.event = 'certificate issued'
+            WHERE e.event = 'certificate_issued'
                 AND e.detail = jsonb_build_object('case', certificate -> 'case',
                                                   'sha256', ndrs_optout.certificate_hash(certificate))
                 AND e.link = ndrs_optout.audit_link(
@@ -284,5 +284,5 @@ COMMENT ON FUNCTION verify_certificate(jsonb) IS
     'whether this is a certificate as it was issued: its hash is in the audit, in an event that is what was linked to '
     'the one before it (verify_audit() tells whether the rest is); NULL when the audit of that month was purged. '
     'Offline: psql -XAtc ''SELECT ndrs_optout.erasure_certificate(1)'' | tr -d ''\n'' | sha256sum, with '
-    'client_encoding UTF8, must print what the audit''s event "certificate issued" has for the case. Kept in another '
+    'client_encoding UTF8, must print what the audit''s event "certificate_issued" has for the case. Kept in another '
     'layout, the certificate must be put through jsonb first';

@@ -58,7 +58,7 @@ BEGIN
     END IF;
     INSERT INTO ndrs_optout.confidential_key AS k (key_id, public_key) VALUES (id, key)
         ON CONFLICT ON CONSTRAINT confidential_key_pkey DO UPDATE SET public_key = key, set_at = clock_timestamp();
-    PERFORM ndrs_optout.audit('confidential key set', jsonb_build_object('key', id));
+    PERFORM ndrs_optout.audit('confidential_key_set', jsonb_build_object('key', id));
     RETURN id;
 END
 $$;

@@ -26,7 +26,7 @@ SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record correspondence');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record_correspondence');
     result bigint;
 BEGIN
     PERFORM ndrs_optout.checked_word(kind, 'correspondence', 'kind',
@@ -39,7 +39,7 @@ BEGIN
         SELECT this.case_id, kind, received_on, ndrs_optout.confidential_key_id(c), c
             FROM ndrs_optout.confidential(content) AS c
         RETURNING correspondence_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('correspondence recorded', jsonb_build_object('case', this.case_id, 'kind', kind));
+    PERFORM ndrs_optout.audit('correspondence_recorded', jsonb_build_object('case', this.case_id, 'kind', kind));
     RETURN result;
 END
 $$;

@@ -157,12 +157,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF TG_OP IN ('INSERT', 'UPDATE') AND NOT ndrs_optout.being_restored() THEN
-        PERFORM ndrs_optout.audit('key adopted', jsonb_build_object('key', NEW.key_id));
+        PERFORM ndrs_optout.audit('key_adopted', jsonb_build_object('key', NEW.key_id));
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
-        PERFORM ndrs_optout.audit('key removed', jsonb_build_object('key', OLD.key_id));
+        PERFORM ndrs_optout.audit('key_removed', jsonb_build_object('key', OLD.key_id));
     ELSIF TG_OP = 'TRUNCATE' THEN
-        PERFORM ndrs_optout.audit('key removed', jsonb_build_object('key', k.key_id)) FROM ndrs_optout.encoding_key k;
+        PERFORM ndrs_optout.audit('key_removed', jsonb_build_object('key', k.key_id)) FROM ndrs_optout.encoding_key k;
     END IF;
     RETURN NULL;
 END
@@ -191,7 +191,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
     -- Otherwise the trigger does.
     IF FOUND AND first_event THEN
-        PERFORM ndrs_optout.audit('key adopted', jsonb_build_object('key', left(loaded::text, 8)));
+        PERFORM ndrs_optout.audit('key_adopted', jsonb_build_object('key', left(loaded::text, 8)));
     END IF;
     SELECT * INTO STRICT adopted FROM ndrs_optout.encoding_key;
     IF adopted.fingerprint OPERATOR(ndrs_optout.<>) loaded THEN

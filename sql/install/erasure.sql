@@ -460,7 +460,7 @@ BEGIN
     PERFORM ndrs_optout.erasure_wait(batches);
     PERFORM ndrs_optout.erasure_recount(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
-    PERFORM ndrs_optout.audit('patients erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
+    PERFORM ndrs_optout.audit('patients_erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,
             'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
                      WHERE (b.search).action <> 'keep')))

@@ -238,7 +238,7 @@ BEGIN
     PERFORM ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
         format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
-    PERFORM ndrs_optout.audit('reference declared', jsonb_build_object('child', child, 'child_columns', child_columns,
+    PERFORM ndrs_optout.audit('reference_declared', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                        'parent', parent, 'parent_columns',
                                                                            parent_columns));
 END
@@ -261,7 +261,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such reference',
             hint => 'Table ndrs_optout.reference lists the references that were declared.');
     END IF;
-    PERFORM ndrs_optout.audit('reference dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
+    PERFORM ndrs_optout.audit('reference_dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                       'parent', parent, 'parent_columns',
                                                                           parent_columns));
 END

@@ -353,7 +353,7 @@ BEGIN
     -- command, and there may be thousands.
     INSERT INTO ndrs_optout.guard SELECT this.*;
 
-    PERFORM ndrs_optout.audit('table guarded', to_jsonb(this) - 'guarded_at');
+    PERFORM ndrs_optout.audit('table_guarded', to_jsonb(this) - 'guarded_at');
     -- With the rights of the owner, who may have put an index with a predicate on the table.
     already := ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = target),
@@ -404,7 +404,7 @@ BEGIN
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
     PERFORM ndrs_optout.guard_drop_parts(target);
-    PERFORM ndrs_optout.audit('table unguarded', jsonb_build_object('target', target));
+    PERFORM ndrs_optout.audit('table_unguarded', jsonb_build_object('target', target));
 END
 $$;
 COMMENT ON FUNCTION unguard_table(regclass) IS 'takes every guard off a table; error 42704 when there is none';
@@ -433,7 +433,7 @@ BEGIN
     PERFORM ndrs_optout.guard_drop_parts(unguard_table.target);
     INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(others) AS g;
     PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(others) AS g;
-    PERFORM ndrs_optout.audit('table unguarded', jsonb_build_object(
+    PERFORM ndrs_optout.audit('table_unguarded', jsonb_build_object(
         'target', unguard_table.target, 'nhs_number_column', unguard_table.nhs_number_column));
 END
 $$;

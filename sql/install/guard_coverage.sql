@@ -34,8 +34,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
-    IF gap LIKE 'guard''s %' OR gap IN ('guarded table dropped', 'sentry off', 'distributed table',
-                                        'table of the extension changed') THEN
+    IF gap ~ '^guard_' OR gap IN ('guarded_table_dropped', 'sentry_off', 'distributed_table',
+                                        'extension_table_changed') THEN
         PERFORM ndrs_optout.raise_error('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
@@ -44,7 +44,7 @@ BEGIN
         ON CONFLICT ON CONSTRAINT accepted_gap_gap_relation_object_key DO UPDATE
             SET reason = excluded.reason, severity = excluded.severity,
                 accepted_by = excluded.accepted_by, accepted_at = excluded.accepted_at;
-    PERFORM ndrs_optout.audit('gap accepted',
+    PERFORM ndrs_optout.audit('gap_accepted',
         jsonb_build_object('gap', gap, 'relation', relation, 'object', object, 'reason', reason));
 END
 $$;
@@ -66,7 +66,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such accepted gap',
             hint => 'Table ndrs_optout.accepted_gap lists them.');
     END IF;
-    PERFORM ndrs_optout.audit('gap reopened', jsonb_build_object('gap', gap, 'relation', relation, 'object', object));
+    PERFORM ndrs_optout.audit('gap_reopened', jsonb_build_object('gap', gap, 'relation', relation, 'object', object));
 END
 $$;
 COMMENT ON FUNCTION reopen_gap(text, regclass, text) IS
@@ -180,35 +180,35 @@ AS $$
 
     -- Parts of guards
     SELECT CASE WHEN p.part = 'trigger' AND p.defect <> 'missing' THEN 'medium' ELSE 'high' END,
-           format('guard''s %s %s', p.part, p.defect), p.relation, p.nhs_number_column::text,
+           format('guard_%s_%s', p.part, p.defect), p.relation, p.nhs_number_column::text,
            CASE WHEN p.part = 'trigger' AND p.defect <> 'missing'
                     THEN (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p.relation, t.tgname),
                                             '; ')
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
-                WHEN p.defect LIKE '%foreign table%' THEN 'Guard it on the server where it is.'
-                WHEN p.defect IN ('missing', 'not enforced')
+                WHEN p.defect = 'foreign_table' THEN 'Guard it on the server where it is.'
+                WHEN p.defect IN ('missing', 'not_enforced')
                     THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)  -- told, not called
                 ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as '
                             'before.', p.target) END
         FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL
-    SELECT 'high', 'guarded table dropped', g.target, g.nhs_number_column::text,
+    SELECT 'high', 'guarded_table_dropped', g.target, g.nhs_number_column::text,
            format('SELECT ndrs_optout.unguard_table(%s)', g.target::oid)
         FROM ndrs_optout.guard g WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = g.target)
     UNION ALL
-    SELECT 'high', 'sentry off', NULL, e.name,
+    SELECT 'high', 'sentry_off', NULL, e.name,
            format('ALTER EVENT TRIGGER %s ENABLE ALWAYS', e.name)
         FROM unnest('{ndrs_optout_sentry_start,ndrs_optout_sentry_end,
                       ndrs_optout_sentry_drop,ndrs_optout_sentry_extension}'::text[]) AS e (name)
         WHERE NOT EXISTS (SELECT FROM pg_event_trigger t WHERE t.evtname = e.name AND t.evtenabled = 'A')
     UNION ALL
     -- A setting of version 17 and later
-    SELECT 'high', 'sentry off', NULL, 'event_triggers',
+    SELECT 'high', 'sentry_off', NULL, 'event_triggers',
            'Take event_triggers out of postgresql.conf, ALTER ROLE and ALTER DATABASE.'
         WHERE current_setting('event_triggers', true) = 'off'
     UNION ALL
-    SELECT DISTINCT 'medium', 'guard''s constraint on a table that is not searched', k.conrelid::regclass,
+    SELECT DISTINCT 'medium', 'guard_constraint_not_searched', k.conrelid::regclass,
            k.conname::text,
            format('SELECT ndrs_optout.guard_table(%L, ...). If it holds no patients'' data: ALTER TABLE %s DROP '
                   'CONSTRAINT %I',
@@ -221,14 +221,14 @@ AS $$
 
     -- Where the erasure's walk does not come
     UNION ALL
-    SELECT DISTINCT 'high', 'reference that cannot be followed', e.child, array_to_string(e.child_columns, ', '),
+    SELECT DISTINCT 'high', 'reference_not_followed', e.child, array_to_string(e.child_columns, ', '),
            format('Give table %s a key of a simple type, and refer to that.', e.parent)
         FROM guard_walk w
         JOIN erasure_edge e ON e.parent = w.relation
         JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = ANY (e.parent_columns)
         WHERE NOT ndrs_optout.erasure_can_follow(a.atttypid)
     UNION ALL
-    SELECT DISTINCT 'high', 'inheritance child that no reference binds', d.relation,
+    SELECT DISTINCT 'high', 'inheritance_child_without_reference', d.relation,
            array_to_string(e.child_columns, ', '),
            format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', d.relation, e.child_columns, e.parent,
                   e.parent_columns)
@@ -244,7 +244,7 @@ AS $$
     UNION ALL
     -- Version 18 has constraints that are not enforced; older ones, triggers that are disabled.
     -- The walk's locks on a parent then hold up no insert of a child.
-    SELECT 'high', 'foreign key that is not enforced', f.conrelid::regclass, f.conname::text,
+    SELECT 'high', 'foreign_key_not_enforced', f.conrelid::regclass, f.conname::text,
            CASE WHEN d.triggers IS NULL
                     THEN format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED', f.conrelid::regclass, f.conname)
                 ELSE d.triggers END
@@ -257,26 +257,26 @@ AS $$
         WHERE d.triggers IS NOT NULL
             OR f.conparentid = 0 AND (to_jsonb(f) ->> 'conenforced')::boolean IS FALSE
     UNION ALL
-    SELECT 'high', 'forced row-level security', w.relation, r.relowner::regrole::text,
+    SELECT 'high', 'forced_row_level_security', w.relation, r.relowner::regrole::text,
            format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', w.relation)
         FROM guard_walk w JOIN pg_class r ON r.oid = w.relation WHERE r.relforcerowsecurity
     UNION ALL
     SELECT CASE r.ev_type WHEN '4' THEN 'high' ELSE 'medium' END,
-           CASE r.ev_type WHEN '4' THEN 'rule that may keep rows' ELSE 'rule that may copy rows' END,
+           CASE r.ev_type WHEN '4' THEN 'rule_may_keep_rows' ELSE 'rule_may_copy_rows' END,
            w.relation, r.rulename::text,
            CASE r.ev_type WHEN '4' THEN format('Replace it with a trigger: DROP RULE %I ON %s', r.rulename, w.relation)
                 ELSE 'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.'
            END
         FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
-    SELECT 'medium', 'trigger that may copy rows', w.relation, t.tgname::text,
+    SELECT 'medium', 'trigger_may_copy_rows', w.relation, t.tgname::text,
            'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.'
         FROM guard_walk w
         JOIN pg_trigger t ON t.tgrelid = w.relation AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
         JOIN pg_proc f ON f.oid = t.tgfoid
             AND f.pronamespace NOT IN ('ndrs_optout'::regnamespace, 'pg_catalog'::regnamespace)
     UNION ALL
-    SELECT 'medium', 'another owner than its parent''s', e.child, c.relowner::regrole::text,
+    SELECT 'medium', 'owner_differs_from_parent', e.child, c.relowner::regrole::text,
            format('ALTER TABLE %s OWNER TO %s', e.child, p.relowner::regrole)
         FROM (SELECT DISTINCT n.child, n.parent FROM (
                   SELECT x.child, x.parent FROM erasure_edge x
@@ -289,7 +289,7 @@ AS $$
 
     -- What is stored in a way that the guard, the erasure or the list does not know
     UNION ALL
-    SELECT 'high', 'distributed table', d.relation, NULL,
+    SELECT 'high', 'distributed_table', d.relation, NULL,
            format('Make it a local table again: SELECT undistribute_table(%L)', d.relation)
         FROM ndrs_optout.guard_distributed() AS d (relation)
         JOIN pg_class c ON c.oid = d.relation
@@ -298,21 +298,21 @@ AS $$
                            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(w.relation) AS l
                            WHERE l.ancestor = d.relation)
     UNION ALL
-    SELECT 'high', 'table that is not a heap', c.oid::regclass, m.amname::text,
+    SELECT 'high', 'table_not_heap', c.oid::regclass, m.amname::text,
            format('ALTER TABLE %s SET ACCESS METHOD heap', c.oid::regclass)
         FROM pg_class c JOIN pg_am m ON m.oid = c.relam
         WHERE c.relkind = 'r' AND m.amname <> 'heap'
             AND (c.relnamespace = 'ndrs_optout'::regnamespace OR EXISTS (SELECT FROM guard_walk w
                                                                          WHERE w.relation = c.oid))
     UNION ALL
-    SELECT 'medium', 'table of another extension', w.relation, x.extname::text,
+    SELECT 'medium', 'table_of_other_extension', w.relation, x.extname::text,
            'It is no part of a dump, and neither is its guard: guard it again after each restore or upgrade of the '
            'extension, and accept the gap.'
         FROM guard_walk w
         JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = w.relation AND d.deptype = 'e'
         JOIN pg_extension x ON d.refclassid = 'pg_extension'::regclass AND x.oid = d.refobjid
     UNION ALL
-    SELECT 'high', 'table of the extension changed', c.oid::regclass, x.object, x.what_to_do
+    SELECT 'high', 'extension_table_changed', c.oid::regclass, x.object, x.what_to_do
         FROM pg_class c
         CROSS JOIN LATERAL (
             SELECT i.inhrelid::regclass::text AS object,
@@ -322,14 +322,14 @@ AS $$
             SELECT r.rulename::text, format('DROP RULE %I ON %s', r.rulename, c.oid::regclass)
                 FROM pg_rewrite r WHERE r.ev_class = c.oid
             UNION ALL
-            SELECT 'row-level security',
+            SELECT 'row_level_security',
                 format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', c.oid::regclass)
                 WHERE c.relrowsecurity OR c.relforcerowsecurity) AS x
         WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'
     UNION ALL
     -- A sequence has no trigger: pg_write_all_data is enough to set it to its end, and then nothing
     -- can be audited.
-    SELECT 'high', 'sequence of the extension at its end', s.relation, NULL,
+    SELECT 'high', 'extension_sequence_at_end', s.relation, NULL,
            format('Set it to the highest number that is used: SELECT setval(%L, ...)', s.relation)
         FROM (SELECT q.seqrelid::regclass AS relation, q.seqmax, pg_sequence_last_value(q.seqrelid) AS last_value
                   FROM pg_sequence q JOIN pg_class c ON c.oid = q.seqrelid
@@ -338,7 +338,7 @@ AS $$
 
     -- Copies
     UNION ALL
-    SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'NHS numbers without a guard', u.relation,
+    SELECT CASE WHEN u.numbers > 0 THEN 'high' ELSE 'medium' END, 'unguarded_nhs_numbers', u.relation,
            u.column_name::text,
            format(CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = u.relation
                                         AND a.attname = u.column_name AND a.attgenerated <> '')
@@ -349,11 +349,11 @@ AS $$
                   u.relation, u.column_name)
         FROM looked u WHERE u.obstacle IS NULL
     UNION ALL
-    SELECT 'medium', 'not looked at', u.relation, NULL,
+    SELECT 'medium', 'not_sampled', u.relation, NULL,
            format('Table %s %s. Ask again. If it stays so, see what it holds.', u.relation, u.obstacle)
         FROM looked u WHERE u.obstacle IS NOT NULL
     UNION ALL
-    SELECT 'medium', 'materialized view', v.relation, NULL, format('After each opt-out, REFRESH MATERIALIZED VIEW %s',
+    SELECT 'medium', 'materialized_view', v.relation, NULL, format('After each opt-out, REFRESH MATERIALIZED VIEW %s',
                                                                    v.relation)
         FROM (WITH RECURSIVE reader (relation) AS (
                   SELECT w.relation FROM guard_walk w
@@ -365,8 +365,8 @@ AS $$
               SELECT b.relation FROM reader b JOIN pg_class c ON c.oid = b.relation AND c.relkind = 'm') AS v
     UNION ALL
     SELECT DISTINCT CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'low' ELSE 'medium' END,
-           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'published to others'
-               ELSE 'published without deletions' END,
+           CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate THEN 'published'
+               ELSE 'published_without_deletions' END,
            w.relation, p.pubname::text,
            CASE WHEN p.pubdelete AND p.pubupdate AND p.pubtruncate
                THEN 'Guard the subscribers'' tables too, and accept the gap.'
@@ -382,7 +382,7 @@ AS $$
                     OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid
                                AND n.pnnspid = a.relnamespace)))
     UNION ALL
-    SELECT 'medium', 'subscribed to without a guard', s.srrelid::regclass, b.subname::text,
+    SELECT 'medium', 'subscribed_without_guard', s.srrelid::regclass, b.subname::text,
            format('SELECT ndrs_optout.guard_table(%L, ...), or ndrs_optout.declare_reference() to the patients'' table',
                   s.srrelid::regclass)
         FROM pg_subscription_rel s JOIN pg_subscription b ON b.oid = s.srsubid
@@ -390,7 +390,7 @@ AS $$
 
     -- What makes an erasure slow
     UNION ALL
-    SELECT 'low', 'missing index', m.relation, array_to_string(m.columns, ', '), m.command
+    SELECT 'low', 'missing_index', m.relation, array_to_string(m.columns, ', '), m.command
         FROM (SELECT DISTINCT e.child AS relation, e.child_columns AS columns,
                      ndrs_optout.erasure_missing_index(e.child, e.child_columns, false) AS command
                   FROM guard_walk w JOIN erasure_edge e ON e.parent = w.relation

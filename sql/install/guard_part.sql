@@ -23,7 +23,7 @@ BEGIN
     SELECT 'trigger',
            CASE WHEN count(t.oid) = 0 THEN 'missing'
                 WHEN bool_and(t.tgenabled = 'D') THEN 'disabled'
-                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not ALWAYS'
+                WHEN NOT bool_or(t.tgenabled = 'A') THEN 'not_always'
            END,
            min(t.tgname::text)::name, min(n.attnum), min(n.atttypid::bigint)::oid
         FROM number n
@@ -37,11 +37,11 @@ BEGIN
         HAVING count(*) > 0
     UNION ALL
     SELECT 'constraint',
-           CASE WHEN n.attnum IS NULL THEN 'without its column'
-                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'on a column that it cannot read'
+           CASE WHEN n.attnum IS NULL THEN 'column_missing'
+                WHEN NOT ndrs_optout.guard_reads(n.atttypid) THEN 'column_unreadable'
                 WHEN k.conname IS NULL THEN 'missing'
-                WHEN NOT k.enforced THEN 'not enforced'
-                WHEN n.relkind = 'f' THEN 'on a foreign table, which does not check it'
+                WHEN NOT k.enforced THEN 'not_enforced'
+                WHEN n.relkind = 'f' THEN 'foreign_table'
            END,
            k.conname, n.attnum, n.atttypid
         FROM number n
@@ -57,7 +57,7 @@ BEGIN
                             (this).on_missing, (this).on_unreadable, (this).encoded_column IS NOT NULL, n.encoded)
                 ORDER BY 2 DESC, 1 LIMIT 1) AS k ON true
     UNION ALL
-    SELECT 'columns', 'not all there', min(named.n::text)::name, NULL::smallint, NULL::oid
+    SELECT 'columns', 'incomplete', min(named.n::text)::name, NULL::smallint, NULL::oid
         FROM unnest((this).redact_columns || (this).encoded_column || (this).birth_date_column) AS named (n)
         WHERE relation = (this).target AND named.n IS NOT NULL AND NOT EXISTS (
             SELECT FROM pg_attribute o

@@ -79,7 +79,7 @@ AS $$
     SELECT CASE
         WHEN s.working < 4
             THEN ROW('failed', format('%s of 4 event triggers of the sentry are not ENABLE ALWAYS', 4 - s.working),
-                     'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry off'''
+                     'SELECT what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = ''sentry_off'''
     )::ndrs_optout.health_finding
         WHEN current_setting('event_triggers', true) = 'off'
             THEN ROW('failed', 'event triggers are off, for this session at least',
@@ -329,9 +329,9 @@ AS $$
                      'SELECT ndrs_optout.start_national_check(...)')::ndrs_optout.health_finding
         ELSE ROW('ok', 'there is no national check: no patient counts as checked', NULL)::ndrs_optout.health_finding
         END
-        FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting for the reply'
+        FROM (SELECT max(p.check_id) FILTER (WHERE p.state = 'waiting_for_reply'
                                              AND p.started_at < now() - interval '2 days') AS waiting,
-                     max(p.check_id) FILTER (WHERE p.state = 'in force') AS in_force,
+                     max(p.check_id) FILTER (WHERE p.state = 'in_force') AS in_force,
                      max(p.check_id) FILTER (WHERE p.state = 'expired') AS expired
                   FROM ndrs_optout.national_check_progress p) AS c
 $$;
@@ -469,7 +469,7 @@ DECLARE
     check_function regproc;
 BEGIN
     FOR check_function, check_name IN
-        SELECT p.oid::regproc, replace(substr(p.proname, length('health_') + 1), '_', ' ') FROM pg_proc p
+        SELECT p.oid::regproc, substr(p.proname, length('health_') + 1) FROM pg_proc p
             WHERE p.pronamespace = 'ndrs_optout'::regnamespace
                 AND p.prorettype = 'ndrs_optout.health_finding'::regtype
             ORDER BY p.proname

@@ -64,7 +64,7 @@ AS $$
             THEN ROW('failed', format('opt-outs that took effect and are not on the exclusion list: %s', u.unlisted),
                      'ndrs_optout.unlisted_opt_outs() names the cases. Import the latest exported list, '
                      'CALL ndrs_optout.sweep(), and find out who removed them: '
-                     'event "exclusion list changed" in ndrs_optout.audit_event'
+                     'event "exclusion_list_changed" in ndrs_optout.audit_event'
           )::ndrs_optout.health_finding
         WHEN cardinality(u.differing) > 0
             THEN ROW('failed', format('guards do not read what table ndrs_optout.exclusion shows, for registers: %s',
@@ -157,7 +157,7 @@ AS $$
         FROM (SELECT count(k.case_id) AS stored,
                      count(k.case_id) FILTER (WHERE NOT EXISTS (
                          SELECT FROM ndrs_optout.audit_event e
-                             WHERE e.event = 'certificate issued'
+                             WHERE e.event = 'certificate_issued'
                                  AND e.detail = jsonb_build_object(
                                      'case', k.case_id, 'sha256', ndrs_optout.certificate_hash(k.certificate)))
                          AND (to_char(k.issued_at AT TIME ZONE 'UTC', 'YYYY-MM') COLLATE "C"

@@ -185,7 +185,7 @@ BEGIN
             convert_to(ndrs_optout.completion_letter_text(case_id, true), 'UTF8'));
     END IF;
     letter := ndrs_optout.completion_letter_text(case_id, false);
-    PERFORM ndrs_optout.audit_at_once('completion letter written', jsonb_build_object('case', case_id));
+    PERFORM ndrs_optout.audit_at_once('completion_letter_written', jsonb_build_object('case', case_id));
     RETURN letter;
 END
 $$;

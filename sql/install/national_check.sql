@@ -53,14 +53,14 @@ SELECT pg_catalog.pg_extension_config_dump('national_check_part', '');
 CREATE VIEW national_check_progress AS
     SELECT c.check_id,
            CASE WHEN c.expires_at <= pg_catalog.now() THEN 'expired'
-                WHEN c.loaded_at IS NULL THEN 'waiting for the reply'
-                ELSE 'in force' END AS state,
+                WHEN c.loaded_at IS NULL THEN 'waiting_for_reply'
+                ELSE 'in_force' END AS state,
            c.started_at, c.loaded_at, c.expires_at,
            c.asked_patients, c.allowed_patients, c.without_number
         FROM national_check c
         ORDER BY c.check_id;
 COMMENT ON VIEW national_check_progress IS
-    'national checks: state (waiting for the reply, in force, expired), how many numbers each asked about and how '
+    'national checks: state (waiting_for_reply, in_force, expired), how many numbers each asked about and how '
     'many are allowed, and how many rows had no number that could be asked about (without_number)';
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
@@ -135,7 +135,7 @@ BEGIN
                       WHERE NOT ndrs_optout.nhs_number_is_placeholder(n)
                       ORDER BY part, number) AS u
             GROUP BY u.part;
-    PERFORM ndrs_optout.audit('national check started',
+    PERFORM ndrs_optout.audit('national_check_started',
         jsonb_build_object('check', started.check_id, 'asked', started.asked_patients, 'without_number',
                            started.without_number));
     RETURN started.check_id;
@@ -264,7 +264,7 @@ BEGIN
             WHERE c.check_id = load_national_check.check_id;
     END IF;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = load_national_check.check_id;
-    PERFORM ndrs_optout.audit('national check loaded', jsonb_build_object('check', check_id, 'allowed', result));
+    PERFORM ndrs_optout.audit('national_check_loaded', jsonb_build_object('check', check_id, 'allowed', result));
     RETURN result;
 END
 $$;
@@ -303,7 +303,7 @@ BEGIN
         PERFORM ndrs_optout.no_such_check();
     END IF;
     DELETE FROM ndrs_optout.national_check_part p WHERE p.check_id = cancel_national_check.check_id;
-    PERFORM ndrs_optout.audit('national check cancelled', jsonb_build_object('check', check_id));
+    PERFORM ndrs_optout.audit('national_check_cancelled', jsonb_build_object('check', check_id));
 END
 $$;
 COMMENT ON FUNCTION cancel_national_check(bigint) IS

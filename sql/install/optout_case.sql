@@ -43,29 +43,29 @@ CREATE TABLE case_action (
 );
 COMMENT ON TABLE case_action IS 'internal: what is lawful in which state of a case, and which states may follow';
 INSERT INTO case_action (action, state, next_state) VALUES
-    ('record identity', 'awaiting_identity', 'awaiting_identity'),
-    ('record identity', 'awaiting_identity', 'ready'),
-    ('record guardian call', 'awaiting_identity', 'awaiting_identity'),
-    ('record guardian call', 'ready', 'ready'),
-    ('record guardian call', 'excluded', 'excluded'),
-    ('record guardian call', 'carried_out', 'carried_out'),
-    ('record guardian call', 'completed', 'completed'),
-    ('record correspondence', 'awaiting_identity', 'awaiting_identity'),
-    ('record correspondence', 'ready', 'ready'),
-    ('record correspondence', 'excluded', 'excluded'),
-    ('record correspondence', 'carried_out', 'carried_out'),
-    ('record correspondence', 'completed', 'completed'),
-    ('record correspondence', 'withdrawn', 'withdrawn'),
-    ('record correspondence', 'refused', 'refused'),
+    ('record_identity', 'awaiting_identity', 'awaiting_identity'),
+    ('record_identity', 'awaiting_identity', 'ready'),
+    ('record_guardian_call', 'awaiting_identity', 'awaiting_identity'),
+    ('record_guardian_call', 'ready', 'ready'),
+    ('record_guardian_call', 'excluded', 'excluded'),
+    ('record_guardian_call', 'carried_out', 'carried_out'),
+    ('record_guardian_call', 'completed', 'completed'),
+    ('record_correspondence', 'awaiting_identity', 'awaiting_identity'),
+    ('record_correspondence', 'ready', 'ready'),
+    ('record_correspondence', 'excluded', 'excluded'),
+    ('record_correspondence', 'carried_out', 'carried_out'),
+    ('record_correspondence', 'completed', 'completed'),
+    ('record_correspondence', 'withdrawn', 'withdrawn'),
+    ('record_correspondence', 'refused', 'refused'),
     ('withdraw', 'awaiting_identity', 'withdrawn'),
     ('withdraw', 'ready', 'withdrawn'),
     ('refuse', 'awaiting_identity', 'refused'),
     ('refuse', 'ready', 'refused'),
     ('expire', 'awaiting_identity', 'withdrawn'),
-    ('confirm identity', 'ready', 'ready'),
-    ('confirm identity', 'excluded', 'excluded'),
-    ('confirm identity', 'carried_out', 'carried_out'),
-    ('accept dropped tables', 'excluded', 'excluded'),
+    ('confirm_identity', 'ready', 'ready'),
+    ('confirm_identity', 'excluded', 'excluded'),
+    ('confirm_identity', 'carried_out', 'carried_out'),
+    ('accept_dropped_tables', 'excluded', 'excluded'),
     ('exclude', 'ready', 'excluded'),
     ('exclude', 'excluded', 'excluded'),
     ('exclude', 'carried_out', 'excluded'),
@@ -112,7 +112,7 @@ BEGIN
                                                         replace(NEW.state, '_', ' ')));
     END IF;
     IF NEW.state <> OLD.state THEN
-        PERFORM ndrs_optout.audit('case ' || replace(NEW.state, '_', ' '), jsonb_build_object('case', NEW.case_id));
+        PERFORM ndrs_optout.audit('case_' || NEW.state, jsonb_build_object('case', NEW.case_id));
     END IF;
     RETURN NEW;
 END
@@ -127,7 +127,7 @@ CREATE FUNCTION audit_opened(case_id bigint) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.audit('case opened', jsonb_build_object('case', c.case_id, 'kind', c.kind, 'registers',
+    SELECT ndrs_optout.audit('case_opened', jsonb_build_object('case', c.case_id, 'kind', c.kind, 'registers',
                                                                c.registers,
                                                                'applicant', c.applicant, 'channel', c.channel))
         FROM ndrs_optout.optout_case c WHERE c.case_id = audit_opened.case_id
@@ -263,13 +263,13 @@ BEGIN
             CASE action
                 WHEN 'exclude' THEN 'carry out'
                 WHEN 'certify' THEN 'carry out'
-                WHEN 'confirm identity' THEN 'confirm the identity of'
+                WHEN 'confirm_identity' THEN 'confirm the identity of'
                 WHEN 'certificate' THEN 'write the certificate of'
                 WHEN 'write the letter' THEN 'write the letter of'
-                WHEN 'accept dropped tables' THEN 'accept dropped tables for'
-                WHEN 'record identity' THEN 'record a proof for'
-                WHEN 'record guardian call' THEN 'record a guardian call for'
-                WHEN 'record correspondence' THEN 'record correspondence for'
+                WHEN 'accept_dropped_tables' THEN 'accept dropped tables for'
+                WHEN 'record_identity' THEN 'record a proof for'
+                WHEN 'record_guardian_call' THEN 'record a guardian call for'
+                WHEN 'record_correspondence' THEN 'record correspondence for'
                 ELSE action
             END, this.case_id,
             CASE WHEN unproven THEN format('proof of %s is missing', array_to_string(missing, ' and '))
@@ -321,7 +321,7 @@ SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record identity');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record_identity');
 BEGIN
     IF (proof = ANY (ndrs_optout.words('proof')) AND document = ANY (ndrs_optout.words(proof))) IS NOT TRUE THEN
         PERFORM ndrs_optout.raise_error('22023',
@@ -360,11 +360,11 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record guardian call');
+    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'record_guardian_call');
 BEGIN
     PERFORM ndrs_optout.checked_word(outcome, 'guardian_call', 'outcome');
     UPDATE ndrs_optout.optout_case c SET guardian_call = outcome WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('guardian call ' || outcome, jsonb_build_object('case', this.case_id));
+    PERFORM ndrs_optout.audit('guardian_call_' || outcome, jsonb_build_object('case', this.case_id));
 END
 $$;
 COMMENT ON FUNCTION record_guardian_call(bigint, text) IS
@@ -483,7 +483,7 @@ BEGIN
         PERFORM ndrs_optout.raise_notice(false, format('case %s is open for the old number', open_case),
             'It goes on with the old number. Open another case for the new one.');
     END IF;
-    PERFORM ndrs_optout.audit('NHS number superseded', jsonb_build_object('registers', followed));
+    PERFORM ndrs_optout.audit('nhs_number_superseded', jsonb_build_object('registers', followed));
     RETURN followed;
 END
 $$;

@@ -63,7 +63,7 @@ CREATE FUNCTION audit_exclusions(change text, registers jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.audit('exclusion list changed', jsonb_build_object(change, registers))
+    SELECT ndrs_optout.audit('exclusion_list_changed', jsonb_build_object(change, registers))
         WHERE registers IS NOT NULL AND NOT ndrs_optout.being_restored()
             AND NOT EXISTS (
                 SELECT FROM pg_stat_get_activity(pg_backend_pid()) a
@@ -97,18 +97,18 @@ BEGIN
             RETURN NEW;
         END IF;
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit(noun || ' added', to_jsonb(NEW) - 'changed_at');
+        PERFORM ndrs_optout.audit(noun || '_added', to_jsonb(NEW) - 'changed_at');
         RETURN NEW;
     END IF;
     subject := jsonb_build_object(noun, to_jsonb(OLD) -> key_column);
     IF TG_OP = 'UPDATE' THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit(noun || ' changed',
+        PERFORM ndrs_optout.audit(noun || '_changed',
             subject || coalesce(ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)), '{}'));
         RETURN NEW;
     END IF;
     IF NOT ndrs_optout.being_restored() THEN
-        PERFORM ndrs_optout.audit(noun || ' deleted', subject);
+        PERFORM ndrs_optout.audit(noun || '_deleted', subject);
     END IF;
     RETURN OLD;
 END

@@ -3,8 +3,8 @@
 CREATE TABLE policy (
     only_row             boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     deadline_days        integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
-    deadline_counts      text NOT NULL DEFAULT 'calendar days'
-                        CHECK (deadline_counts IN ('calendar days', 'working days')),
+    deadline_counts      text NOT NULL DEFAULT 'calendar_days'
+                        CHECK (deadline_counts IN ('calendar_days', 'working_days')),
     child_age            integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
     copy_years           integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
     subject_access_years integer NOT NULL DEFAULT 3 CHECK (subject_access_years >= 0),
@@ -44,12 +44,12 @@ BEGIN
         DELETE FROM ndrs_optout.policy p RETURNING p.* INTO replaced;
         IF NOT ndrs_optout.being_restored() THEN
             NEW.changed_at := clock_timestamp();
-            PERFORM ndrs_optout.audit('policy changed',
+            PERFORM ndrs_optout.audit('policy_changed',
                 coalesce(ndrs_optout.changed_columns(to_jsonb(replaced), to_jsonb(NEW)), '{}'));
         END IF;
     ELSIF NEW IS DISTINCT FROM OLD THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit('policy changed', ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)));
+        PERFORM ndrs_optout.audit('policy_changed', ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)));
     END IF;
     RETURN NEW;
 END
@@ -194,10 +194,10 @@ CREATE TRIGGER shipped_stays_update BEFORE UPDATE ON bank_holiday
     FOR EACH ROW WHEN (NEW.day <> OLD.day) EXECUTE FUNCTION shipped_holiday_stays();
 COMMENT ON TRIGGER shipped_stays_update ON bank_holiday IS 'a shipped bank holiday keeps its day';
 CREATE TRIGGER site_row BEFORE INSERT OR UPDATE OR DELETE ON bank_holiday
-    FOR EACH ROW EXECUTE FUNCTION site_row_change('bank holiday', 'day');
+    FOR EACH ROW EXECUTE FUNCTION site_row_change('bank_holiday', 'day');
 COMMENT ON TRIGGER site_row ON bank_holiday IS 'marks the site''s own days, and audits their changes';
 CREATE TRIGGER site_row_truncate BEFORE TRUNCATE ON bank_holiday
-    FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('bank holiday', 'day');
+    FOR EACH STATEMENT EXECUTE FUNCTION site_row_change('bank_holiday', 'day');
 COMMENT ON TRIGGER site_row_truncate ON bank_holiday IS 'days are deleted one by one';
 
 CREATE FUNCTION is_working_day(day date) RETURNS boolean
@@ -215,7 +215,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE p.deadline_counts
-               WHEN 'calendar days' THEN start + p.deadline_days
+               WHEN 'calendar_days' THEN start + p.deadline_days
                ELSE (SELECT d.day::date
                          FROM generate_series(start + 1, start + 3 * p.deadline_days + 30, interval '1 day') AS d (day)
                          WHERE ndrs_optout.is_working_day(d.day::date)

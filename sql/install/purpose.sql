@@ -74,7 +74,7 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         IF NEW.changed_at IS NULL OR NOT ndrs_optout.being_restored() THEN
             NEW.changed_at := clock_timestamp();
-            PERFORM ndrs_optout.audit('purpose added', jsonb_build_object('purpose', NEW.code,
+            PERFORM ndrs_optout.audit('purpose_added', jsonb_build_object('purpose', NEW.code,
                 'permitted', NEW.permitted, 'national_optout_applies', NEW.national_optout_applies));
             RETURN NEW;
         END IF;
@@ -91,7 +91,7 @@ BEGIN
     IF pg_trigger_depth() = 1 OR OLD.changed_at IS NOT NULL OR NEW.changed_at IS NULL
         OR NOT ndrs_optout.being_restored() THEN
         NEW.changed_at := clock_timestamp();
-        PERFORM ndrs_optout.audit('purpose changed', jsonb_build_object('purpose', NEW.code)
+        PERFORM ndrs_optout.audit('purpose_changed', jsonb_build_object('purpose', NEW.code)
             || coalesce(ndrs_optout.changed_columns(to_jsonb(OLD), to_jsonb(NEW)), '{}'));
     END IF;
     RETURN NEW;
@@ -170,7 +170,7 @@ BEGIN
     INSERT INTO ndrs_optout.exemption (recipient, purpose, approval_reference, valid_from, valid_to)
         VALUES (recipient, purpose, approval_reference, valid_from, valid_to)
         RETURNING exemption_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('exemption granted', jsonb_build_object('exemption', result, 'recipient', recipient,
+    PERFORM ndrs_optout.audit('exemption_granted', jsonb_build_object('exemption', result, 'recipient', recipient,
         'purpose', purpose, 'approval_reference', approval_reference, 'valid_from', valid_from, 'valid_to', valid_to));
     RETURN result;
 END
@@ -192,7 +192,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('P0002', 'there is no such exemption to end',
             hint => 'Table ndrs_optout.exemption lists them.');
     END IF;
-    PERFORM ndrs_optout.audit('exemption ended', jsonb_build_object('exemption', exemption_id));
+    PERFORM ndrs_optout.audit('exemption_ended', jsonb_build_object('exemption', exemption_id));
 END
 $$;
 COMMENT ON FUNCTION end_exemption(bigint) IS 'ends an exemption at once; audited; error P0002';

@@ -49,7 +49,7 @@ BEGIN
     GET DIAGNOSTICS raised = ROW_COUNT;
     SELECT count(*) INTO notices FROM ndrs_optout.recall_notice n WHERE n.case_id = this.case_id;
     IF raised > 0 THEN
-        PERFORM ndrs_optout.audit('recall notices raised', jsonb_build_object('case', this.case_id, 'notices', raised));
+        PERFORM ndrs_optout.audit('recall_notices_raised', jsonb_build_object('case', this.case_id, 'notices', raised));
         PERFORM ndrs_optout.raise_notice(false, format('recall notices raised for case %s: %s', this.case_id, raised),
             'View ndrs_optout.recall_progress lists them; ndrs_optout.issue_recall_letter() writes each letter.');
     END IF;
@@ -118,7 +118,7 @@ BEGIN
         SET acknowledged_at = clock_timestamp(),
             deleted_on = ndrs_optout.checked_deletion(acknowledge_recall.deleted_on, this.release_id)
         WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit('recall acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
+    PERFORM ndrs_optout.audit('recall_acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
                                                                         'release', this.release_id, 'deleted_on',
                                                                             deleted_on));
 END
@@ -145,7 +145,7 @@ BEGIN
             hint => 'View ndrs_optout.recall_progress says when that was.');
     END IF;
     UPDATE ndrs_optout.recall_notice n SET chased_on = chase_recall.chased_on WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit('recall chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
+    PERFORM ndrs_optout.audit('recall_chased', jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
 END
 $$;
 COMMENT ON FUNCTION chase_recall(bigint, date) IS
@@ -237,7 +237,7 @@ DECLARE
 BEGIN
     UPDATE ndrs_optout.recall_notice n SET asked_at = coalesce(n.asked_at, clock_timestamp())
         WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit_at_once('recall letter written',
+    PERFORM ndrs_optout.audit_at_once('recall_letter_written',
         jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN letter;
 END
@@ -268,7 +268,7 @@ BEGIN
         PERFORM ndrs_optout.no_such_notice();
     END IF;
     letter := ndrs_optout.recall_letter_text(this, number, salt, release_salt, fields);
-    PERFORM ndrs_optout.audit_at_once('recall letter read',
+    PERFORM ndrs_optout.audit_at_once('recall_letter_read',
         jsonb_build_object('notice', this.notice_id, 'case', this.case_id));
     RETURN letter;
 END
@@ -328,7 +328,7 @@ BEGIN
         SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on, by_destruction = true
         WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
     GET DIAGNOSTICS answered = ROW_COUNT;
-    PERFORM ndrs_optout.audit('release destroyed',
+    PERFORM ndrs_optout.audit('release_destroyed',
         jsonb_build_object('release', release_id, 'destroyed_on', destroyed_on, 'notices', answered));
 END
 $$;
@@ -381,7 +381,7 @@ BEGIN
             hint => 'Ask the recipient, and record what it answers with ndrs_optout.acknowledge_recall().');
     END IF;
     UPDATE ndrs_optout.release r SET retracted_at = clock_timestamp() WHERE r.release_id = retract_release.release_id;
-    PERFORM ndrs_optout.audit('release retracted', jsonb_build_object('release', release_id, 'reason', reason));
+    PERFORM ndrs_optout.audit('release_retracted', jsonb_build_object('release', release_id, 'reason', reason));
 END
 $$;
 COMMENT ON FUNCTION retract_release(bigint, text) IS
@@ -437,7 +437,7 @@ BEGIN
             FROM added a WHERE c.case_id = a.case_id
             RETURNING 1)
     SELECT count(*) INTO raised FROM counted;
-    PERFORM ndrs_optout.audit('destruction retracted', jsonb_build_object('release', release_id,
+    PERFORM ndrs_optout.audit('destruction_retracted', jsonb_build_object('release', release_id,
         'destroyed_on', this.destroyed_on, 'reopened', reopened, 'raised', raised, 'reason', reason));
     RETURN reopened + raised;
 END
@@ -478,7 +478,7 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.recall_notice n SET acknowledged_at = NULL, deleted_on = NULL
         WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit('acknowledgement retracted', jsonb_build_object('notice', this.notice_id,
+    PERFORM ndrs_optout.audit('acknowledgement_retracted', jsonb_build_object('notice', this.notice_id,
         'case', this.case_id, 'release', this.release_id, 'deleted_on', this.deleted_on, 'reason', reason));
 END
 $$;

@@ -57,7 +57,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('23505', format('recipient "%s" already exists', recipient));
     END IF;
-    PERFORM ndrs_optout.audit('recipient added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme',
+    PERFORM ndrs_optout.audit('recipient_added', jsonb_build_object('recipient', recipient, 'name', name, 'id_scheme',
                                                                     id_scheme));
 END
 $$;

@@ -24,12 +24,12 @@ BEGIN
         SELECT h.what_to_do INTO commands FROM ndrs_optout.health_triggers() AS h WHERE h.status <> 'ok';
         IF FOUND THEN
             EXECUTE commands;
-            PERFORM ndrs_optout.audit('triggers refreshed');
+            PERFORM ndrs_optout.audit('triggers_refreshed');
         END IF;
     END IF;
     tables := ARRAY(SELECT DISTINCT p.target FROM ndrs_optout.guard_part p
                         WHERE p.part IN ('trigger', 'constraint')
-                            AND p.defect IN ('missing', 'disabled', 'not ALWAYS', 'not enforced')
+                            AND p.defect IN ('missing', 'disabled', 'not_always', 'not_enforced')
                             AND (refresh_guards.target IS NULL OR p.target = refresh_guards.target)
                         ORDER BY p.target);
     FOREACH this IN ARRAY tables LOOP
@@ -39,7 +39,7 @@ BEGIN
         PERFORM ndrs_optout.guard_drop_parts(this);
         INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(guards) AS g;
         PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(guards) AS g;
-        PERFORM ndrs_optout.audit('guards refreshed', jsonb_build_object('target', this));
+        PERFORM ndrs_optout.audit('guards_refreshed', jsonb_build_object('target', this));
     END LOOP;
     RETURN cardinality(tables);
 END

@@ -84,7 +84,7 @@ BEGIN
         VALUES (recipient, purpose, legal_basis, codes, released_on, reference, patients,
                 ndrs_optout.cardinality(patients))
         RETURNING release_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('release recorded', jsonb_build_object('release', result, 'recipient', recipient,
+    PERFORM ndrs_optout.audit('release_recorded', jsonb_build_object('release', result, 'recipient', recipient,
         'purpose', purpose, 'registers', codes, 'patients', ndrs_optout.cardinality(patients)));
     RETURN result;
 END
@@ -224,7 +224,7 @@ BEGIN
         SET name = after.name, id_scheme = after.id_scheme, salt_reference = after.salt_reference,
             contact = after.contact
         WHERE r.recipient = change_recipient.recipient;
-    PERFORM ndrs_optout.audit('recipient changed', jsonb_build_object('recipient', recipient, 'changed',
+    PERFORM ndrs_optout.audit('recipient_changed', jsonb_build_object('recipient', recipient, 'changed',
         ARRAY(SELECT c.key FROM jsonb_each(ndrs_optout.changed_columns(to_jsonb(before), to_jsonb(after))) AS c
                   ORDER BY c.key)));
 END
@@ -253,7 +253,7 @@ BEGIN
             hint => 'Keep it. Recall letters and answers to patients name the recipients of releases.');
     END IF;
     DELETE FROM ndrs_optout.recipient r WHERE r.recipient = remove_recipient.recipient;
-    PERFORM ndrs_optout.audit('recipient removed', jsonb_build_object('recipient', recipient));
+    PERFORM ndrs_optout.audit('recipient_removed', jsonb_build_object('recipient', recipient));
 END
 $$;
 COMMENT ON FUNCTION remove_recipient(text) IS

@@ -29,22 +29,22 @@ CREATE VIEW retention_schedule AS
         FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
         GROUP BY c.case_id, p.copy_years
     UNION ALL
-    SELECT 'unproven cases', c.case_id, 1,
+    SELECT 'unproven_cases', c.case_id, 1,
            (GREATEST(c.received_on, max(e.received_on)) + p.evidence_days)::timestamptz, c.hold_reason IS NOT NULL
         FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
         WHERE c.state = 'awaiting_identity'
         GROUP BY c.case_id, p.evidence_days
     UNION ALL
-    SELECT 'subject access requests', q.request_id, 1,
+    SELECT 'subject_access_requests', q.request_id, 1,
            q.answered_at + pg_catalog.make_interval(years => p.subject_access_years), false
         FROM subject_access_request q CROSS JOIN policy p
     UNION ALL
-    SELECT 'audit events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
+    SELECT 'audit_events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
            (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
         FROM audit_segment s CROSS JOIN policy p
         WHERE s.purged_at IS NULL
     UNION ALL
-    SELECT 'guard counts', NULL, count(*) - 1, (t.day + 1)::timestamptz, false
+    SELECT 'guard_counts', NULL, count(*) - 1, (t.day + 1)::timestamptz, false
         FROM guard_tally t
         GROUP BY t.target, t.day, t.finding, t.action
         HAVING count(*) > 1
@@ -59,29 +59,29 @@ CREATE VIEW retention_schedule AS
                                         WHERE n.relation = l.relation AND n.nhs_number_column = l.nhs_number_column
                                             AND n.state = 'done' AND n.finished_at > l.finished_at))
     UNION ALL
-    SELECT 'recall notices', c.case_id, count(*),
+    SELECT 'recall_notices', c.case_id, count(*),
            greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.recall_years),
                c.hold_reason IS NOT NULL
         FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
         WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
         GROUP BY c.case_id, p.recall_years
     UNION ALL
-    SELECT 'release sets', r.release_id, 1,
+    SELECT 'release_sets', r.release_id, 1,
            (coalesce(r.destroyed_on, r.retracted_at::date)
                + pg_catalog.make_interval(years => p.release_years))::timestamptz, false
         FROM release r CROSS JOIN policy p
         WHERE r.patients IS NOT NULL
     UNION ALL
-    SELECT 'national checks', n.check_id, 1,
+    SELECT 'national_checks', n.check_id, 1,
            CASE WHEN n.loaded_at IS NULL THEN n.expires_at ELSE max(n.expires_at) OVER (ORDER BY n.check_id) END, false
         FROM national_check n;
 COMMENT ON VIEW retention_schedule IS
     'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. '
-    'correspondence: the confidential copies of cases that ended; unproven cases: cases whose applicants did not '
-    'prove who they are, with the proofs that came; subject access requests: answered ones; audit events: months of '
-    'the audit; guard counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
-    'latest nor the last one of any column; recall notices: answered ones of cases that ended; release sets: the '
-    'patients of releases, due some years after they were destroyed or retracted; national checks: expired ones, '
+    'correspondence: the confidential copies of cases that ended; unproven_cases: cases whose applicants did not '
+    'prove who they are, with the proofs that came; subject_access_requests: answered ones; audit_events: months of '
+    'the audit; guard_counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
+    'latest nor the last one of any column; recall_notices: answered ones of cases that ended; release_sets: the '
+    'patients of releases, due some years after they were destroyed or retracted; national_checks: expired ones, '
     'with what an older one says about the same patients';
 
 -- What was removed of one kind.  A function that returns this, of a kind and a time, is the
@@ -97,7 +97,7 @@ COMMENT ON TYPE purge_result IS
 -- The kinds, in the order in which they are purged: the audit last, since from there on
 -- every transaction that commits an event waits.
 CREATE VIEW purge_kind AS
-    SELECT pg_catalog.replace(pg_catalog.substr(p.proname, pg_catalog.length('purge_') + 1), '_', ' ') AS what,
+    SELECT pg_catalog.substr(p.proname, pg_catalog.length('purge_') + 1) AS what,
            p.oid::regprocedure AS function,
            pg_catalog.row_number() OVER (ORDER BY p.proname = 'purge_audit_events', p.proname) AS position
         FROM pg_catalog.pg_proc p
@@ -191,7 +191,7 @@ DECLARE
     result ndrs_optout.purge_result;
 BEGIN
     PERFORM ndrs_optout.end_case(ndrs_optout.locked_case(e.case_id, 'expire'), 'withdrawn', NULL),
-            ndrs_optout.audit('case expired', jsonb_build_object('case', e.case_id))
+            ndrs_optout.audit('case_expired', jsonb_build_object('case', e.case_id))
         FROM unnest(cases) AS e (case_id);
     result.removed := cardinality(cases);
     RETURN result;
@@ -379,7 +379,7 @@ BEGIN
     PERFORM ndrs_optout.require_read_committed();
     UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason)
         WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('hold placed', jsonb_build_object('case', this.case_id, 'reason', reason));
+    PERFORM ndrs_optout.audit('hold_placed', jsonb_build_object('case', this.case_id, 'reason', reason));
     RETURN (SELECT count(*) FROM ndrs_optout.case_correspondence k WHERE k.case_id = this.case_id)
         + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
 END
@@ -400,7 +400,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND021', format('case %s is not held', case_id));
     END IF;
     UPDATE ndrs_optout.optout_case c SET hold_reason = NULL WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('hold released', jsonb_build_object('case', this.case_id));
+    PERFORM ndrs_optout.audit('hold_lifted', jsonb_build_object('case', this.case_id));
 END
 $$;
 COMMENT ON FUNCTION lift_hold(bigint) IS
@@ -498,7 +498,7 @@ BEGIN
             hint => 'Minute, hour, day of month, month and day of week: ''30 2 * * *'' is every night at half past '
                     'two, in pg_cron''s time zone, GMT by default.');
     END;
-    PERFORM ndrs_optout.audit('purge scheduled', jsonb_build_object('schedule', schedule));
+    PERFORM ndrs_optout.audit('purge_scheduled', jsonb_build_object('schedule', schedule));
     RETURN ndrs_optout.purge_job();
 END
 $$;
@@ -515,7 +515,7 @@ BEGIN
     IF NOT ndrs_optout.purge_job_end() THEN
         PERFORM ndrs_optout.raise_error('42704', 'the purge is not scheduled');
     END IF;
-    PERFORM ndrs_optout.audit('purge unscheduled');
+    PERFORM ndrs_optout.audit('purge_unscheduled');
 END
 $$;
 COMMENT ON FUNCTION unschedule_purge() IS
@@ -530,7 +530,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.retention_schedule r
-                   WHERE r.what = 'audit events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
+                   WHERE r.what = 'audit_events' AND r.id = OLD.first_event_id AND r.due_at <= clock_timestamp()) THEN
         PERFORM ndrs_optout.raise_error('ND050', 'the audit is append-only',
             detail => 'Only a month that is due can be purged, and only once.');
     END IF;

@@ -107,7 +107,7 @@ CREATE FUNCTION sentry_weakness(defect text) RETURNS integer
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN defect IS NULL THEN 0 WHEN defect = 'not ALWAYS' THEN 1 WHEN defect = 'disabled' THEN 2 ELSE 3 END
+    SELECT CASE WHEN defect IS NULL THEN 0 WHEN defect = 'not_always' THEN 1 WHEN defect = 'disabled' THEN 2 ELSE 3 END
 $$;
 COMMENT ON FUNCTION sentry_weakness(text) IS 'internal: how weak a part of a guard with this defect is; 0: in force';
 
@@ -129,19 +129,19 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
-        WHEN (after).defect = 'without its column' OR (before).attnum <> (after).attnum THEN
+        WHEN (after).defect = 'column_missing' OR (before).attnum <> (after).attnum THEN
             format('cannot drop, rename or change column "%s" of table %s: it is guarded', column_name, relation)
-        WHEN (after).defect = 'on a column that it cannot read' THEN
+        WHEN (after).defect = 'column_unreadable' THEN
             format('cannot change column "%s" of table %s to type %s: it is guarded, and no guard reads that type',
                    column_name, relation, format_type((after).atttypid, NULL))
-        WHEN (after).defect LIKE 'on a foreign table%' THEN
+        WHEN (after).defect = 'foreign_table' THEN
             format('foreign table %s cannot be part of table %s: its server does not check the constraint that guards '
                    'column "%s"',
                    relation, (after).target, column_name)
         WHEN (after).part = 'columns' THEN
             format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
                    (after).object, relation, column_name)
-        WHEN (after).part = 'constraint' AND (after).defect = 'not enforced' THEN
+        WHEN (after).part = 'constraint' AND (after).defect = 'not_enforced' THEN
             format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"',
                    object, relation, column_name)
         WHEN (after).part = 'constraint' THEN
@@ -149,7 +149,7 @@ AS $$
                    object, relation, column_name)
         WHEN (after).defect = 'disabled' THEN
             format('cannot disable trigger "%s" of table %s: it guards column "%s"', object, relation, column_name)
-        WHEN (after).defect = 'not ALWAYS' THEN
+        WHEN (after).defect = 'not_always' THEN
             format('trigger "%s" of table %s must stay ENABLE ALWAYS: it guards column "%s"',
                    object, relation, column_name)
         ELSE format('cannot drop or change trigger "%s" of table %s: it guards column "%s"',
@@ -287,7 +287,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.audit('guard weakened', jsonb_build_object('relation', relation, 'loss', loss));
+    PERFORM ndrs_optout.audit('guard_weakened', jsonb_build_object('relation', relation, 'loss', loss));
     PERFORM ndrs_optout.raise_notice(true, format('the guard of table %s was weakened', relation),
         'Call ndrs_optout.guard_coverage() to see what is open now.');
 END
@@ -423,7 +423,7 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = ANY (dropped)) THEN
         FOR lost IN DELETE FROM ndrs_optout.guard g WHERE g.target = ANY (dropped) RETURNING g.* LOOP
-            PERFORM ndrs_optout.audit('guarded table dropped', jsonb_build_object('table',
+            PERFORM ndrs_optout.audit('guarded_table_dropped', jsonb_build_object('table',
                 (SELECT o.object_identity FROM pg_event_trigger_dropped_objects() o
                      WHERE o.classid = 'pg_class'::regclass AND o.objid = lost.target AND o.objsubid = 0),
                 'column', lost.nhs_number_column));

@@ -38,9 +38,9 @@ CREATE FUNCTION share_decision(number nhs_number, purpose text, registers text[]
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(nhs_number, text, text[], text) IS
     'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
-    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
-    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
-    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'later, or the first reason why not: purpose_not_permitted, number_missing, number_unreadable, placeholder, '
+    'excluded_from_register (from any of them, or of those that are named), check_expired, national_opt_out, '
+    'not_checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(number text, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
     RETURNS text
@@ -48,9 +48,9 @@ CREATE FUNCTION share_decision(number text, purpose text, registers text[] DEFAU
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(text, text, text[], text) IS
     'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
-    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
-    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
-    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'later, or the first reason why not: purpose_not_permitted, number_missing, number_unreadable, placeholder, '
+    'excluded_from_register (from any of them, or of those that are named), check_expired, national_opt_out, '
+    'not_checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(number bigint, purpose text, registers text[] DEFAULT NULL, recipient text DEFAULT NULL)
     RETURNS text
@@ -58,9 +58,9 @@ CREATE FUNCTION share_decision(number bigint, purpose text, registers text[] DEF
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(bigint, text, text[], text) IS
     'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
-    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
-    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
-    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'later, or the first reason why not: purpose_not_permitted, number_missing, number_unreadable, placeholder, '
+    'excluded_from_register (from any of them, or of those that are named), check_expired, national_opt_out, '
+    'not_checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; errors ND010, ND011, 22004 (no purpose), 22023 (no register), 42704 (no such purpose or register)';
 CREATE FUNCTION share_decision(encoded encoded_nhs_number, purpose text, registers text[] DEFAULT NULL,
                                recipient text DEFAULT NULL) RETURNS text
@@ -68,9 +68,9 @@ CREATE FUNCTION share_decision(encoded encoded_nhs_number, purpose text, registe
     LANGUAGE C STABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION share_decision(encoded_nhs_number, text, text[], text) IS
     'whether a patient''s data may be shared for a purpose with a recipient, as committed when the statement began or '
-    'later, or the first reason why not: purpose not permitted, number missing, number unreadable, placeholder, '
-    'excluded from register (from any of them, or of those that are named), check expired, national opt-out, not '
-    'checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
+    'later, or the first reason why not: purpose_not_permitted, number_missing, number_unreadable, placeholder, '
+    'excluded_from_register (from any of them, or of those that are named), check_expired, national_opt_out, '
+    'not_checked (the last three where the national opt-out applies and the recipient has no exemption); otherwise '
     'eligible; of an encoded number, which needs no HMAC; errors ND010, ND011, 22004 (no purpose), 22023 (no '
     'register), 42704 (no such purpose or register)';
 
@@ -90,7 +90,7 @@ BEGIN
     spelled := type NOT IN ('bigint', 'ndrs_optout.nhs_number', 'ndrs_optout.encoded_nhs_number');
     FOR decision, patients, rows IN EXECUTE format(
         'SELECT d.decision,
-                CASE WHEN d.decision NOT IN (''number missing'', ''number unreadable'', ''placeholder'')
+                CASE WHEN d.decision NOT IN (''number_missing'', ''number_unreadable'', ''placeholder'')
                     THEN count(d.number) END,
                 sum(d.rows)::bigint
              FROM (SELECT ndrs_optout.share_decision(%s, $1, $2, $3) AS decision, p.number, p.rows

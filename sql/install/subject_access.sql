@@ -134,14 +134,14 @@ AS $$
             ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, a.codes, g.excluded_registers,
                                                                        false))) AS r
     UNION ALL
-    SELECT 'exclusion list', to_jsonb(l), false
+    SELECT 'exclusion_list', to_jsonb(l), false
         FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
                   FROM ndrs_optout.register r
                   LEFT JOIN ndrs_optout.exclusion e ON e.register = r.code
                       AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY r.code) AS l
     UNION ALL
-    SELECT 'opt-out case', to_jsonb(l), false
+    SELECT 'optout_case', to_jsonb(l), false
         FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
                      c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
@@ -164,7 +164,7 @@ AS $$
                   WHERE r.patients OPERATOR(ndrs_optout.@>) ndrs_optout.encode_nhs_number(number)
                   ORDER BY r.release_id) AS l
     UNION ALL
-    SELECT 'recall notice', to_jsonb(l), false
+    SELECT 'recall_notice', to_jsonb(l), false
         FROM (SELECT n.notice_id, n.case_id, n.release_id, p.name AS recipient, n.raised_at, n.due_on, n.asked_at,
               n.chased_on,
                      n.acknowledged_at, n.deleted_on
@@ -175,13 +175,13 @@ AS $$
                   WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY n.notice_id) AS l
     UNION ALL
-    SELECT 'subject access request', to_jsonb(l), false
+    SELECT 'subject_access_request', to_jsonb(l), false
         FROM (SELECT q.request_id, q.applicant, q.received_on, q.due_on, q.answered_at
                   FROM ndrs_optout.subject_access_request q
                   WHERE q.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY q.request_id) AS l
     UNION ALL
-    SELECT 'national check', to_jsonb(l), false
+    SELECT 'national_check', to_jsonb(l), false
         FROM (SELECT n.check_id, n.started_at, n.loaded_at, n.expires_at,
                      ndrs_optout.encode_nhs_number(number) OPERATOR(ndrs_optout.<@) n.allowed AS allowed
                   FROM ndrs_optout.national_check n
@@ -202,7 +202,7 @@ BEGIN
     PERFORM ndrs_optout.checked_patient(number);
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
-    PERFORM ndrs_optout.audit_at_once('subject access', jsonb_build_object('records', records));
+    PERFORM ndrs_optout.audit_at_once('subject_access', jsonb_build_object('records', records));
 END
 $$;
 COMMENT ON FUNCTION disclose_records(nhs_number) IS
@@ -232,7 +232,7 @@ BEGIN
     INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, received_on, due_on)
         VALUES (encoded, applicant, received_on, ndrs_optout.subject_access_due(received_on))
         RETURNING request_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('subject access requested', jsonb_build_object('request', result, 'applicant',
+    PERFORM ndrs_optout.audit('subject_access_requested', jsonb_build_object('request', result, 'applicant',
                                                                              applicant));
     RETURN result;
 END
@@ -266,7 +266,7 @@ BEGIN
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
         WHERE q.request_id = this.request_id AND q.answered_at IS NULL;
-    PERFORM ndrs_optout.audit_at_once('subject access answered',
+    PERFORM ndrs_optout.audit_at_once('subject_access_answered',
                                       jsonb_build_object('request', this.request_id, 'records', records));
 END
 $$;

@@ -229,7 +229,7 @@ BEGIN
                    sum(l.blocks_left) AS blocks_left
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
-            PERFORM ndrs_optout.audit('sweep finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
+            PERFORM ndrs_optout.audit('sweep_finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
             PERFORM ndrs_optout.raise_notice(false, format('sweep %s: patients erased: %s, rows erased: %s',
                 now.sweep_id, total.patients, total.rows_erased));
             IF total.patients_with_case > 0 THEN

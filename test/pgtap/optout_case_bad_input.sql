@@ -27,7 +27,7 @@ CREATE FUNCTION story.digest() RETURNS text LANGUAGE sql AS $$
         SELECT 'demographics', d::text FROM registry.demographics d) AS e
         -- What was told, and then undone, has its event all the same.
         WHERE e.relation NOT LIKE '%audit_segment'
-            AND NOT (e.relation LIKE '%audit_event' AND e.content ~ 'completion letter written|subject access answered')
+            AND NOT (e.relation LIKE '%audit_event' AND e.content ~ 'completion_letter_written|subject_access_answered')
 $$;
 CREATE TABLE story.before AS SELECT story.digest();
 CREATE TABLE story.said (call text, answer text);

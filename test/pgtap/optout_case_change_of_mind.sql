@@ -13,7 +13,7 @@ SELECT is((SELECT (proofs_destroyed, date_of_birth)::text FROM ndrs_optout.optou
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 1, 'the copy of his form stays for its time');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'nothing else was touched');
 SELECT ok(NOT ndrs_optout.is_excluded('9990000026', 'cancer'), 'and he is on no list');
-SELECT is(story.audited(:ben), 'case opened, correspondence recorded, case withdrawn', 'the audit has it');
+SELECT is(story.audited(:ben), 'case_opened, correspondence_recorded, case_withdrawn', 'the audit has it');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''utility_bill'')', :ben)), 'ND021 | cannot record a proof for case %: it is withdrawn | %', 'a case that ended takes no proofs');
 
 -- He changes his mind again: that is a case of its own.  This time he withdraws when all is ready.
@@ -59,7 +59,7 @@ You may opt out again at any time: write to us as you did before.
 
 If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.$letter$, :opt_in), 'the letter says so');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :opt_in), 'completed', 'and the case is completed');
-SELECT is(story.audited(:opt_in), 'case opened, completion letter written, case completed, correspondence recorded', 'the audit has it');
+SELECT is(story.audited(:opt_in), 'case_opened, completion_letter_written, case_completed, correspondence_recorded', 'the audit has it');
 SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'issued', 'the certificate of what was done stays');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.erasure_certificate(%s)', :opt_in)), 'ND021 | case % is not about opting out', 'opting in has none');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer}') $$), 'ND021 | %', 'twice is once too often');

@@ -57,7 +57,7 @@ SELECT story.undated(ndrs_optout.complete_case(:ben)) AS letter \gset
 SELECT alike(:'letter'::text, E'%\n\nTo the applicant, as the representative of the patient\n\n%', 'the letter is to the representative');
 SELECT alike(:'letter'::text, '%that the person you act for should be opted out of the National Rare Disease Register%', 'about the patient');
 SELECT alike(:'letter'::text, '%We do not hold the person''s records in this register any more.%', 'and says what is no more');
-SELECT is((SELECT detail ->> 'applicant' FROM ndrs_optout.audit_event WHERE event = 'case opened' AND detail -> 'case' = to_jsonb(:ben)), 'representative',
+SELECT is((SELECT detail ->> 'applicant' FROM ndrs_optout.audit_event WHERE event = 'case_opened' AND detail -> 'case' = to_jsonb(:ben)), 'representative',
           'the audit knows in which capacity somebody asked');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 0, baby 0, demographics 1', 'the patient is gone from that register only');
 SELECT is(story.tells('9990000042') || ', ' || story.tells('9990000026'), 'nowhere, nowhere', 'and nothing tells who they were');

@@ -41,9 +41,9 @@ SELECT is(ndrs_optout.policy_deadline('2025-04-10'), '2025-04-30', 'calendar day
 SELECT is(ndrs_optout.policy_deadline('2028-02-10'), '2028-03-01', 'and over the last day of a leap February');
 
 -- Or working days, when the registry says so.
-UPDATE ndrs_optout.policy SET deadline_counts = 'working days';
-SELECT is((SELECT detail::text FROM ndrs_optout.audit_event WHERE event = 'policy changed' ORDER BY event_id DESC LIMIT 1),
-          '{"deadline_counts": ["calendar days", "working days"]}', 'the audit knows who has changed it, and how');
+UPDATE ndrs_optout.policy SET deadline_counts = 'working_days';
+SELECT is((SELECT detail::text FROM ndrs_optout.audit_event WHERE event = 'policy_changed' ORDER BY event_id DESC LIMIT 1),
+          '{"deadline_counts": ["calendar_days", "working_days"]}', 'the audit knows who has changed it, and how');
 SELECT is(ndrs_optout.policy_deadline('2025-12-15'), '2026-01-15', 'working days over Christmas leave out weekends, 25 and 26 December, and New Year');
 SELECT is(ndrs_optout.policy_deadline('2025-04-10'), '2025-05-13', 'over Easter, Good Friday, Easter Monday and the bank holiday in May');
 SELECT is(ndrs_optout.policy_deadline('2026-12-18'), '2027-01-20', 'and substitute days: Boxing Day of 2026 falls on a Saturday');
@@ -59,9 +59,9 @@ UPDATE ndrs_optout.policy SET deadline_days = 10;
 SELECT is(ndrs_optout.policy_deadline('2025-04-10'), '2025-04-28', 'and so does another number of days');
 
 -- Setting what is set already is no change.
-SELECT count(*) AS changes FROM ndrs_optout.audit_event WHERE event = 'policy changed' \gset
+SELECT count(*) AS changes FROM ndrs_optout.audit_event WHERE event = 'policy_changed' \gset
 UPDATE ndrs_optout.policy SET deadline_days = 10;
-SELECT is((SELECT count(*)::int FROM ndrs_optout.audit_event WHERE event = 'policy changed'), :changes, 'the same policy again is no event');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.audit_event WHERE event = 'policy_changed'), :changes, 'the same policy again is no event');
 SELECT throws_ok('UPDATE ndrs_optout.policy SET deadline_days = 0', '23514', NULL, 'there is no deadline of no days');
 
 SELECT * FROM finish();

@@ -36,7 +36,7 @@ SELECT is((SELECT (state, refusal_reason, proofs_destroyed)::text FROM ndrs_opto
 SELECT is((SELECT (waiting_for, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(,)', 'nobody has to do anything');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'nothing of his was touched');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 1, 'the copy is kept for its time');
-SELECT is(story.audited(:ben), 'case opened, case ready, correspondence recorded, case refused', 'the audit has it, without the reason');
+SELECT is(story.audited(:ben), 'case_opened, case_ready, correspondence_recorded, case_refused', 'the audit has it, without the reason');
 SELECT is(story.refusal($$ SELECT ndrs_optout.open_case('9990000026', '{cancer}', 'representative') $$), 'taken', 'he can ask again');
 SELECT is(story.tells('9990000018') || ', ' || story.tells('9990000026'), 'nowhere, nowhere', 'and nothing tells who they were');
 

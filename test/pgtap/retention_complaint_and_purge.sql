@@ -41,20 +41,20 @@ SELECT is(ndrs_optout.place_hold(:ada, 'complaint 2026/18'), 0::bigint, 'a compl
 -- Ben sent his passport and was not heard of again.
 SELECT ndrs_optout.open_case('9990000026', '{cancer}', received_on => current_date - 200) AS ben \gset
 SELECT ndrs_optout.record_identity(:ben, 'identity', 'passport', current_date - 179, 'picture of Ben Seeded') \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'his case stays for 180 days from the last thing he sent');
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 0::bigint, 'his case stays for 180 days from the last thing he sent');
 UPDATE ndrs_optout.identity_evidence SET received_on = current_date - 180;
 SELECT ndrs_optout.place_hold(:ben, 'question to the ICO') \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'a hold keeps it');
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 0::bigint, 'a hold keeps it');
 SELECT ndrs_optout.lift_hold(:ben) \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 1::bigint, 'then it ends');
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 1::bigint, 'then it ends');
 SELECT is((SELECT (state, proofs_destroyed)::text FROM ndrs_optout.optout_case WHERE case_id = :ben), '(withdrawn,1)', 'as if it were withdrawn');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence), 0, 'and his passport is gone');
-SELECT is(story.audited(:ben), 'case opened, hold placed, hold released, case withdrawn, case expired', 'the audit knows that it was not he who ended it');
+SELECT is(story.audited(:ben), 'case_opened, hold_placed, hold_lifted, case_withdrawn, case_expired', 'the audit knows that it was not he who ended it');
 
 -- Cid proved who he is.  That nothing was done is not his fault.
 SELECT ndrs_optout.open_case('9990000034', '{cancer}', received_on => current_date - 900) AS cid \gset
 SELECT story.prove(:cid, current_date - 900) \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven cases'), 0::bigint, 'a ready case never expires');
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 0::bigint, 'a ready case never expires');
 SELECT is((SELECT (state, overdue)::text FROM ndrs_optout.case_progress WHERE case_id = :cid), '(ready,t)', 'it is overdue');
 SELECT is_empty('SELECT * FROM ndrs_optout.verify_audit()', 'the audit verifies');
 

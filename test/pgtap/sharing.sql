@@ -53,16 +53,16 @@ SELECT ndrs_optout.end_exemption(ndrs_optout.grant_exemption(code, 'ended', 'CAG
 CREATE FUNCTION rule(permitted boolean, applies boolean, number text, readable boolean, own boolean, excluded_from text[],
     registers text[], exempted boolean, latest_answer text, latest_expired boolean) RETURNS text LANGUAGE sql AS $$
     SELECT CASE
-        WHEN NOT permitted THEN 'purpose not permitted'
-        WHEN number = '' THEN 'number missing'
-        WHEN NOT readable THEN 'number unreadable'
+        WHEN NOT permitted THEN 'purpose_not_permitted'
+        WHEN number = '' THEN 'number_missing'
+        WHEN NOT readable THEN 'number_unreadable'
         WHEN NOT own THEN 'placeholder'
-        WHEN registers IS NULL AND excluded_from <> '{}' THEN 'excluded from register'
-        WHEN registers && excluded_from THEN 'excluded from register'
+        WHEN registers IS NULL AND excluded_from <> '{}' THEN 'excluded_from_register'
+        WHEN registers && excluded_from THEN 'excluded_from_register'
         WHEN NOT applies OR exempted THEN 'eligible'
-        WHEN latest_answer = '' THEN 'not checked'
-        WHEN latest_expired THEN 'check expired'
-        WHEN latest_answer = 'o' THEN 'national opt-out'
+        WHEN latest_answer = '' THEN 'not_checked'
+        WHEN latest_expired THEN 'check_expired'
+        WHEN latest_answer = 'o' THEN 'national_opt_out'
         ELSE 'eligible' END
 $$;
 

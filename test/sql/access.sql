@@ -33,7 +33,7 @@ SELECT revoke_access('regress_officer', 'officer');
 
 SELECT grant_access(role::regrole, duty) FROM duty;
 SELECT role, duty FROM granted_access ORDER BY role, duty;
-SELECT event, detail FROM audit_event WHERE event LIKE 'access %' ORDER BY entry_id;
+SELECT event, detail FROM audit_event WHERE event ~ '^access_' ORDER BY entry_id;
 SELECT * FROM access_differences();
 
 -- Who can do what, besides the owner.
@@ -189,16 +189,16 @@ SELECT count(*) AS problems FROM verify_audit();
 SELECT count(*) > 5 AS events FROM audit_event;
 SELECT target, registers FROM guard;
 SELECT count(*) AS checks_done FROM health() WHERE detail LIKE 'could not%';
-SELECT accept_gap('missing index', 'patient', 'nhs_number', 'small');
+SELECT accept_gap('missing_index', 'patient', 'nhs_number', 'small');
 RESET ROLE;
 SET ROLE regress_steward;
 SELECT severity, gap, relation, object FROM guard_coverage() WHERE relation = 'patient'::regclass;
-SELECT accept_gap('missing index', 'patient', 'nhs_number', 'small');
+SELECT accept_gap('missing_index', 'patient', 'nhs_number', 'small');
 SELECT gap, relation, reason FROM accepted_gap;
 SELECT count(*) AS gaps FROM guard_coverage() WHERE relation = 'patient'::regclass;
 SELECT guard_table('patient', 'nhs_number', '{rare_disease}');
 RESET ROLE;
-SELECT event, acting_role FROM audit_event WHERE event = 'gap accepted';
+SELECT event, acting_role FROM audit_event WHERE event = 'gap_accepted';
 
 -- A duty is taken away, and what another one needs stays.
 SELECT grant_access('regress_auditor', 'steward');
@@ -208,7 +208,7 @@ SELECT object, privilege FROM access_held('regress_steward') EXCEPT SELECT objec
 SELECT revoke_access('regress_auditor', 'auditor');
 SELECT revoke_access('regress_auditor', 'steward');
 SELECT object, privilege FROM access_held('regress_auditor') EXCEPT SELECT object, privilege FROM access_held('public');
-SELECT event, detail FROM audit_event WHERE event = 'access revoked' ORDER BY entry_id;
+SELECT event, detail FROM audit_event WHERE event = 'access_revoked' ORDER BY entry_id;
 -- What was never a duty's stays too.
 GRANT SELECT ON case_action TO regress_steward;
 SELECT revoke_access('regress_steward', 'steward');

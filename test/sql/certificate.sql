@@ -27,7 +27,7 @@ CREATE TABLE copied (nhs_number text);
 CREATE TABLE legacy (nhs_number text);
 INSERT INTO copied VALUES ('9990000018');
 CREATE MATERIALIZED VIEW summary AS SELECT count(*) FROM patient;
-SELECT accept_gap('NHS numbers without a guard', 'legacy', 'nhs_number', 'emptied last year');
+SELECT accept_gap('unguarded_nhs_numbers', 'legacy', 'nhs_number', 'emptied last year');
 SELECT severity, gap, relation, object FROM guard_coverage() WHERE severity <> 'low';
 SELECT DISTINCT gap FROM guard_coverage() WHERE severity = 'low';
 
@@ -153,7 +153,7 @@ UPDATE case_certificate SET certificate = jsonb_set(certificate, '{tables,0,rows
 SELECT verify_certificate(erasure_certificate(:case_id));
 ALTER TABLE audit_event DISABLE TRIGGER append_only;
 UPDATE audit_event SET detail = detail || jsonb_build_object('sha256', certificate_hash(erasure_certificate(:case_id)))
-    WHERE event = 'certificate issued' AND detail -> 'case' = to_jsonb(:case_id);
+    WHERE event = 'certificate_issued' AND detail -> 'case' = to_jsonb(:case_id);
 SELECT verify_certificate(erasure_certificate(:case_id));
 ROLLBACK;
 -- When its month of the audit was purged, nobody can tell; but one of a later month is not known.
@@ -170,7 +170,7 @@ ROLLBACK;
 BEGIN;
 ALTER TABLE audit_event DISABLE TRIGGER append_only;
 INSERT INTO audit_event (event, detail, acting_role, happened_at)
-    VALUES ('certificate issued', jsonb_build_object('case', :case_id, 'sha256', certificate_hash(:'draft')), 'somebody', now() + interval '40 days');
+    VALUES ('certificate_issued', jsonb_build_object('case', :case_id, 'sha256', certificate_hash(:'draft')), 'somebody', now() + interval '40 days');
 SELECT verify_certificate(:'draft');
 SELECT audit_link_events(ARRAY(SELECT entry_id FROM audit_event WHERE link IS NULL));
 SELECT event_id = first_event_id AS first, verify_certificate(:'draft')
@@ -235,7 +235,7 @@ SELECT t.value ->> 'table' AS "table", t.value ->> 'action' AS action, t.value -
     FROM jsonb_array_elements(erasure_certificate(:case_id) -> 'tables') AS t WHERE t.value ->> 'table' = 'public.patient';
 SELECT steady(erasure_certificate(:case_id)) -> 'audit' AS audit,
        (erasure_certificate(:case_id) #>> '{audit,event_id}')::bigint = max(event_id) AS the_last
-    FROM audit_event WHERE event = 'case carried out';
+    FROM audit_event WHERE event = 'case_carried_out';
 SELECT open_case('9990000085', '{cancer}') AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
 CALL carry_out(:case_id, '9990000085');

@@ -574,7 +574,7 @@ SELECT count(*) FILTER (WHERE defect IS NOT NULL) AS defects, count(*) > 1 AS pa
 SELECT count(*) AS left_over FROM pg_trigger WHERE tgrelid = 'family'::regclass;
 INSERT INTO family VALUES (1, '9990000018', '9990000018', 'a note') RETURNING *;
 TRUNCATE family;
-SELECT event, detail FROM audit_event WHERE event = 'table unguarded' ORDER BY event_id DESC LIMIT 1;
+SELECT event, detail FROM audit_event WHERE event = 'table_unguarded' ORDER BY event_id DESC LIMIT 1;
 :child
 SELECT count(*) AS the_same FROM guards JOIN guard x ON to_jsonb(x) - 'guarded_at' = guards.g;
 SELECT unguard_table('family', 'mother');

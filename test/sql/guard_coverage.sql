@@ -141,12 +141,12 @@ INSERT INTO pg_dist_partition VALUES ('tumour', 'n'), ('visit_2025', 'n'), ('ndr
 CREATE TABLE spread (nhs text, year int) PARTITION BY LIST (year);
 CREATE TABLE spread_1 PARTITION OF spread FOR VALUES IN (1);
 INSERT INTO pg_dist_partition VALUES ('spread_1', 'h');
-SELECT * FROM guard_coverage() WHERE gap <> 'NHS numbers without a guard';
+SELECT * FROM guard_coverage() WHERE gap <> 'unguarded_nhs_numbers';
 SELECT guard_table('spread', 'nhs', '{cancer}');
 \echo :SQLSTATE
 SELECT declare_reference('spread_1', '{nhs}', 'patient', '{name}');
 \echo :SQLSTATE
-SELECT accept_gap('distributed table', 'tumour', NULL, 'it is fast');
+SELECT accept_gap('distributed_table', 'tumour', NULL, 'it is fast');
 \echo :SQLSTATE
 BEGIN;
 SELECT open_case('9990000018', '{cancer}') AS case_id \gset
@@ -180,24 +180,24 @@ SELECT severity, gap, relation FROM open_gap('DROP INDEX tumour_patient_id_idx; 
 -- What somebody has looked at can be accepted, with a reason.
 CREATE TABLE contact (nhs_number text);
 SELECT severity, gap, relation, object FROM guard_coverage();
-SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', '');
+SELECT accept_gap('unguarded_nhs_numbers', 'contact', 'nhs_number', '');
 \echo :SQLSTATE
-SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'only 999 000 0018 is in it');
+SELECT accept_gap('unguarded_nhs_numbers', 'contact', 'nhs_number', 'only 999 000 0018 is in it');
 \echo :SQLSTATE
 SELECT accept_gap('no such gap', 'contact', 'nhs_number', 'I say so');
 \echo :SQLSTATE
-SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbers of the staff of clinics');
+SELECT accept_gap('unguarded_nhs_numbers', 'contact', 'nhs_number', 'numbers of the staff of clinics');
 SELECT severity, gap, relation, object FROM guard_coverage();
 SELECT gap, relation, object, reason FROM accepted_gap;
 SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
 -- And taken back.
-SELECT reopen_gap('NHS numbers without a guard', 'contact', 'nhs_number');
+SELECT reopen_gap('unguarded_nhs_numbers', 'contact', 'nhs_number');
 SELECT severity, gap, relation, object FROM guard_coverage();
-SELECT reopen_gap('NHS numbers without a guard', 'contact', 'nhs_number');
+SELECT reopen_gap('unguarded_nhs_numbers', 'contact', 'nhs_number');
 \echo :SQLSTATE
 SELECT reopen_gap(NULL, NULL, NULL);
 SELECT event, detail FROM audit_event ORDER BY event_id DESC LIMIT 1;
-SELECT accept_gap('NHS numbers without a guard', 'contact', 'nhs_number', 'numbers of the staff of clinics');
+SELECT accept_gap('unguarded_nhs_numbers', 'contact', 'nhs_number', 'numbers of the staff of clinics');
 -- Not when it turns out to be worse than it was.
 INSERT INTO contact VALUES ('9990000026');
 SELECT severity, gap, relation, object FROM guard_coverage();
@@ -206,15 +206,15 @@ SELECT count(*) FROM accepted_gap;
 -- Nor a part of a guard, which can be repaired.
 SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE patient ENABLE TRIGGER ndrs_optout_guard_2;
-SELECT accept_gap('guard''s trigger not ALWAYS', 'patient', 'nhs', 'tonight only');
+SELECT accept_gap('guard_trigger_not_always', 'patient', 'nhs', 'tonight only');
 \echo :SQLSTATE
 ALTER TABLE patient ENABLE ALWAYS TRIGGER ndrs_optout_guard_2;
 -- A gap without an object
 CREATE MATERIALIZED VIEW copy AS TABLE patient;
 SELECT gap, relation, object FROM guard_coverage();
-SELECT accept_gap('materialized view', 'copy', NULL, 'refreshed after each opt-out');
+SELECT accept_gap('materialized_view', 'copy', NULL, 'refreshed after each opt-out');
 SELECT gap, relation, object FROM guard_coverage();
-SELECT reopen_gap('materialized view', 'copy', NULL);
+SELECT reopen_gap('materialized_view', 'copy', NULL);
 SELECT gap, relation, object FROM guard_coverage();
 SELECT unguard_table('patient'), unguard_table('visit');
 SET client_min_messages = warning;

@@ -8,7 +8,7 @@ CREATE EXTENSION ndrs_optout CASCADE;
 RESET client_min_messages;
 SET search_path = public, ndrs_optout;
 CREATE VIEW asked AS SELECT check_name, status, regexp_replace(detail, '[0-9a-fA-F]{8,}', '<key>') AS detail, what_to_do FROM health()
-    WHERE check_name <> 'data checksums';
+    WHERE check_name <> 'data_checksums';
 
 -- As installed: every check is there.
 SELECT * FROM asked;
@@ -63,16 +63,16 @@ SELECT status, detail FROM asked WHERE check_name = 'deadlines';
 ROLLBACK;
 
 -- Requests for subject access
-SELECT status, detail FROM asked WHERE check_name = 'subject access';
+SELECT status, detail FROM asked WHERE check_name = 'subject_access';
 BEGIN;
 SELECT request_subject_access('9990000018') > 0 AS requested;
-SELECT status, detail FROM asked WHERE check_name = 'subject access';
+SELECT status, detail FROM asked WHERE check_name = 'subject_access';
 UPDATE subject_access_request SET due_on = current_date + 3;
-SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject access';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject_access';
 UPDATE subject_access_request SET due_on = current_date - 1;
-SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject access';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject_access';
 UPDATE subject_access_request SET answered_at = now();
-SELECT status, detail FROM asked WHERE check_name = 'subject access';
+SELECT status, detail FROM asked WHERE check_name = 'subject_access';
 ROLLBACK;
 
 -- Audit
@@ -86,21 +86,21 @@ ROLLBACK;
 -- Confidential key: any will do here.
 BEGIN;
 INSERT INTO confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\x00');
-SELECT status, detail FROM asked WHERE check_name = 'confidential key';
+SELECT status, detail FROM asked WHERE check_name = 'confidential_key';
 ROLLBACK;
 
 -- National checks: one waits, one waits for long, one is in force, one has expired.
 BEGIN;
 SELECT start_national_check('{9990000018}'::nhs_number[]) AS check_id \gset
-SELECT status, detail FROM asked WHERE check_name = 'national check';
+SELECT status, detail FROM asked WHERE check_name = 'national_check';
 UPDATE national_check SET started_at = now() - interval '2 days 1 s';
-SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national_check';
 SELECT load_national_check(:check_id, ARRAY['9990000018']);
-SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national_check';
 UPDATE national_check SET expires_at = now();
-SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national check';
+SELECT status, detail, what_to_do FROM asked WHERE check_name = 'national_check';
 SELECT start_national_check('{9990000018}'::nhs_number[]) > 0 AS another;
-SELECT status, detail FROM asked WHERE check_name = 'national check';
+SELECT status, detail FROM asked WHERE check_name = 'national_check';
 ROLLBACK;
 
 -- Access
@@ -179,7 +179,7 @@ BEGIN
     RETURN id;
 END
 $$;
-CREATE VIEW listed AS SELECT status, detail FROM asked WHERE check_name = 'exclusion list';
+CREATE VIEW listed AS SELECT status, detail FROM asked WHERE check_name = 'exclusion_list';
 SELECT * FROM listed;
 BEGIN;
 SELECT opted_out('9990000026', '{cancer}') AS opted_out \gset
@@ -187,7 +187,7 @@ SELECT * FROM listed;
 SAVEPOINT s;
 DELETE FROM exclusion;
 SELECT * FROM listed;
-SELECT what_to_do FROM asked WHERE check_name = 'exclusion list';
+SELECT what_to_do FROM asked WHERE check_name = 'exclusion_list';
 SELECT case_id = :opted_out AS this_case, register FROM unlisted_opt_outs();
 UPDATE optout_case SET state = 'carried_out' WHERE case_id = :opted_out;
 SELECT status FROM listed;
@@ -219,7 +219,7 @@ SELECT * FROM listed;
 INSERT INTO shard SELECT 'rare_disease', encode_nhs_number('9990000034');
 SELECT count(*) FROM exclusion;
 SELECT * FROM listed;
-SELECT what_to_do FROM asked WHERE check_name = 'exclusion list';
+SELECT what_to_do FROM asked WHERE check_name = 'exclusion_list';
 ROLLBACK;
 
 -- Releases: an excluded patient is in one, and nobody was asked.
@@ -337,15 +337,15 @@ SELECT status, detail, what_to_do FROM asked WHERE check_name = 'logging';
 ROLLBACK;
 
 -- Bank holidays, and the cluster's checksums
-SELECT status, detail FROM asked WHERE check_name = 'bank holidays';
+SELECT status, detail FROM asked WHERE check_name = 'bank_holidays';
 BEGIN;
 UPDATE bank_holiday SET observed = false WHERE day > current_date + 365;
-SELECT status, regexp_replace(detail, '\d{4}-\d\d-\d\d', 'DAY') AS detail, what_to_do FROM asked WHERE check_name = 'bank holidays';
+SELECT status, regexp_replace(detail, '\d{4}-\d\d-\d\d', 'DAY') AS detail, what_to_do FROM asked WHERE check_name = 'bank_holidays';
 UPDATE bank_holiday SET observed = false;
-SELECT status, detail FROM asked WHERE check_name = 'bank holidays';
+SELECT status, detail FROM asked WHERE check_name = 'bank_holidays';
 ROLLBACK;
 SELECT (status = 'ok') = current_setting('data_checksums')::boolean AS as_it_is, (status = 'ok') = (what_to_do IS NULL) AS told
-    FROM health() WHERE check_name = 'data checksums';
+    FROM health() WHERE check_name = 'data_checksums';
 
 -- Purge
 BEGIN;

@@ -17,7 +17,7 @@ SELECT start_national_check('{9990000034,9990000018,0607230002,NULL,9990000018,1
 SELECT * FROM pg_temp.progress;
 SELECT * FROM national_check_request(1);
 SELECT expires_at - started_at AS life, loaded_at FROM national_check;
-SELECT event, detail FROM audit_event WHERE event ~ '^national check' ORDER BY entry_id;
+SELECT event, detail FROM audit_event WHERE event ~ '^national_check_' ORDER BY entry_id;
 
 -- From a query over the registers, however they write numbers.
 CREATE TABLE patient (number text, as_bigint bigint, as_numeric numeric, as_number nhs_number, as_char char(12));
@@ -178,7 +178,7 @@ SELECT attname, atttypid::regtype FROM pg_attribute WHERE attrelid = 'national_c
 TRUNCATE reply;
 INSERT INTO reply VALUES (E'9990000077,\r'), ('9990000018,');
 SELECT load_national_check(2, 'TABLE public.reply');
-SELECT event, detail FROM audit_event WHERE event ~ '^national check' AND (detail ->> 'check')::int <= 2 ORDER BY entry_id DESC LIMIT 4;
+SELECT event, detail FROM audit_event WHERE event ~ '^national_check_' AND (detail ->> 'check')::int <= 2 ORDER BY entry_id DESC LIMIT 4;
 
 -- An older check must not outrank a newer one because the sequence was set back.
 BEGIN;
@@ -211,21 +211,21 @@ ROLLBACK;
 
 -- A request that nobody waits for goes, with its numbers.
 SELECT what, due FROM purge_due WHERE due > 0;
-SELECT * FROM purge() WHERE what = 'national checks';
+SELECT * FROM purge() WHERE what = 'national_checks';
 SELECT check_id FROM national_check ORDER BY check_id;
 SELECT count(*) FROM national_check_part;
-SELECT * FROM purge() WHERE what = 'national checks';
+SELECT * FROM purge() WHERE what = 'national_checks';
 -- An expired check stays as long as an older one is in force.
 UPDATE national_check SET expires_at = now() WHERE check_id = 2;
-SELECT id, due_at > now() AS later FROM retention_schedule WHERE what = 'national checks' ORDER BY id;
-SELECT * FROM purge() WHERE what = 'national checks';
+SELECT id, due_at > now() AS later FROM retention_schedule WHERE what = 'national_checks' ORDER BY id;
+SELECT * FROM purge() WHERE what = 'national_checks';
 UPDATE national_check SET expires_at = now() WHERE check_id = 1;
-SELECT * FROM purge() WHERE what = 'national checks';
+SELECT * FROM purge() WHERE what = 'national_checks';
 SELECT count(*) FROM national_check;
 
 -- Whoever is erased goes from requests that wait.
 SELECT start_national_check('{9990000018,9990000026,9990000042,0607230002}'::nhs_number[]) AS check_id \gset
-SELECT source, record - 'started_at' - 'expires_at' - 'check_id' AS record FROM disclose_records('9990000018') WHERE source = 'national check';
+SELECT source, record - 'started_at' - 'expires_at' - 'check_id' AS record FROM disclose_records('9990000018') WHERE source = 'national_check';
 CREATE TABLE guarded (nhs_number nhs_number PRIMARY KEY);
 SELECT guard_table('guarded', 'nhs_number', '{cancer}');
 INSERT INTO guarded VALUES ('9990000018'), ('9990000042');
@@ -235,11 +235,11 @@ SELECT * FROM national_check_request(:check_id);
 SELECT p.numbers FROM national_check_part p ORDER BY part;
 -- The reply to what was sent before holds the patient all the same.
 SELECT load_national_check(:check_id, ARRAY['0607230002,', '9990000018']);
-SELECT source, record -> 'allowed' AS allowed, record -> 'loaded_at' IS NOT NULL AS loaded FROM disclose_records('9990000018') WHERE source = 'national check';
-SELECT record -> 'allowed' AS allowed FROM disclose_records('9990000026') WHERE source = 'national check';
-SELECT count(*) FROM disclose_records('9990000034') WHERE source = 'national check';
+SELECT source, record -> 'allowed' AS allowed, record -> 'loaded_at' IS NOT NULL AS loaded FROM disclose_records('9990000018') WHERE source = 'national_check';
+SELECT record -> 'allowed' AS allowed FROM disclose_records('9990000026') WHERE source = 'national_check';
+SELECT count(*) FROM disclose_records('9990000034') WHERE source = 'national_check';
 -- Of who was perhaps not asked about, nothing is known.
-SELECT count(*) FROM disclose_records('9990000042') WHERE source = 'national check';
+SELECT count(*) FROM disclose_records('9990000042') WHERE source = 'national_check';
 SELECT share_decision('9990000042', 'research'), share_decision('9990000026', 'research'), share_decision('9990000018', 'research');
 SELECT asked_patients, allowed_patients FROM national_check_progress WHERE check_id = :check_id;
 

@@ -33,8 +33,8 @@ BEGIN
             INSERT INTO found
                 SELECT size, share, count(a.number), count(*) FILTER (WHERE a.allowed),
                        count(*) FILTER (WHERE ndrs_optout.share_decision(p.number, 'research')
-                                            <> CASE WHEN a.allowed THEN 'eligible' WHEN a.number IS NULL THEN 'not checked'
-                                                    ELSE 'national opt-out' END)
+                                            <> CASE WHEN a.allowed THEN 'eligible' WHEN a.number IS NULL THEN 'not_checked'
+                                                    ELSE 'national_opt_out' END)
                     FROM patient p LEFT JOIN asked a USING (number);
             PERFORM ndrs_optout.cancel_national_check(check_id);
         END LOOP;

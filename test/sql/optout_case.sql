@@ -125,7 +125,7 @@ SELECT excluded_at > :'excluded_at' AS anew FROM optout_case WHERE case_id = :ca
 BEGIN;
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS told;
 ROLLBACK;
-SELECT state, (SELECT count(*) FROM audit_event e WHERE e.event = 'completion letter written' AND e.detail = jsonb_build_object('case', c.case_id)) AS events
+SELECT state, (SELECT count(*) FROM audit_event e WHERE e.event = 'completion_letter_written' AND e.detail = jsonb_build_object('case', c.case_id)) AS events
     FROM optout_case c WHERE case_id = :case_id;
 SELECT completion_letter(:case_id);
 \echo :SQLSTATE

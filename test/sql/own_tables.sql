@@ -29,7 +29,7 @@ ROLLBACK;
 -- The first thing that is audited
 SELECT length(adopt_key());
 CREATE VIEW audited AS
-    SELECT event, CASE WHEN event LIKE 'key %' THEN '{}' ELSE detail END AS detail FROM audit_event ORDER BY entry_id;
+    SELECT event, CASE WHEN event ~ '^key_' THEN '{}' ELSE detail END AS detail FROM audit_event ORDER BY entry_id;
 SELECT * FROM audited;
 CREATE FUNCTION outcome(statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -118,7 +118,7 @@ DECLARE
     before bigint := coalesce((SELECT max(entry_id) FROM audit_event), 0);
 BEGIN
     EXECUTE statement;
-    RETURN QUERY SELECT format('%s %s', event, CASE WHEN event LIKE 'key %' THEN '' ELSE detail::text END)
+    RETURN QUERY SELECT format('%s %s', event, CASE WHEN event ~ '^key_' THEN '' ELSE detail::text END)
         FROM audit_event WHERE entry_id > before ORDER BY entry_id;
 END
 $$;
@@ -253,7 +253,7 @@ INSERT INTO accepted_gap (gap, relation, object, reason, severity) VALUES ('a', 
 \set VERBOSITY default
 INSERT INTO case_erasure (case_id, registers, relation, path, action, row_count) VALUES (1, '{cancer}', 'patient', 'patient', 'kept', 1);
 DELETE FROM case_erasure;
-SELECT what, removed FROM purge() WHERE what = 'guard counts';
+SELECT what, removed FROM purge() WHERE what = 'guard_counts';
 SELECT count(*), sum(rows) FROM guard_tally;
 DROP TABLE patient;
 SELECT count(*) FROM accepted_gap;

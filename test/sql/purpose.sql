@@ -2,7 +2,7 @@
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 SET TimeZone = 'UTC';
-CREATE VIEW pg_temp.told AS SELECT event, detail FROM audit_event WHERE event ~ '^(purpose|exemption) ' ORDER BY entry_id;
+CREATE VIEW pg_temp.told AS SELECT event, detail FROM audit_event WHERE event ~ '^(purpose|exemption)_' ORDER BY entry_id;
 
 -- What is shipped.
 SELECT code, permitted, national_optout_applies, name FROM purpose ORDER BY code;

@@ -19,7 +19,7 @@ SELECT add_recipient('charity', 'A Charity', 'ndrs_pseudo_id', 'safe 3, envelope
 SELECT add_recipient('hospital', 'Somewhere Hospital', 'nhs_number');
 SELECT add_recipient('studies', 'Studies', 'openpseudonymiser', 'the studies'' own vault');
 SELECT recipient, name, contact, id_scheme, salt_reference FROM recipient ORDER BY recipient;
-SELECT detail FROM audit_event WHERE event = 'recipient added' AND detail ->> 'name' = 'University of Somewhere';
+SELECT detail FROM audit_event WHERE event = 'recipient_added' AND detail ->> 'name' = 'University of Somewhere';
 SELECT add_recipient('university', 'Another', 'nhs_number');
 \echo :SQLSTATE
 SELECT add_recipient('University', 'University', 'nhs_number');
@@ -48,7 +48,7 @@ SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'studie
 SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', NULL, 'studies', current_date - 7, 'study 6') AS without \gset
 SELECT release_id, recipient, purpose, legal_basis, registers, current_date - released_on AS days, reference, patient_count, destroyed_on, patients_on_record
     FROM release_progress;
-SELECT event, detail FROM audit_event WHERE event = 'release recorded' ORDER BY entry_id DESC LIMIT 6;
+SELECT event, detail FROM audit_event WHERE event = 'release_recorded' ORDER BY entry_id DESC LIMIT 6;
 SELECT release_id, release_contains(release_id, '9990000018') AS has_18, release_contains(release_id, '9990000034') AS has_34
     FROM release ORDER BY release_id;
 -- The set is out of line and as it is, not compressed.
@@ -242,11 +242,11 @@ SELECT p.recipient FROM recall_progress p WHERE p.case_id = :case_id AND p.ackno
 
 -- What the patient is told who asks.
 SELECT source, record - 'raised_at' - 'due_on' - 'asked_at' - 'acknowledged_at' - 'released_on' - 'deleted_on' - 'destroyed_on' - 'notice_id' - 'case_id' - 'release_id' - 'chased_on' AS record
-    FROM disclose_records('9990000018') WHERE source IN ('release', 'recall notice');
+    FROM disclose_records('9990000018') WHERE source IN ('release', 'recall_notice');
 
 -- Kept for three years after the case ended and it was answered, or the data was
 -- destroyed.
-CREATE VIEW due AS SELECT what, due, held FROM purge_due WHERE what IN ('recall notices', 'release sets') AND (due > 0 OR held > 0);
+CREATE VIEW due AS SELECT what, due, held FROM purge_due WHERE what IN ('recall_notices', 'release_sets') AND (due > 0 OR held > 0);
 SELECT * FROM due;
 UPDATE optout_case SET ended_at = ended_at - interval '3 years' WHERE case_id = :case_id;
 UPDATE recall_notice SET acknowledged_at = now() - interval '4 years', deleted_on = current_date WHERE case_id = :second_case_id;
@@ -256,9 +256,9 @@ UPDATE release SET released_on = released_on - 2000, destroyed_on = destroyed_on
 SELECT * FROM due;
 SELECT place_hold(:case_id, 'complaint');
 SELECT * FROM due;
-SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
+SELECT what, removed FROM purge() WHERE what IN ('recall_notices', 'release_sets');
 SELECT lift_hold(:case_id);
-SELECT what, removed FROM purge() WHERE what IN ('recall notices', 'release sets');
+SELECT what, removed FROM purge() WHERE what IN ('recall_notices', 'release_sets');
 SELECT * FROM due;
 SELECT recipient, acknowledged_at IS NOT NULL AS answered FROM recall_progress WHERE case_id = :case_id;
 SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT patients_on_record;
@@ -371,13 +371,13 @@ SELECT retract_destruction(:given, 'once more') AS notices;
 SELECT acknowledged_at IS NOT NULL AS answered FROM recall_notice WHERE notice_id = :late;
 SELECT count(*) FROM releases_without_notice() WHERE release_id IN (:given, :never);
 SELECT event, detail - 'case' - 'notice' - 'release' - 'deleted_on' - 'destroyed_on' AS detail FROM audit_event
-    WHERE event LIKE '%retracted' OR event = 'release destroyed' AND detail ->> 'release' = :'given' ORDER BY event_id;
+    WHERE event LIKE '%retracted' OR event = 'release_destroyed' AND detail ->> 'release' = :'given' ORDER BY event_id;
 -- A retracted release is told of to a patient who asks, and goes as a destroyed one does.
 SELECT count(*) FILTER (WHERE record ->> 'retracted_at' IS NOT NULL) AS retracted, count(*) AS releases
     FROM disclose_records('9990000026') WHERE source = 'release' AND record ->> 'release_id' IN (:'given', :'never');
 UPDATE release SET retracted_at = retracted_at - interval '1096 days' WHERE release_id = :never;
 UPDATE policy SET recall_years = 9, copy_years = 9, subject_access_years = 9;
-SELECT what, removed FROM purge() WHERE removed > 0 AND what = 'release sets';
+SELECT what, removed FROM purge() WHERE removed > 0 AND what = 'release_sets';
 UPDATE policy SET recall_years = DEFAULT, copy_years = DEFAULT, subject_access_years = DEFAULT;
 SELECT patients_on_record FROM release_progress WHERE release_id = :never;
 
@@ -411,7 +411,7 @@ SELECT remove_recipient('brief');
 SELECT change_recipient('brief', name => 'x');
 \echo :SQLSTATE
 SELECT change_recipient(NULL), remove_recipient(NULL);
-SELECT event, detail FROM audit_event WHERE event IN ('recipient changed', 'recipient removed') ORDER BY event_id;
+SELECT event, detail FROM audit_event WHERE event IN ('recipient_changed', 'recipient_removed') ORDER BY event_id;
 
 -- Nothing of the extension's own holds a number, and the audit no pseudo-id.
 SELECT count(*) FROM audit_event WHERE detail::text ~ '999 ?000|[0-9a-f]{16}' AND event ~ 'rec|release';

@@ -114,7 +114,7 @@ SELECT lift_hold(:withdrawn);
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
-SELECT event, detail FROM audit_event WHERE event LIKE 'hold %' ORDER BY event_id;
+SELECT event, detail FROM audit_event WHERE event ~ '^hold_' ORDER BY event_id;
 -- Too late: there is nothing to hold any more.
 SELECT place_hold(:withdrawn, 'complaint') AS documents;
 SELECT lift_hold(:withdrawn);
@@ -163,7 +163,7 @@ ROLLBACK;
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT state, proofs_destroyed, ended_at IS NOT NULL AS ended, date_of_birth FROM optout_case WHERE case_id = :open;
 SELECT count(*) FROM identity_evidence;
-SELECT event, detail FROM audit_event WHERE event LIKE 'case %' AND detail = jsonb_build_object('case', :open) ORDER BY event_id DESC LIMIT 2;
+SELECT event, detail FROM audit_event WHERE event ~ '^case_' AND detail = jsonb_build_object('case', :open) ORDER BY event_id DESC LIMIT 2;
 -- The copy is kept from there on, and the patient can apply again.
 SELECT * FROM copies;
 SELECT open_case('9990000042', '{cancer}') AS again \gset
@@ -248,7 +248,7 @@ UPDATE audit_segment SET purged_at = now();
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT event FROM audit_event ORDER BY event_id;
 SELECT count(*), count(*) FILTER (WHERE purged_at IS NOT NULL) AS purged FROM audit_segment;
-SELECT detail ->> 'audit events' AS events, (detail ->> 'audit_until')::date < now() - interval '10 years' AS until FROM audit_event WHERE event = 'purged';
+SELECT detail ->> 'audit_events' AS events, (detail ->> 'audit_until')::date < now() - interval '10 years' AS until FROM audit_event WHERE event = 'purged';
 SELECT * FROM verify_audit();
 SELECT problem FROM verify_audit(1, '\x00');
 SELECT what, removed FROM purge() WHERE removed > 0;

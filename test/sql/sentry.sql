@@ -466,7 +466,7 @@ DROP TABLE visit_2026;
 DROP TABLE patient CASCADE;
 SELECT target FROM guard ORDER BY target::text;
 SELECT count(*) FROM reference;
-SELECT event, detail FROM audit_event WHERE event = 'guarded table dropped' ORDER BY event_id DESC LIMIT 2;
+SELECT event, detail FROM audit_event WHERE event = 'guarded_table_dropped' ORDER BY event_id DESC LIMIT 2;
 SELECT * FROM verify_audit();
 
 SELECT unguard_table(target) FROM guard;

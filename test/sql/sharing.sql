@@ -231,7 +231,7 @@ BEGIN
         answers := answers || ndrs_optout.share_decision('9990000034'::text, 'planning', NULL, recipient);
     END LOOP;
     RAISE NOTICE '%', answers;
-    ASSERT answers = '{eligible,purpose not permitted,not checked,eligible,eligible,excluded from register,eligible,eligible,not checked,not checked,eligible}';
+    ASSERT answers = '{eligible,purpose_not_permitted,not_checked,eligible,eligible,excluded_from_register,eligible,eligible,not_checked,not_checked,eligible}';
 END
 $$;
 ROLLBACK;

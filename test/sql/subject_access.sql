@@ -92,13 +92,13 @@ BEGIN;
 SELECT count(*) FROM answer_subject_access(:request, '9990000018');
 ROLLBACK;
 SELECT answered_at FROM subject_access_progress WHERE request_id = :request;
-SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject_access', 'subject_access_answered');
 SELECT count(*) > 0 AS records FROM disclose_records('9990000018');
-SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject access', 'subject access answered');
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event IN ('subject_access', 'subject_access_answered');
 -- The rows are out before the statement fails: the event is there all the same.
 SELECT coalesce(max(event_id), 0) AS last_event FROM audit_event \gset
 SELECT source FROM disclose_records('9990000018') UNION ALL SELECT (1 / count(*) FILTER (WHERE false))::text;
-SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject_access';
 -- Whatever the database's transactions are by default; and where the audit cannot be written, nothing is told.
 SET default_transaction_isolation = serializable;
 SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
@@ -112,7 +112,7 @@ ALTER DATABASE :DBNAME SET role = pg_monitor;
 SELECT count(*) > 0 AS told FROM disclose_records('9990000018');
 ALTER DATABASE :DBNAME RESET default_transaction_read_only;
 ALTER DATABASE :DBNAME RESET role;
-SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject access';
+SELECT count(*) AS told FROM audit_event WHERE event_id > :last_event AND event = 'subject_access';
 SELECT count(*) AS damaged FROM verify_audit();
 DELETE FROM subject_access_request;
 ALTER TABLE subject_access_request ALTER request_id RESTART WITH 1;
@@ -201,7 +201,7 @@ SELECT record_identity(:case_id, 'identity', 'passport', '2020-03-02');
 INSERT INTO confidential_key VALUES ('regress', '\x00');
 INSERT INTO case_correspondence (case_id, kind, received_on, key_id, content) VALUES (:case_id, 'form', '2020-03-01', 'regress', 'secret');
 SELECT open_case('9990000026', '{cancer}') AS other_case \gset
-SELECT source, jsonb_pretty(record), shared FROM disclose_records('9990000018') WHERE source = 'opt-out case';
+SELECT source, jsonb_pretty(record), shared FROM disclose_records('9990000018') WHERE source = 'optout_case';
 
 -- When an answer is due: the same date in the next month, or its last; or the next working day.
 SELECT to_char(d, 'Dy YYYY-MM-DD') AS received_on, to_char(subject_access_due(d), 'Dy YYYY-MM-DD') AS due_on
@@ -230,12 +230,12 @@ SELECT * FROM answered();
 SELECT answered_at FROM subject_access_request WHERE request_id = :request \gset
 SELECT count(*) > 0 AS again FROM answer_subject_access(:request, '9990000018');
 SELECT answered_at = :'answered_at' AS the_first_time FROM subject_access_request WHERE request_id = :request;
-SELECT record ->> 'request_id' AS request, shared FROM disclose_records('9990000018') WHERE source = 'subject access request';
+SELECT record ->> 'request_id' AS request, shared FROM disclose_records('9990000018') WHERE source = 'subject_access_request';
 -- In the audit, without the patient.
 SELECT event, detail, count(*) FROM (
-    SELECT event, detail FROM audit_event WHERE event LIKE 'subject access%' ORDER BY entry_id DESC LIMIT 8) AS e
+    SELECT event, detail FROM audit_event WHERE event LIKE 'subject_access%' ORDER BY entry_id DESC LIMIT 8) AS e
     GROUP BY 1, 2 ORDER BY 1, 2;
-SELECT count(*) FROM audit_event WHERE event LIKE 'subject access%' AND detail::text ~ ('9990000|' || encode_nhs_number('9990000018'));
+SELECT count(*) FROM audit_event WHERE event LIKE 'subject_access%' AND detail::text ~ ('9990000|' || encode_nhs_number('9990000018'));
 
 -- Mistakes.
 SELECT disclose_records('9999999999');

@@ -42,7 +42,7 @@ SELECT count(*) FILTER (WHERE guard_matches(nhs, '{cancer}')) AS excluded, count
 SELECT count(*) FROM tumour WHERE patient_id NOT IN (SELECT id FROM patient);
 SELECT count(*) FROM tumour;
 TABLE visit; TABLE birth; TABLE both_registers;
-SELECT event, detail - 'sweep' FROM audit_event WHERE event = 'sweep finished' ORDER BY event_id DESC LIMIT 1;
+SELECT event, detail - 'sweep' FROM audit_event WHERE event = 'sweep_finished' ORDER BY event_id DESC LIMIT 1;
 
 -- Again: nothing is left to do.
 CALL sweep();

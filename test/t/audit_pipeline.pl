@@ -24,7 +24,7 @@ append_to_file($script, "\\set number $PATIENT\n\\startpipeline\n"
 IPC::Run::run([ 'pgbench', '-n', '-M', 'extended', '-t', '1', '-f', $script, $server->connstr('postgres') ],
 	'<', \undef, '>', \my $output, '2>', \my $messages);
 like($messages, qr/division by zero/, 'the last statement of a pipeline fails');
-is($server->safe_psql('postgres', "SELECT count(*) FROM ndrs_optout.audit_event WHERE event = 'subject access'"),
+is($server->safe_psql('postgres', "SELECT count(*) FROM ndrs_optout.audit_event WHERE event = 'subject_access'"),
 	1, 'what the first one told is in the audit');
 
 $server->stop;

@@ -35,7 +35,7 @@ foreach my $key ([ 'tumour', 'tumour_patient_id_fkey' ], [ 'sample', 'sample_pat
 	my ($table, $constraint) = @$key;
 	$server->safe_psql('postgres', "ALTER TABLE $table ALTER CONSTRAINT $constraint NOT ENFORCED");
 	my $gaps = gaps();
-	is($gaps, "high|foreign key that is not enforced|$table|$constraint|"
+	is($gaps, "high|foreign_key_not_enforced|$table|$constraint|"
 		  . "ALTER TABLE public.$table ALTER CONSTRAINT $constraint ENFORCED",
 		"$table: one gap, of the highest severity, with the command");
 	my ($command) = $gaps =~ /\|([^|]*)$/;

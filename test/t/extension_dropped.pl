@@ -39,7 +39,7 @@ SKIP:
 	  if $server->safe_psql('postgres', 'SHOW server_version_num') < 170000;
 	is($server->safe_psql('postgres', q{
 			SET event_triggers = off;
-			SELECT object FROM ndrs_optout.guard_coverage() WHERE gap = 'sentry off';
+			SELECT object FROM ndrs_optout.guard_coverage() WHERE gap = 'sentry_off';
 			SELECT status FROM ndrs_optout.health() WHERE check_name = 'sentry'}),
 		"event_triggers\nfailed", 'event triggers that are switched off for a session');
 }

@@ -35,7 +35,7 @@ sub partitioned_table
 		INSERT INTO $table SELECT '$NEIGHBOUR', m FROM generate_series(
 			date_trunc('month', now()) - interval '8 months', now(), '1 month') AS m;
 		CREATE INDEX ON $table (ndrs_optout.nhs_number_or_null(nhs_number));
-		SELECT ndrs_optout.accept_gap('NHS numbers without a guard', 'partman.template_public_$table', 'nhs_number',
+		SELECT ndrs_optout.accept_gap('unguarded_nhs_numbers', 'partman.template_public_$table', 'nhs_number',
 			'a template of indexes, which holds no rows')});
 	return;
 }
@@ -133,7 +133,7 @@ subtest 'retention that drops' => sub {
 	is($server->safe_psql('postgres', "SELECT to_regclass('$oldest')"), '', 'old partitions are gone');
 	is(unguarded(), '', 'the others are guarded');
 	is(gaps(), '', 'no gap');
-	is($server->safe_psql('postgres', q{SELECT count(*) FROM ndrs_optout.audit_event WHERE event = 'guard weakened'}),
+	is($server->safe_psql('postgres', q{SELECT count(*) FROM ndrs_optout.audit_event WHERE event = 'guard_weakened'}),
 		0, 'and the audit knows of no loss');
 };
 
@@ -160,7 +160,7 @@ subtest 'retention that keeps' => sub {
 	$server->safe_psql('postgres', q{DELETE FROM appointment WHERE visited < now() - interval '3 months'});
 	is(run_maintenance('appointment'), '', 'empty partitions may go, too');
 	cmp_ok(partitions('appointment'), '<', $before - 1, 'they are detached');
-	like(gaps(), qr/^(?:(?:NHS numbers without a guard|guard's constraint on a table that is not searched) appointment_\w+(?:, )?)+$/,
+	like(gaps(), qr/^(?:(?:unguarded_nhs_numbers|guard_constraint_not_searched) appointment_\w+(?:, )?)+$/,
 		'guard_coverage() names the tables that are left over');
 	$server->safe_psql('postgres', q{
 		DO $$ DECLARE t regclass; BEGIN

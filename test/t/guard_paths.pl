@@ -279,7 +279,7 @@ subtest 'a partition that is a foreign table' => sub {
 	$registry->safe_psql('postgres', "INSERT INTO parted_constraint VALUES $values");
 	is(held('parted_constraint_far', server => $elsewhere), '1A 2X 3B', 'NOT COVERED: a foreign partition that a superuser lets come later under mechanism "constraint"');
 	like($registry->safe_psql('postgres', q{SELECT severity, relation, gap FROM ndrs_optout.guard_coverage()}),
-		qr/^high\|parted_constraint_far\|guard's constraint on a foreign table/m, 'but told by guard_coverage()');
+		qr/^high\|parted_constraint_far\|guard_constraint_foreign_table/m, 'but told by guard_coverage()');
 	$registry->safe_psql('postgres', qq{
 		SET client_min_messages = error;
 		SET ndrs_optout.allow_unguarded = on;

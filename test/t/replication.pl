@@ -128,7 +128,7 @@ subtest 'the list is replicated' => sub {
 	my $seen = in_registry('SELECT max(entry_id) FROM ndrs_optout.audit_event');
 	my $audited = sub {
 		my $events = in_registry("SELECT string_agg(detail::text, ' ' ORDER BY entry_id) FROM ndrs_optout.audit_event
-			WHERE event = 'exclusion list changed' AND entry_id > $seen");
+			WHERE event = 'exclusion_list_changed' AND entry_id > $seen");
 		$seen = in_registry('SELECT max(entry_id) FROM ndrs_optout.audit_event');
 		return $events;
 	};

@@ -147,7 +147,7 @@ subtest 'scheduled and unscheduled' => sub {
 	is(jobs($server), '', 'unscheduled');
 	is($server->safe_psql('registry', q{
 			SELECT string_agg(concat_ws(' ', event, detail ->> 'schedule'), ', ' ORDER BY event_id)
-				FROM ndrs_optout.audit_event WHERE event LIKE 'purge %'}),
+				FROM ndrs_optout.audit_event WHERE event ~ '^purge_'}),
 		"purge scheduled $DAILY, purge scheduled 0 4 * * *, purge unscheduled", 'and audited');
 };
 

@@ -43,8 +43,8 @@ my $exempted = q{SELECT string_agg(ndrs_optout.share_decision(number, 'planning'
 my $summary = q{SELECT string_agg(s::text, ' ') FROM ndrs_optout.share_summary('SELECT number FROM public.many', 'research') AS s};
 
 # In the order of the numbers: missing, placeholder, allowed, opted out, unchecked, excluded
-my $first = 'number missing|placeholder|eligible|national opt-out|not checked|excluded from register';
-my $second = 'number missing|placeholder|national opt-out|eligible|not checked|excluded from register';
+my $first = 'number_missing|placeholder|eligible|national_opt_out|not_checked|excluded_from_register';
+my $second = 'number_missing|placeholder|national_opt_out|eligible|not_checked|excluded_from_register';
 
 # ------------------------------------------------------------------ a standby
 
@@ -75,7 +75,7 @@ subtest 'a standby' => sub {
 	run_in($snapshot, 'ROLLBACK');
 	write_key($standby, slurp_file(key_path($primary)));
 	reload_and_wait($standby, $session, $snapshot);
-	is(run_in($session, $exempted), 'number missing|placeholder|eligible|eligible|eligible|excluded from register',
+	is(run_in($session, $exempted), 'number_missing|placeholder|eligible|eligible|eligible|excluded_from_register',
 		'and knows of the exemption');
 	run_in($snapshot, 'BEGIN ISOLATION LEVEL REPEATABLE READ');
 	is(run_in($snapshot, $decide), $first, 'so does a session in REPEATABLE READ');
@@ -96,12 +96,12 @@ subtest 'a standby' => sub {
 		UPDATE ndrs_optout.national_check SET expires_at = '2000-01-01';
 		UPDATE ndrs_optout.purpose SET permitted = false WHERE code = 'planning'});
 	$caught_up->();
-	is(run_in($_, $decide), 'number missing|placeholder|check expired|check expired|not checked|excluded from register',
+	is(run_in($_, $decide), 'number_missing|placeholder|check_expired|check_expired|not_checked|excluded_from_register',
 		'and an expired check') foreach $session, $snapshot;
-	is(run_in($_, $exempted), join('|', ('purpose not permitted') x 6), 'and a purpose') foreach $session, $snapshot;
+	is(run_in($_, $exempted), join('|', ('purpose_not_permitted') x 6), 'and a purpose') foreach $session, $snapshot;
 	$primary->safe_psql('postgres', "SELECT ndrs_optout.exclude('$allowed', '{cancer}')");
 	$caught_up->();
-	is(run_in($_, $decide), 'number missing|placeholder|excluded from register|check expired|not checked|excluded from register',
+	is(run_in($_, $decide), 'number_missing|placeholder|excluded_from_register|check_expired|not_checked|excluded_from_register',
 		'and an opt-out') foreach $session, $snapshot;
 	# Sets that a backend reads anew after a vacuum, and after the rows were frozen
 	$primary->safe_psql('postgres', q{
@@ -110,7 +110,7 @@ subtest 'a standby' => sub {
 		VACUUM (FREEZE) ndrs_optout.national_check});
 	run_in($snapshot, 'COMMIT');
 	$caught_up->();
-	is(run_in($_, $decide), 'number missing|placeholder|excluded from register|eligible|not checked|excluded from register',
+	is(run_in($_, $decide), 'number_missing|placeholder|excluded_from_register|eligible|not_checked|excluded_from_register',
 		'after a rewrite of the table') foreach $session, $snapshot;
 
 	# A check of many, by workers, on both
@@ -120,7 +120,7 @@ subtest 'a standby' => sub {
 		SELECT ndrs_optout.load_national_check(3, ARRAY(SELECT line FROM reply))});
 	$caught_up->();
 	my $expected = $primary->safe_psql('postgres', $summary);
-	like($expected, qr/\(eligible,\d+,\d+\) \("national opt-out",\d+,\d+\)/, 'a check of many');
+	like($expected, qr/\(eligible,\d+,\d+\) \("national_opt_out",\d+,\d+\)/, 'a check of many');
 	is(run_in($session, $summary), $expected, 'a summary is the same on the standby');
 	run_in($session, 'SET max_parallel_workers_per_gather = 2; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET parallel_leader_participation = off');
 	like(run_in($session, "EXPLAIN SELECT number FROM many WHERE ndrs_optout.share_eligible(number, 'research')"),
