@@ -43,6 +43,7 @@ PIECES = $(addprefix sql/install/, \
 	privacy.sql \
 	word.sql \
 	version.sql \
+	code.sql \
 	audit.sql \
 	own_tables.sql \
 	nhs_number.sql \

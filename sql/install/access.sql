@@ -27,17 +27,17 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
-            ('officer', '{case_progress,guard_count,register,subject_access_progress}'::name[]),
+            ('officer', '{case_progress,code,guard_count,register,subject_access_progress}'::name[]),
             ('officer', '{recipient,release_progress,recall_progress}'),
-            ('analyst', '{recipient}'),
-            ('auditor', '{recipient,release_progress,recall_progress}'),
+            ('analyst', '{code,recipient}'),
+            ('auditor', '{code,recipient,release_progress,recall_progress}'),
             ('officer', '{purpose,exemption,national_check_progress}'),
             ('analyst', '{register,purpose,exemption,national_check_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
             ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('auditor', '{purpose,exemption,national_check_progress}'),
-            ('steward', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('steward', '{code,guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('steward', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
             ('steward', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);

@@ -201,7 +201,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.locked_case(case_id, 'write the letter');
+    PERFORM ndrs_optout.locked_case(case_id, 'write_letter');
     RETURN ndrs_optout.completion_letter_text(case_id, false);
 END
 $$;

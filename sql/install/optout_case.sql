@@ -72,7 +72,7 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('certify', 'excluded', 'carried_out'),
     ('certify', 'carried_out', 'carried_out'),
     ('complete', 'carried_out', 'completed'),
-    ('write the letter', 'completed', 'completed'),
+    ('write_letter', 'completed', 'completed'),
     ('hold', 'awaiting_identity', 'awaiting_identity'),
     ('hold', 'ready', 'ready'),
     ('hold', 'excluded', 'excluded'),
@@ -265,7 +265,7 @@ BEGIN
                 WHEN 'certify' THEN 'carry out'
                 WHEN 'confirm_identity' THEN 'confirm the identity of'
                 WHEN 'certificate' THEN 'write the certificate of'
-                WHEN 'write the letter' THEN 'write the letter of'
+                WHEN 'write_letter' THEN 'write the letter of'
                 WHEN 'accept_dropped_tables' THEN 'accept dropped tables for'
                 WHEN 'record_identity' THEN 'record a proof for'
                 WHEN 'record_guardian_call' THEN 'record a guardian call for'

@@ -169,7 +169,7 @@ BEGIN;
 SELECT recall_letter(:to_charity, '9990000018', 'salt') = issue_recall_letter(:to_charity, '9990000018', 'salt') AS the_same;
 ROLLBACK;
 SELECT count(asked_at) AS asked FROM recall_notice;
-SELECT event, count(*) FROM audit_event WHERE event LIKE 'recall letter%' GROUP BY event ORDER BY event;
+SELECT event, count(*) FROM audit_event WHERE event LIKE 'recall_letter%' GROUP BY event ORDER BY event;
 SELECT recall_letter(:to_hospital, '9990000026');
 \echo :SQLSTATE
 SELECT recall_letter(9990000018, '9990000018');

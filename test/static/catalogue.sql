@@ -192,3 +192,66 @@ FROM member m
 WHERE r.relkind IN ('r', 'p')
     AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary)
 ORDER BY 1;
+
+-- Table code describes the codes that the extension answers with, and no others.  Those of
+-- the library are compared by test/static/codes.
+\echo check: every code has a description, and every description a code
+WITH column_set (relation, column_name, code_set) AS (
+    VALUES ('optout_case', 'kind', 'case_kind'), ('optout_case', 'state', 'case_state'),
+           ('policy', 'deadline_counts', 'deadline_counts'), ('case_erasure', 'action', 'erasure_action'),
+           ('sweep_leaf', 'state', 'sweep_state')),
+used (code_set, code) AS (
+    -- "document = ANY (ARRAY['passport'::text, ...])", also within a longer condition
+    SELECT s.code_set, w[1]
+    FROM column_set s
+        JOIN pg_constraint k ON k.conrelid = ('ndrs_optout.' || s.relation)::regclass AND k.contype = 'c'
+        CROSS JOIN LATERAL regexp_matches(pg_get_constraintdef(k.oid),
+            format('\(%s = ANY \(ARRAY\[([^]]*)\]', s.column_name), 'g') AS l
+        CROSS JOIN LATERAL regexp_matches(l[1], '''([^'']*)''', 'g') AS w
+    UNION
+    SELECT 'case_action', action FROM ndrs_optout.case_action
+    UNION
+    SELECT 'case_state', s FROM ndrs_optout.case_action CROSS JOIN LATERAL (VALUES (state), (next_state)) AS v (s)
+    UNION
+    SELECT 'retention', what FROM ndrs_optout.purge_due
+    UNION
+    SELECT 'audit_event', e.event
+    FROM member_function f
+        CROSS JOIN LATERAL regexp_matches(f.prosrc, 'ndrs_optout\.audit(?:_at_once)?\(''([^'']+)''( \|\|)?', 'g') AS m
+        CROSS JOIN LATERAL (
+            SELECT m[1] WHERE m[2] IS NULL
+            UNION ALL
+            -- No case becomes "awaiting_identity": it begins there.
+            SELECT m[1] || c.code FROM ndrs_optout.code c
+            WHERE m[1] = 'case_' AND m[2] IS NOT NULL AND c.code_set = 'case_state' AND c.code <> 'awaiting_identity'
+            UNION ALL
+            SELECT m[1] || g.word FROM unnest(ndrs_optout.words('guardian_call')) AS g (word)
+            WHERE m[1] = 'guardian_call_' AND m[2] IS NOT NULL) AS e (event)
+    UNION
+    SELECT 'audit_event', split_part(encode(t.tgargs, 'escape'), E'\\000', 1) || e.suffix
+    FROM pg_trigger t CROSS JOIN (VALUES ('_added'), ('_changed'), ('_deleted')) AS e (suffix)
+    WHERE t.tgfoid = 'ndrs_optout.site_row_change'::regproc
+    UNION
+    -- Words with an underscore that are no gap: what they are compared with
+    SELECT 'gap', m[1]
+    FROM member_function f
+        CROSS JOIN LATERAL regexp_matches(f.prosrc, '''(published|[a-z]+(?:_[a-z]+)+)''', 'g') AS m
+    WHERE f.proname = 'guard_gaps' AND m[1] !~ '^pg_'
+        AND m[1] NOT IN ('event_triggers', 'not_enforced', 'foreign_table', 'row_level_security', 'ndrs_optout')
+    UNION
+    SELECT 'gap', format('guard_%s_%s', p.part, m[1])
+    FROM member_function f
+        CROSS JOIN LATERAL (
+            SELECT 'trigger', split_part(f.prosrc, 'SELECT ''constraint''', 1)
+            UNION ALL
+            SELECT 'constraint', split_part(split_part(f.prosrc, 'SELECT ''constraint''', 2), 'SELECT ''columns''', 1)
+            UNION ALL
+            SELECT 'columns', 'THEN' || split_part(f.prosrc, 'SELECT ''columns'',', 2)) AS p (part, source)
+        CROSS JOIN LATERAL regexp_matches(p.source, 'THEN ''([a-z_]+)''', 'g') AS m
+    WHERE f.proname = 'guard_parts'),
+described AS (
+    SELECT c.code_set, c.code FROM ndrs_optout.code c WHERE c.code_set IN (SELECT u.code_set FROM used u))
+(SELECT 'no description', * FROM used EXCEPT SELECT 'no description', * FROM described)
+UNION ALL
+(SELECT 'not used', * FROM described EXCEPT SELECT 'not used', * FROM used)
+ORDER BY 1, 2, 3;
