@@ -82,7 +82,7 @@ subtest 'a table that is built anew' => sub {
 subtest 'an opt-out while it is built' => sub {
 	my $older = open_session($server);
 	my $job = start_repack($older);
-	like(gaps(), qr/high unguarded_nhs_numbers.*medium trigger_may_copy_rows/,
+	like(gaps(), qr/medium trigger_may_copy_rows.*high unguarded_nhs_numbers/,
 		'guard_coverage() tells of the copy, and of the trigger that keeps it up to date');
 
 	$server->safe_psql('postgres', "SELECT ndrs_optout.exclude('$PATIENT', '{cancer}')");
@@ -106,7 +106,7 @@ subtest 'pg_repack that is killed' => sub {
 	$server->poll_query_until('postgres',
 		q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack')});
 	cmp_ok(rows_anywhere($NEIGHBOUR), '>', 1, 'a copy of the patients is left over');
-	like(gaps(), qr/high unguarded_nhs_numbers.*medium trigger_may_copy_rows/, 'guard_coverage() says so');
+	like(gaps(), qr/medium trigger_may_copy_rows.*high unguarded_nhs_numbers/, 'guard_coverage() says so');
 	$server->safe_psql('postgres', 'SET client_min_messages = warning; DROP EXTENSION pg_repack CASCADE');
 	is(rows_anywhere($NEIGHBOUR), 1, 'it goes with the extension');
 	is(gaps(), '', 'and the gap with it');

@@ -148,7 +148,7 @@ subtest 'scheduled and unscheduled' => sub {
 	is($server->safe_psql('registry', q{
 			SELECT string_agg(concat_ws(' ', event, detail ->> 'schedule'), ', ' ORDER BY event_id)
 				FROM ndrs_optout.audit_event WHERE event ~ '^purge_'}),
-		"purge scheduled $DAILY, purge scheduled 0 4 * * *, purge unscheduled", 'and audited');
+		"purge_scheduled $DAILY, purge_scheduled 0 4 * * *, purge_unscheduled", 'and audited');
 };
 
 # By background workers and by connections, which is pg_cron's default
