@@ -45,15 +45,6 @@ $server->safe_psql('postgres', q{
 	END $$;
 });
 
-my $log_position = 0;
-
-sub new_log
-{
-	my $text = slurp_file($server->logfile, $log_position);
-	$log_position += length $text;
-	return $text;
-}
-
 # The patient is in every table, with words that must not be seen.
 sub hold
 {
@@ -75,9 +66,9 @@ sub fails_silently
 		hold();
 		$server->safe_psql('postgres', $set_up);
 		my $case_id = ready_case($server, $PATIENT);
-		new_log();
+		new_log($server);
 		my (undef, $output, $messages) = try_sql($server, "CALL ndrs_optout.carry_out($case_id, '$PATIENT')");
-		my $everything = "$output\n$messages\n" . new_log() =~ s/ \[\d+\] / /gr;	# without process ids
+		my $everything = "$output\n$messages\n" . new_log($server) =~ s/ \[\d+\] / /gr;	# without process ids
 		is(sqlstate($messages), 'ND030', 'refused') or diag($messages);
 		like($messages, $detail, 'it says where to look');
 		unlike($everything, qr/seeded|QX9|7700\d|1930-03-04|999[ -]?000/i, 'and nothing of a row, to neither side') or diag($everything);
@@ -128,9 +119,9 @@ subtest 'what runs when a table is searched' => sub {
 		CREATE OR REPLACE FUNCTION spring() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
 			RAISE 'no: %', (SELECT string_agg(t::text, ',') FROM public.person t); END $$});
 	my $case_id = ready_case($server, $PATIENT);
-	new_log();
+	new_log($server);
 	my (undef, $output, $messages) = try_sql($server, "CALL ndrs_optout.carry_out($case_id, '$PATIENT')");
-	my $everything = "$output\n$messages\n" . new_log() =~ s/ \[\d+\] / /gr;
+	my $everything = "$output\n$messages\n" . new_log($server) =~ s/ \[\d+\] / /gr;
 	like($messages, qr/could not search table public\.trap.*SQLSTATE/s, 'a function in the predicate of an index fails');
 	unlike($everything, qr/seeded|QX9|7700\d|1930-03-04|999[ -]?000/i, 'and nothing of a row is told') or diag($everything);
 	is(case_state($server, $case_id), 'excluded', 'the patient stays excluded');

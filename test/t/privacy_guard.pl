@@ -63,23 +63,14 @@ sub found_in
 }
 
 # The server's log since the last call
-my $log_position = 0;
-
-sub new_log
-{
-	my $text = slurp_file($server->logfile, $log_position);
-	$log_position += length $text;
-	return $text;
-}
-
 # Run as the loader: all that came out, on both sides.
 sub both_sides
 {
 	my ($sql, %arguments) = @_;
-	new_log();
+	new_log($server);
 	my (undef, $output, $messages) = try_sql($server, $sql,
 		on_error_stop => 0, extra_params => [ '-U', $arguments{user} // 'loader' ]);
-	return ($messages, "$output\n$messages\n" . new_log());
+	return ($messages, "$output\n$messages\n" . new_log($server));
 }
 
 # A test: the row is refused, and neither side learns anything of it.
@@ -271,14 +262,14 @@ subtest 'bind parameters' => sub {
 		unlink $script;
 		append_to_file($script, "INSERT INTO $table VALUES (7, :nhs, :name, :postcode);\n");
 		my $messages;
-		new_log();
+		new_log($server);
 		IPC::Run::run(
 			[
 				'pgbench', '-n', '-M', 'extended', '-t', '1', '-f', $script,
 				'-D', "nhs=$number", '-D', "name=$name", '-D', "postcode=$postcode",
 				'-U', 'loader', $server->connstr('postgres') ],
 			'<', \undef, '>', '/dev/null', '2>', \$messages);
-		return ($messages, new_log());
+		return ($messages, new_log($server));
 	};
 
 	my (undef, $control_log) = $bind->('control', $CONTROL, 'Controlly', 'DD4');
@@ -521,13 +512,13 @@ subtest 'calls of an officer that fail' => sub {
 	# A user who is tired of waiting presses Ctrl-C, or is disconnected.
 	foreach my $function (qw(pg_cancel_backend pg_terminate_backend))
 	{
-		new_log();
+		new_log($server);
 		my $call = start_sql($server, "CALL ndrs_optout.carry_out($case_id, '$EXCLUDED')");
 		wait_until_waiting($server, 'CALL');
 		$server->safe_psql('postgres', "SELECT $function(pid) FROM pg_stat_activity WHERE query LIKE 'CALL%'");
 		my (undef, undef, $messages) = finish_sql($call);
 		like($messages, qr/57014|57P01/, "carry_out, $function: stopped");
-		is(found_in($messages . new_log(), %secrets), '', "carry_out, $function: says nothing of the row");
+		is(found_in($messages . new_log($server), %secrets), '', "carry_out, $function: says nothing of the row");
 	}
 	run_in($writer, 'ROLLBACK');
 
@@ -558,14 +549,14 @@ subtest 'calls of an officer that fail' => sub {
 	{
 		run_in($writer, q{BEGIN; SELECT ndrs_optout.audit('another');
 			SELECT ndrs_optout.audit_link_events(ARRAY(SELECT entry_id FROM ndrs_optout.audit_event WHERE link IS NULL))});
-		new_log();
+		new_log($server);
 		my $call = start_sql($server,
 			"SET default_transaction_isolation = '$level'", "SELECT ndrs_optout.request_subject_access('$EXCLUDED')");
 		wait_until_waiting($server, 'SELECT ndrs_optout.request_subject_access');
 		run_in($writer, 'COMMIT');
 		my (undef, undef, $messages) = finish_sql($call);
 		like($messages, qr/40001/, "$level, the end of the audit has moved: 40001");
-		is(found_in($messages . new_log(), %secrets), '', "$level, the end of the audit has moved: nothing of the row");
+		is(found_in($messages . new_log($server), %secrets), '', "$level, the end of the audit has moved: nothing of the row");
 	}
 	close_session($writer);
 };

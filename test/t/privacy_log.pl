@@ -29,30 +29,14 @@ install_extension($server);
 create_registry($server);
 $server->safe_psql('postgres', q{CREATE TABLE a (id int); CREATE TABLE b (id int)});
 
-sub holds
-{
-	my ($text, $number) = @_;
-	my $pattern = join '[\s-]*', split //, $number;
-	return $text =~ /$pattern/ ? 1 : 0;
-}
-
-my $log_position = 0;
-
-sub new_log
-{
-	my $text = slurp_file($server->logfile, $log_position);
-	$log_position += length $text;
-	return $text;
-}
-
 # A test: the log has the error, with another statement's text and not with this one's.
 sub told_silently
 {
 	my ($error, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $log = new_log();
+	my $log = new_log($server);
 	like($log, $error, "$name: the log has the error");
-	ok(!holds($log, $TYPED), "$name: and no number") or diag($log);
+	ok(!holds_number($log, $TYPED), "$name: and no number") or diag($log);
 	return;
 }
 
@@ -77,12 +61,12 @@ sub load_in
 # Without the library, a statement with a number is in the log, or this test shows nothing.
 subtest 'where the library is not loaded' => sub {
 	try_sql($server, "SELECT nosuch('$CONTROL')");
-	ok(holds(new_log(), $CONTROL), 'a statement with a number is in the log');
+	ok(holds_number(new_log($server), $CONTROL), 'a statement with a number is in the log');
 	my $session = load_in(open_session($server));
 	run_in($session, "SELECT 1 / 0, '$TYPED'");
 	told_silently(qr/division by zero/, 'and, when it is loaded by the session');
 	run_in($session, "SELECT 1 / 0, 'no number'");
-	like(new_log(), qr/STATEMENT: .*no number/, 'a statement without a number is still there');
+	like(new_log($server), qr/STATEMENT: .*no number/, 'a statement without a number is still there');
 	close_session($session);
 };
 
@@ -96,7 +80,7 @@ subtest 'terminated while COMMIT waits' => sub {
 		open_case => "SELECT ndrs_optout.open_case('$TYPED', '{rare_disease}')");
 	foreach my $name (sort keys %calls)
 	{
-		new_log();
+		new_log($server);
 		my $call = start_sql($server, $calls{$name});
 		end_waiting('pg_terminate_backend', "wait_event = 'SyncRep'");
 		finish_sql($call);
@@ -110,7 +94,7 @@ subtest 'a lock that is waited for before a function begins' => sub {
 	my $holder = open_session($server);
 	my $waiter = load_in(open_session($server));
 	run_in($holder, 'BEGIN; LOCK TABLE a, ndrs_optout.register');
-	new_log();
+	new_log($server);
 	run_in($waiter, "SET lock_timeout = '200ms'");
 	# The client shows what of its statement is near a: no number.
 	run_in($waiter, "SELECT ndrs_optout.open_case('$TYPED', '{cancer}'), '" . 'x' x 80 . "' FROM a");
@@ -136,7 +120,7 @@ subtest 'a lock that is waited for before a function begins' => sub {
 subtest 'a parameter' => sub {
 	my $script = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
 	append_to_file($script, "\\set number $TYPED\nLOAD 'ndrs_optout';\nSELECT 1 / (:number::bigint - :number::bigint);\n");
-	new_log();
+	new_log($server);
 	IPC::Run::run([ 'pgbench', '-n', '-M', 'extended', '-t', '1', '-f', $script, $server->connstr('postgres') ],
 		'<', \undef, '>', \my $output, '2>', \my $messages);
 	told_silently(qr/division by zero/, 'bound');
@@ -144,7 +128,7 @@ subtest 'a parameter' => sub {
 
 # At any moment, as often as there is time for
 subtest 'a storm' => sub {
-	new_log();
+	new_log($server);
 	my $case_id = $server->safe_psql('postgres', "SELECT max(case_id) FROM ndrs_optout.case_progress WHERE state <> 'awaiting_identity'");
 	my $killer = open_session($server);
 	my %ends;

@@ -42,15 +42,6 @@ log_min_messages = notice
 $settings});
 $server->reload;
 
-my $log_position = 0;
-
-sub new_log
-{
-	my $text = slurp_file($server->logfile, $log_position);
-	$log_position += length $text;
-	return $text;
-}
-
 # Number and key of the patient: these are in no statement that is typed.
 my $KEY = 8812345678;
 
@@ -61,7 +52,7 @@ sub bring_back
 		DELETE FROM scan; DELETE FROM tumour; DELETE FROM patient; DELETE FROM given;
 		INSERT INTO patient VALUES ($KEY, '$PATIENT', 'name'); INSERT INTO tumour (patient_id) VALUES ($KEY);
 		INSERT INTO scan VALUES (1, $KEY); INSERT INTO given VALUES ('$PATIENT')});
-	new_log();
+	new_log($server);
 	return;
 }
 
@@ -71,7 +62,7 @@ sub leaves_nothing
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	bring_back();
 	my ($status, $output, $messages) = try_sql($server, $sql);
-	my $log = new_log();
+	my $log = new_log($server);
 	is($status, 0, "$name: works") or diag($messages);
 	like($log, qr/plan:/, "$name: auto_explain has written");
 	like($log, qr/AUDIT: SESSION,#/, "$name: pgaudit has written of what is inside") if $pgaudit;
@@ -82,7 +73,7 @@ sub leaves_nothing
 
 bring_back();
 $server->safe_psql('postgres', 'SELECT control(n) FROM (SELECT 8812345678 AS n OFFSET 0) AS given');
-like(new_log(), qr/\Q$KEY\E/, 'a function of somebody else leaves its parameter');
+like(new_log($server), qr/\Q$KEY\E/, 'a function of somebody else leaves its parameter');
 
 my $given = '(SELECT n FROM given)';
 leaves_nothing('erasure_preview', "SELECT count(*) FROM ndrs_optout.erasure_preview($given, '{cancer}')", 1);
@@ -100,9 +91,9 @@ bring_back();
 $server->safe_psql('postgres', qq{
 	SET pgaudit.log = 'none'; SET auto_explain.log_min_duration = -1;
 	SELECT ndrs_optout.guard_table('patient', 'nhs_number', '{cancer}')});
-new_log();
+new_log($server);
 my ($status, undef, $messages) = try_sql($server, 'CALL ndrs_optout.sweep()');
-my $log = new_log();
+my $log = new_log($server);
 is($status, 0, 'sweep: works') or diag($messages);
 like($log, qr/plan:/, 'sweep: auto_explain has written');
 like($log, qr/AUDIT: SESSION,#/, 'sweep: pgaudit has written of what is inside') if $pgaudit;

@@ -54,25 +54,9 @@ $server->safe_psql('postgres', q{
 
 # ---------------------------------------------------------- looking for leaks
 
-sub holds
-{
-	my ($text, $number) = @_;
-	my $pattern = join '[\s-]*', split //, $number;
-	return $text =~ /$pattern/ ? 1 : 0;
-}
-
-my $log_position = 0;
-
-sub new_log
-{
-	my $text = slurp_file($server->logfile, $log_position);
-	$log_position += length $text;
-	return $text;
-}
-
 sub forget
 {
-	new_log();
+	new_log($server);
 	$server->safe_psql('postgres', 'SELECT pg_stat_statements_reset()');
 	return;
 }
@@ -92,7 +76,7 @@ sub activity
 sub log_entries
 {
 	my ($log, $kind, $number) = @_;
-	return scalar grep { /$kind/ && holds($_, $number) } split /^(?=\d{4}-\d\d-\d\d )/m, $log;
+	return scalar grep { /$kind/ && holds_number($_, $number) } split /^(?=\d{4}-\d\d-\d\d )/m, $log;
 }
 
 # --------------------------------------------------------------- the officer
@@ -157,7 +141,7 @@ sub bound_unseen
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	unlike($said, qr/ERROR|aborted/, "$name: succeeds");
 	like($seen, qr/$name.*\$1/, "$name: pg_stat_activity has the statement");
-	ok(!holds("$said$seen", $number), "$name: without the number");
+	ok(!holds_number("$said$seen", $number), "$name: without the number");
 	return;
 }
 
@@ -204,11 +188,11 @@ subtest 'what a literal leaves' => sub {
 	forget();
 	my $officer = as_officer(\&open_session);
 	run_in($officer, "SELECT ndrs_optout.open_case('$TYPED', '{cancer}')");
-	ok(holds(activity(), $TYPED), 'SELECT: pg_stat_activity, until the next statement');
-	my $log = new_log();
+	ok(holds_number(activity(), $TYPED), 'SELECT: pg_stat_activity, until the next statement');
+	my $log = new_log($server);
 	ok(log_entries($log, qr/LOG: .* statement: SELECT/, $TYPED), 'SELECT: the log, by log_statement');
 	ok(log_entries($log, qr/LOG: .* duration: [\d.]+ ms  plan:/, $TYPED), 'SELECT: the log, by auto_explain');
-	ok(!holds(statements(), $TYPED), 'SELECT: not pg_stat_statements, which writes $1');
+	ok(!holds_number(statements(), $TYPED), 'SELECT: not pg_stat_statements, which writes $1');
 
 	my $case_id = newest_case();
 	proofs($case_id);
@@ -216,9 +200,9 @@ subtest 'what a literal leaves' => sub {
 	my $seen = seen_while_waiting(
 		sub { as_officer(\&start_sql, "CALL ndrs_optout.carry_out($case_id, '$TYPED')") }, \&finish_sql);
 	like($seen, qr/^CALL ndrs_optout\.carry_out\(#+, '#{10}'\)$/, 'CALL: pg_stat_activity has it, when it waits,');
-	ok(!holds($seen, $TYPED), 'CALL: without the number');
-	ok(log_entries(new_log(), qr/LOG: .* statement: CALL/, $TYPED), 'CALL: the log');
-	is(holds(statements(), $TYPED), $server->pg_version < 17 ? 1 : 0, 'CALL: pg_stat_statements, for good, before version 17');
+	ok(!holds_number($seen, $TYPED), 'CALL: without the number');
+	ok(log_entries(new_log($server), qr/LOG: .* statement: CALL/, $TYPED), 'CALL: the log');
+	is(holds_number(statements(), $TYPED), $server->pg_version < 17 ? 1 : 0, 'CALL: pg_stat_statements, for good, before version 17');
 	is(case_state($server, $case_id), 'carried_out', 'and the case was carried out');
 };
 
@@ -236,9 +220,9 @@ subtest 'literals, and a role that nothing is written down of' => sub {
 	run_in($officer, "CALL ndrs_optout.carry_out($case_id, '$QUIET')");
 	is(case_state($server, $case_id), 'carried_out', 'the case was carried out');
 	run_in($officer, "SELECT ndrs_optout.nothing('$QUIET')");
-	ok(!holds(activity(), $QUIET), 'pg_stat_activity has nothing');
-	ok(!holds(new_log(), $QUIET), 'the log has nothing');
-	ok(!holds(statements(), $QUIET), 'pg_stat_statements has nothing');
+	ok(!holds_number(activity(), $QUIET), 'pg_stat_activity has nothing');
+	ok(!holds_number(new_log($server), $QUIET), 'the log has nothing');
+	ok(!holds_number(statements(), $QUIET), 'pg_stat_statements has nothing');
 	close_session($officer);
 	$server->safe_psql('postgres', 'ALTER ROLE officer RESET ALL');
 };
@@ -247,11 +231,11 @@ subtest 'what a bind parameter leaves without the settings' => sub {
 	forget();
 	my $said = bound($OTHER, q{SELECT ndrs_optout.erasure_preview(:number, '{cancer}');});
 	unlike($said, qr/ERROR|aborted/, 'the call succeeds');
-	my $log = new_log();
+	my $log = new_log($server);
 	ok(log_entries($log, qr/parameters: \$1 = /i, $OTHER), 'the log, by log_parameter_max_length');
 	ok(log_entries($log, qr/ plan:/, $OTHER), 'the log, by auto_explain');
 	bound($OTHER, $division);
-	ok(log_entries(new_log(), qr/ CONTEXT: /, $OTHER), 'the log, by log_parameter_max_length_on_error');
+	ok(log_entries(new_log($server), qr/ CONTEXT: /, $OTHER), 'the log, by log_parameter_max_length_on_error');
 };
 
 subtest 'bind parameters and the settings of the role' => sub {
@@ -266,7 +250,7 @@ subtest 'bind parameters and the settings of the role' => sub {
 	my $seen = seen_while_waiting(
 		sub { start_bound($BOUND, "CALL ndrs_optout.carry_out($case_id, :number);") }, \&end_bound);
 	like($seen, qr/CALL ndrs_optout\.carry_out/, 'carry_out: pg_stat_activity has the statement while it waits,');
-	ok(!holds($seen, $BOUND), 'carry_out: without the number');
+	ok(!holds_number($seen, $BOUND), 'carry_out: without the number');
 	is(case_state($server, $case_id), 'carried_out', 'the case was carried out');
 	is(rows_of($server, $BOUND), '0 0', 'and the rows are gone');
 
@@ -286,20 +270,20 @@ subtest 'bind parameters and the settings of the role' => sub {
 	{
 		my $said = bound(@{ $refused{$name} });
 		like($said, qr/ERROR|aborted/, "$name: refused");
-		ok(!holds($said, $_), "$name: the client is told no number") foreach $BOUND, $mistyped;
+		ok(!holds_number($said, $_), "$name: the client is told no number") foreach $BOUND, $mistyped;
 	}
 
-	my $log = new_log();
+	my $log = new_log($server);
 	like($log, qr/LOG: .* execute <unnamed>: CALL ndrs_optout\.carry_out\($case_id, \$1\)/, 'the log has the statements');
 	like($log, qr/LOG: .* still waiting for ShareLock/, 'and the wait');
 	like($log, qr/ERROR: .*division by zero/, 'and the error');
 	my $encoded = $server->safe_psql('postgres', "SELECT ndrs_optout.encode_nhs_number('$BOUND')");
-	ok(!holds($log, $_), 'and no number') foreach $BOUND, $mistyped;
+	ok(!holds_number($log, $_), 'and no number') foreach $BOUND, $mistyped;
 	unlike($log, qr/$encoded/, 'nor an encoded one');
 	my $statements = statements();
 	like($statements, qr/CALL ndrs_optout\.carry_out\((?:$case_id|\$\d), \$\d\)/, 'pg_stat_statements has the statements');
 	like($statements, qr/INSERT INTO ndrs_optout\.case_erasure/, 'and what they call');
-	ok(!holds($statements, $BOUND), 'and no number');
+	ok(!holds_number($statements, $BOUND), 'and no number');
 };
 
 # The numbers of an erasure that nobody typed, in the plans of what it calls
@@ -312,9 +296,9 @@ subtest 'erasures of numbers that are found' => sub {
 	run_in($owner, 'SET auto_explain.log_parameter_max_length = 0') if $server->pg_version >= 16;
 	run_in($owner, "SELECT count(*) FROM patient p, ndrs_optout.erase(p.nhs_number, '{cancer}') WHERE p.patient_id = 2");
 	close_session($owner);
-	my $log = new_log();
+	my $log = new_log($server);
 	like($log, qr/Function Call: ndrs_optout\.erase_patients\(/, 'the log has the plans');
-	ok(!holds($log, $FOUND), 'and no number');
+	ok(!holds_number($log, $FOUND), 'and no number');
 	is($server->safe_psql('postgres', 'SELECT count(*) FROM patient WHERE patient_id = 2'), 0, 'who was erased');
 };
 

@@ -14,6 +14,7 @@ use Test::More;
 our @EXPORT = qw(
   $PATIENT $NEIGHBOUR @TEST_NUMBERS
   test_numbers random_key key_path write_key new_server install_extension create_registry
+  new_log holds_number
   hold_patient rows_of ready_case case_state reload_and_wait
   try_sql sqlstate refused_with open_session run_in close_session abandon
   start_sql finish_sql wait_until_waiting kill_server);
@@ -164,6 +165,27 @@ sub wait_a_moment
 		select undef, undef, undef, 0.1;
 	}
 	return 0;
+}
+
+# ---------------------------------------------------------------- server's log
+
+my %log_position;
+
+# What the log has that an earlier call has not returned.
+sub new_log
+{
+	my ($server) = @_;
+	my $text = slurp_file($server->logfile, $log_position{ $server->name } // 0);
+	$log_position{ $server->name } += length $text;
+	return $text;
+}
+
+# Does a text hold a number, with or without spaces and hyphens?
+sub holds_number
+{
+	my ($text, $number) = @_;
+	my $pattern = join '[\s-]*', split //, $number;
+	return $text =~ /$pattern/ ? 1 : 0;
 }
 
 # ----------------------------------------------------------------- registry
