@@ -87,7 +87,7 @@ COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS
 -- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the
 -- whole row is text, just as it was read, and no error tells what is in it.
 CREATE FUNCTION subject_access_record(row_text text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
