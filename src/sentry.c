@@ -331,6 +331,20 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 
 /* ------------------------------------------------------------- the judgement */
 
+/* Of the functions that judge */
+#define MAX_ARGUMENTS	3
+
+/*
+ * The arguments are arrays, or of other types by reference: one that is not there is
+ * a null pointer.
+ */
+static void
+mark_null_arguments(int nargs, const Datum *values, char *nulls)
+{
+	for (int i = 0; i < nargs; i++)
+		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+}
+
 /*
  * Run a query for one value, with a snapshot of now, or as if this transaction had done
  * nothing since a command's start.  SPI is connected.
@@ -338,10 +352,9 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 static Datum
 ask(const char *query, const SentryCommand *before, int nargs, Oid *types, Datum *values, bool *isnull)
 {
-	char		nulls[] = {' ', ' ', ' '};
+	char		nulls[MAX_ARGUMENTS];
 
-	for (int i = 0; i < nargs; i++)
-		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+	mark_null_arguments(nargs, values, nulls);
 	PushCopiedSnapshot(GetLatestSnapshot());
 	if (before != NULL)
 		GetActiveSnapshot()->curcid = before->start;
@@ -372,10 +385,9 @@ ask_strictly(const char *query, const SentryCommand *before, int nargs, Oid *typ
 static void
 judge_by(const char *query, int nargs, Oid *types, Datum *values)
 {
-	char		nulls[] = {' ', ' ', ' '};
+	char		nulls[MAX_ARGUMENTS];
 
-	for (int i = 0; i < nargs; i++)
-		nulls[i] = DatumGetPointer(values[i]) == NULL ? 'n' : ' ';
+	mark_null_arguments(nargs, values, nulls);
 	if (SPI_execute_with_args(query, nargs, types, values, nulls, false, 0) != SPI_OK_SELECT)
 		ndrs_elog("could not judge the command");
 }
