@@ -177,14 +177,9 @@ write_event(AuditRequest *request)
 	values[3] = NameGetDatum(&request->acting_role);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	/* As in audit(): the sequence may be behind. */
-	do
-	{
-		if (SPI_execute_with_args("INSERT INTO ndrs_optout.audit_event (event, detail, session_role, acting_role)"
-								  " VALUES ($1, $2::pg_catalog.jsonb, $3, $4) ON CONFLICT (entry_id) DO NOTHING",
-								  4, types, values, NULL, false, 0) != SPI_OK_INSERT)
-			ndrs_elog("could not write an event of the audit");
-	} while (SPI_processed == 0);
+	if (SPI_execute_with_args("SELECT ndrs_optout.audit_add($1, $2::pg_catalog.jsonb, $3, $4)",
+							  4, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		ndrs_elog("could not write an event of the audit");
 	PopActiveSnapshot();
 	SPI_finish();
 }

@@ -62,22 +62,38 @@ COMMENT ON FUNCTION changed_columns(jsonb, jsonb) IS
     'internal: the columns of a row whose values differ, but for changed_at, each with the value before and after; '
     'NULL when there is none';
 
--- The role that acts is the one that was set, or else the session's: inside a
--- SECURITY DEFINER function current_user says nothing.
+-- Inside a SECURITY DEFINER function current_user says nothing.
+CREATE FUNCTION acting_role() RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(nullif(current_setting('role'), 'none'), session_user)::name
+$$;
+COMMENT ON FUNCTION acting_role() IS 'internal: the role that acts: the one that was set, or else the session''s';
+
 -- The sequence may be behind: a restore over what is there sets it back, and so may a role
 -- that may write to all tables.  Nothing that is audited fails because of that.
-CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION audit_add(event text, detail jsonb, session_role name, acting_role name) RETURNS void
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     LOOP
-        INSERT INTO ndrs_optout.audit_event (event, detail, acting_role)
-            VALUES (event, detail, coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+        INSERT INTO ndrs_optout.audit_event (event, detail, session_role, acting_role)
+            VALUES (event, detail, session_role, acting_role)
             ON CONFLICT (entry_id) DO NOTHING;
         EXIT WHEN FOUND;
     END LOOP;
 END
+$$;
+COMMENT ON FUNCTION audit_add(text, jsonb, name, name) IS
+    'internal: adds an event of a session and an acting role to the audit';
+
+CREATE FUNCTION audit(event text, detail jsonb DEFAULT '{}') RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.audit_add(event, detail, session_user, ndrs_optout.acting_role())
 $$;
 COMMENT ON FUNCTION audit(text, jsonb) IS
     'internal: adds an event to the audit; it gets its place in the chain when the transaction commits';
@@ -95,8 +111,7 @@ CREATE FUNCTION audit_at_once(event text, detail jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ndrs_optout.audit_apart(event, detail::text, session_user,
-                                   coalesce(nullif(current_setting('role'), 'none'), session_user)::name)
+    SELECT ndrs_optout.audit_apart(event, detail::text, session_user, ndrs_optout.acting_role())
 $$;
 COMMENT ON FUNCTION audit_at_once(text, jsonb) IS
     'internal: writes an event, and returns when it is committed; errors as audit_apart()';
