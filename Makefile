@@ -65,6 +65,7 @@ PIECES = $(addprefix sql/install/, \
 	recipient.sql \
 	purpose.sql \
 	national_check.sql \
+	erasure_walk.sql \
 	erasure.sql \
 	sharing.sql \
 	release.sql \

@@ -1,0 +1,267 @@
+-- erasure, the walk: which rows are held about patients, along the edges of
+-- erasure_graph.sql.
+
+-- Rows of one table, or of one partition of it, that the walk found by one path.
+-- search, patients and keys: how the rows were looked for, and are again after deletion.
+CREATE TYPE erasure_batch AS (
+    search    erasure_search,
+    patients  nhs_number[],
+    registers text[],
+    leaf      regclass,
+    path      text[],
+    row_ids   tid[],
+    keys      text[]
+);
+COMMENT ON TYPE erasure_batch IS 'internal: rows of one table that the erasure''s walk found by one path';
+
+-- The rows of one table that the walk has found so far, for one action.
+CREATE TYPE erasure_seen AS (
+    leaf    regclass,
+    action  text,
+    row_ids tid[]
+);
+COMMENT ON TYPE erasure_seen IS 'internal: rows of one table that the erasure''s walk has found so far, for one action';
+
+-- Run one step of the walk: look for rows of table t where the given batch says, and
+-- lock them if asked.  Batches like it, one for each partition; nothing found is
+-- a batch too: it says that the table was searched.
+CREATE FUNCTION erasure_search_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    batch ndrs_optout.erasure_batch := like_this;
+    batches ndrs_optout.erasure_batch[];
+    found text[] := ndrs_optout.search_as_owner((like_this.search).role, format(
+        'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
+         SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
+             FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
+        (like_this.search).source,
+        CASE WHEN locking AND ((like_this.search).action = 'delete' OR (like_this.search).changes IS NOT NULL)
+            THEN 'FOR UPDATE OF t' END),
+        like_this.patients, like_this.keys);
+BEGIN
+    FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
+        batch.leaf := found[i][1]::oid::regclass;
+        batch.row_ids := found[i][2]::tid[];
+        batches := batches || batch;
+    END LOOP;
+    IF batches IS NULL THEN
+        batch.leaf := (like_this.search).relation;
+        batch.row_ids := ARRAY[]::tid[];
+        batches := batches || batch;
+    END IF;
+    RETURN batches;
+END
+$$;
+COMMENT ON FUNCTION erasure_search_step(erasure_batch, boolean) IS
+    'internal: one step of the erasure''s walk: what it finds';
+
+-- The registers that a patient is excluded from.  One patient is not worth building lists
+-- for, nor reading the table: hence LATERAL, by the key, register for register.
+-- locking: a readmission, but for an earlier one, waits for the end of the transaction.
+CREATE FUNCTION excluded_from(encoded encoded_nhs_number, locking boolean) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF locking THEN
+        RETURN ARRAY(
+            SELECT l.register FROM ndrs_optout.register r CROSS JOIN LATERAL (
+                SELECT e.register FROM ndrs_optout.exclusion e
+                    WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded
+                    FOR KEY SHARE) AS l
+                ORDER BY l.register);
+    END IF;
+    RETURN ARRAY(
+        SELECT r.code FROM ndrs_optout.register r
+            WHERE EXISTS (SELECT FROM ndrs_optout.exclusion e
+                WHERE e.register = r.code AND e.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded OFFSET 0)
+            ORDER BY r.code);
+END
+$$;
+COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS
+    'internal: the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
+
+-- Patients by the registers that they are out of when the erasure from
+-- these is done.  Sorted, so that erasures of the same patients lock them in one order.
+CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[], locking boolean)
+RETURNS TABLE (patients nhs_number[], excluded_registers text[])
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH patient AS MATERIALIZED (
+            SELECT p.number, ndrs_optout.excluded_from(
+                       ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(p.number)), locking) AS excluded
+                FROM (SELECT n.number FROM unnest(numbers) AS n (number) ORDER BY n.number) AS p)
+        SELECT array_agg(DISTINCT p.number ORDER BY p.number), o.codes
+            FROM patient p
+            CROSS JOIN LATERAL (
+                SELECT ARRAY(SELECT unnest(registers) UNION SELECT unnest(p.excluded) ORDER BY 1)) AS o (codes)
+            GROUP BY o.codes
+            ORDER BY o.codes;
+END
+$$;
+COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS
+    'internal: patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
+
+-- The whole walk for patients who are out of the same registers.  With locking, the
+-- rows to be deleted are locked level by level, each level with a snapshot of its own:
+-- the lock on a parent waits for children in flight and stops new ones.
+CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean)
+    RETURNS erasure_batch[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
+    seen ndrs_optout.erasure_seen[] := ARRAY[]::ndrs_optout.erasure_seen[];
+    batch ndrs_optout.erasure_batch;
+    parent ndrs_optout.erasure_batch;
+    search ndrs_optout.erasure_search;
+    searches ndrs_optout.erasure_search[] := ndrs_optout.erasure_root_searches(registers, excluded_registers);
+    this_action text;
+    same integer;
+    i integer := 0;
+BEGIN
+    -- From the guarded columns, and then from each batch in the order in which they were
+    -- found; ends because no row is added twice.
+    LOOP
+        FOREACH search IN ARRAY searches LOOP
+            IF i = 0 THEN
+                batch := ROW(search, patients, search.registers, NULL, ARRAY[search.relation::text], NULL, NULL);
+            ELSE
+                -- The keys are read once, not for each action.
+                IF search.keys_source IS DISTINCT FROM (batch.search).keys_source THEN
+                    batch.keys := ndrs_optout.search_as_owner(search.keys_role, search.keys_source, NULL,
+                                                              parent.row_ids::text[]);
+                END IF;
+                -- A cycle does not lengthen the path.
+                batch := ROW(search, patients, parent.registers, NULL,
+                    parent.path[:coalesce(array_position(parent.path, search.relation::text) - 1,
+                                          cardinality(parent.path))] || search.relation::text,
+                    NULL, batch.keys);
+            END IF;
+            this_action := search.action;
+            FOREACH batch IN ARRAY ndrs_optout.erasure_search_step(batch, locking) LOOP
+                -- Without the rows that are to be deleted already, and those that were found for
+                -- the same (but a row can be redacted for two of its columns).
+                IF cardinality(batch.row_ids) > 0 THEN
+                    same := NULL;
+                    FOR k IN 1 .. cardinality(seen) LOOP
+                        CONTINUE WHEN seen[k].leaf <> batch.leaf OR seen[k].action NOT IN ('delete', this_action);
+                        batch.row_ids := ARRAY(SELECT unnest(batch.row_ids) EXCEPT SELECT unnest(seen[k].row_ids));
+                        IF seen[k].action = this_action THEN
+                            same := k;
+                        END IF;
+                    END LOOP;
+                    IF same IS NOT NULL THEN
+                        seen[same].row_ids := seen[same].row_ids || batch.row_ids;
+                    ELSIF this_action <> 'redact' THEN
+                        seen := seen || ROW(batch.leaf, this_action, batch.row_ids)::ndrs_optout.erasure_seen;
+                    END IF;
+                END IF;
+                batches := batches || batch;
+            END LOOP;
+        END LOOP;
+
+        -- The next one that has rows to be deleted
+        LOOP
+            i := i + 1;
+            parent := batches[i];
+            EXIT WHEN i > cardinality(batches) OR (parent.search).action = 'delete' AND cardinality(parent.row_ids) > 0;
+        END LOOP;
+        EXIT WHEN i > cardinality(batches);
+        batch := NULL;
+        searches := ndrs_optout.erasure_child_searches(parent.leaf, excluded_registers);
+    END LOOP;
+
+    RETURN batches;
+END
+$$;
+COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS
+    'internal: finds, and locks if asked, every row held about patients in the registers, who are out of the same '
+    'registers';
+
+-- What another path deletes is neither redacted nor unlinked nor in the way, and what
+-- several walks delete is deleted once, by the first.
+CREATE FUNCTION erasure_merge_batches(batches erasure_batch[]) RETURNS erasure_batch[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    one_walk boolean := (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
+BEGIN
+    IF one_walk AND NOT EXISTS (
+        SELECT FROM unnest(batches) AS b WHERE (b.search).action <> 'delete' AND cardinality(b.row_ids) > 0) THEN
+        RETURN batches;
+    END IF;
+    RETURN ARRAY(
+        WITH found AS MATERIALIZED (
+            SELECT b.ordinality AS n, b.leaf, (b.search).action, i.row_id
+                FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)),
+        deleted AS MATERIALIZED (
+            SELECT f.leaf, f.row_id, min(f.n) AS n FROM found f WHERE f.action = 'delete' GROUP BY f.leaf, f.row_id),
+        kept AS (
+            SELECT f.n, array_agg(f.row_id) AS row_ids
+                FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
+                WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
+                GROUP BY f.n)
+        SELECT ROW(b.search, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys
+                  )::ndrs_optout.erasure_batch
+            FROM unnest(batches) WITH ORDINALITY AS b LEFT JOIN kept k ON k.n = b.ordinality
+            ORDER BY b.ordinality);
+END
+$$;
+COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS
+    'internal: the batches of walks, each row once, and none of other batches that one deletes';
+
+CREATE FUNCTION erasure_summary(batches erasure_batch[])
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT b.registers, (b.search).relation, array_to_string(b.path, ' > '), (b.search).action,
+               sum(cardinality(b.row_ids))::bigint, (b.search).missing_index
+            FROM unnest(batches) WITH ORDINALITY AS b
+            WHERE (b.search).action <> 'block' OR cardinality(b.row_ids) > 0
+            GROUP BY b.registers, (b.search).relation, b.path, (b.search).action, (b.search).missing_index
+            ORDER BY min(b.ordinality);
+END
+$$;
+COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS
+    'internal: row counts of a walk, per table and path, in the order of the walk';
+
+-- Here and in erase_patients(): with one text for each value, since keys travel as text;
+-- without JIT and with generic plans, because the walk is many short statements, each
+-- of which the planner may think worth compiling, or planning anew each time; and with
+-- an error instead of a row that a policy hides.
+CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+LANGUAGE sql SECURITY DEFINER
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = postgres
+SET extra_float_digits = 3
+SET array_nulls = on
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET row_security = off
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT s.*
+        FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
+        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes, false) AS g
+        CROSS JOIN LATERAL ndrs_optout.erasure_summary(
+            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, c.codes, g.excluded_registers,
+                                                                       false))) AS s
+$$;
+COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
+    'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), '
+    'unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure '
+    'would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors '
+    'ND004, ND010, ND011, 42704';
