@@ -73,6 +73,7 @@ PIECES = $(addprefix sql/install/, \
 	pseudo_id.sql \
 	recall.sql \
 	carry_out.sql \
+	guard_copies.sql \
 	guard_coverage.sql \
 	certificate.sql \
 	correspondence.sql \
