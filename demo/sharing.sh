@@ -84,10 +84,10 @@ the_releases() {
 	heading "9. Two releases"
 	tell "Two organisations are to have data. Each knows patients in its own way: the" \
 		"university by ids that are made for it with salts, which lie in a safe and never" \
-		"in the database; the hospital by their NHS numbers."
+		"in the database; the charity, which patients have agreed to, by their NHS numbers."
 	show officer -o /dev/null <<-'SQL'
 		SELECT ndrs_optout.add_recipient('university', 'University of Somewhere', 'release_pseudo_id', 'safe 3, envelope 7');
-		SELECT ndrs_optout.add_recipient('hospital', 'Somewhere Hospital', 'nhs_number', contact => 'records@hospital.example');
+		SELECT ndrs_optout.add_recipient('charity', 'Somewhere Charity', 'nhs_number', contact => 'records@charity.example');
 	SQL
 	echo
 	tell "A release is recorded before it is sent, and only if all of its patients may be in" \
@@ -96,12 +96,12 @@ the_releases() {
 		SELECT ndrs_optout.record_release('SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.nhs_number_or_null(nhsnumber) IS NOT NULL', 'research', '{cancer}',
 		    'university', current_date, 'order 17');
 	SQL
-	tell "So the analyst leaves them out. For direct care the national opt-out does not count."
+	tell "So the analyst leaves them out. For what patients have agreed to, the national opt-out does not count."
 	show analyst <<-'SQL'
 		SELECT ndrs_optout.record_release($$SELECT nhsnumber FROM cancer.av_patient WHERE ndrs_optout.share_eligible(nhsnumber, 'research', '{cancer}')$$, 'research', '{cancer}',
 		    'university', current_date, 'order 17', 'section 251, regulation 5') AS university;
-		SELECT ndrs_optout.record_release($$SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 100 AND ndrs_optout.share_eligible(nhsnumber, 'direct_care')$$, 'direct_care', '{cancer}',
-		    'hospital', current_date, 'order 18') AS hospital;
+		SELECT ndrs_optout.record_release($$SELECT nhsnumber FROM cancer.av_patient WHERE patientid <= 100 AND ndrs_optout.share_eligible(nhsnumber, 'explicit_consent')$$, 'explicit_consent', '{cancer}',
+		    'charity', current_date, 'order 18') AS charity;
 	SQL
 	show officer <<-'SQL'
 		SELECT release_id, recipient, purpose, registers, reference, patient_count FROM ndrs_optout.release_progress;
@@ -164,16 +164,16 @@ the_recalls() {
 	[[ $letter = *" $id."* ]] || fail "the letter to the university should name her $id"
 	[[ ${letter// /} != *"$digits"* ]] || fail "the letter to the university holds her NHS number"
 
-	tell "The hospital's letter is the same but for her id:"
+	tell "The charity's letter is the same but for her id:"
 	letter_of 2 "'$leaving'"
 	tail -n 1 <<<"$letter" | print_letter
 	echo
-	[[ $letter = *"$leaving"* ]] || fail "the letter to the hospital should name her by NHS number"
+	[[ $letter = *"$leaving"* ]] || fail "the letter to the charity should name her by NHS number"
 	tell "A letter about somebody else is not written by mistake."
 	show_refused officer ND031 <<-SQL
 		SELECT ndrs_optout.issue_recall_letter(2, '$number');
 	SQL
-	tell "The university answers that her data is deleted. The hospital has not answered yet," \
+	tell "The university answers that her data is deleted. The charity has not answered yet," \
 		"and has 30 days; health() tells when they are over."
 	show officer -o /dev/null <<-'SQL'
 		SELECT ndrs_optout.acknowledge_recall(1, deleted_on => current_date);
@@ -200,8 +200,8 @@ the_answer() {
 	sed -n '/^We had given data about you/,/^$/p' <<<"$letter" | print_letter
 	[[ $letter = *"University of Somewhere, data of the National Cancer Register given on "*": has confirmed that it was deleted on "* ]] ||
 		fail "the letter should say that the university has deleted her data"
-	[[ $letter = *"Somewhere Hospital, data of the National Cancer Register given on "*", and has not confirmed yet"* ]] ||
-		fail "the letter should say that the hospital has not answered"
+	[[ $letter = *"Somewhere Charity, data of the National Cancer Register given on "*", and has not confirmed yet"* ]] ||
+		fail "the letter should say that the charity has not answered"
 	tell "So does the certificate, which is for an auditor and names nobody."
 	show officer <<-SQL
 		SELECT r.recipient, r.released_on, r.due_on, r.deleted_on

@@ -149,7 +149,7 @@ AS $$
                    'brought back too and sweep() has run.',
         'recipients', 'Not reached by the erasure. Each recipient that was given the patient''s data in a release on '
                       'record, and still had it, is to delete it: see recalls, which say who was asked and has '
-                      'answered. What was given to others is not known.',
+                      'answered. Care providers are not told: see not_told. What was given to others is not known.',
         'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also '
                     'looks at a sample of what they hold.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object(
@@ -214,6 +214,9 @@ BEGIN
                     'deleted, redacted or unlinked was looked for again.'),
         'levels', ndrs_optout.certificate_levels(this),
         'recalls', ndrs_optout.certificate_recalls(case_id),
+        'not_told', jsonb_build_object('releases', coalesce(this.not_told, 0),
+            'note', 'Releases for individual care and to care providers. As the service promises, their recipients '
+                    'were not told that the patient opted out.'),
         'out_of_scope', ndrs_optout.certificate_out_of_scope(),
         'encoding_key', (SELECT k.key_id FROM ndrs_optout.encoding_key k),
         'wal', jsonb_build_object('from', this.erased_from, 'to', this.erased_to),

@@ -112,12 +112,13 @@ AS $$
                 (l.patients OPERATOR(ndrs_optout.&) list.members) OPERATOR(ndrs_optout.-)
                 (SELECT ndrs_optout.encoded_set_agg(s.encoded_nhs_number) FROM settled s
                      WHERE s.release_id = l.release_id))) AS p (patients)
-        WHERE l.destroyed_on IS NULL AND l.retracted_at IS NULL AND p.patients > 0
+        WHERE l.destroyed_on IS NULL AND l.retracted_at IS NULL AND NOT ndrs_optout.release_for_care(l)
+            AND p.patients > 0
         ORDER BY l.release_id, list.code
 $$;
 COMMENT ON FUNCTION releases_without_notice() IS
     'releases that are not destroyed and hold patients who are excluded from one of their registers and whom no '
-    'recall notice names: how many, by register';
+    'recall notice names: how many, by register. Releases for individual care and to care providers need none';
 
 CREATE FUNCTION health_releases() RETURNS health_finding
 LANGUAGE sql STABLE

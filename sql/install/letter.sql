@@ -42,9 +42,12 @@ AS $$
                                 CASE WHEN this.recalls > n.notices THEN
                                     format('  - requests with a deletion confirmed, which are not kept any more: %s',
                                            this.recalls - n.notices) END))
-           ELSE format('Our records show no organisation that still holds data about %s from %s, so '
+           ELSE format('Our records show no %sorganisation that still holds data about %s from %s, so '
                        'there was none to ask to delete it.',
-                       whose, ndrs_optout.register_names(this.registers)) END
+                       CASE WHEN this.not_told > 0 THEN 'other ' ELSE '' END, whose,
+                       ndrs_optout.register_names(this.registers)) END
+        || CASE WHEN this.not_told > 0 THEN
+               E'\n\nWe had shared data with care providers. As we promise, we did not tell them.' ELSE '' END
         FROM (SELECT count(*) AS notices,
                      string_agg(format('  - %s, data of %s given on %s: %s', p.name,
                                        ndrs_optout.recalled_names(r.registers, this),

@@ -25,7 +25,8 @@ CREATE TABLE optout_case (
     refusal_reason     text,
     proofs_destroyed   integer,
     hold_reason        text,
-    recalls            integer  -- notices raised, whether they are still on record or not
+    recalls            integer,  -- notices raised, whether they are still on record or not
+    not_told           integer   -- releases for care, whose recipients are not told
 );
 COMMENT ON TABLE optout_case IS
     'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known '

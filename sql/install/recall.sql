@@ -24,8 +24,8 @@ SELECT pg_catalog.pg_extension_config_dump('recall_notice', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
 
--- One notice for each release that held the patient's data of the case's registers
--- and is not destroyed; what was raised before stays.  Returns how many there are.
+-- One notice for each release that held the patient's data of the case's registers,
+-- is not destroyed and was not for care; what was raised before stays.  Returns how many there are.
 -- The caller has waited for transactions that were recording releases.
 CREATE FUNCTION raise_recalls(this optout_case) RETURNS integer
 LANGUAGE plpgsql
@@ -38,7 +38,8 @@ BEGIN
     -- The lock comes before the question whether the release still counts: it waits for who says otherwise.
     WITH held AS (
         SELECT r.release_id, r.destroyed_on IS NULL AND r.retracted_at IS NULL AS open FROM ndrs_optout.release r
-            WHERE r.registers && this.registers AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
+            WHERE r.registers && this.registers AND NOT ndrs_optout.release_for_care(r)
+                AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
             FOR SHARE)
     INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
         SELECT this.case_id, h.release_id, current_date + p.recall_days
@@ -58,6 +59,19 @@ END
 $$;
 COMMENT ON FUNCTION raise_recalls(optout_case) IS
     'internal: raises the recall notices of a case that are not there yet; returns how many there are';
+
+-- Which releases these were is for a request for subject access to tell.
+CREATE FUNCTION releases_not_told(this optout_case) RETURNS integer
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*)::integer FROM ndrs_optout.release r
+        WHERE r.registers && this.registers AND ndrs_optout.release_for_care(r)
+            AND r.destroyed_on IS NULL AND r.retracted_at IS NULL
+            AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
+$$;
+COMMENT ON FUNCTION releases_not_told(optout_case) IS
+    'internal: how many releases for care hold the patient of a case, and raise no recall notice';
 
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_notice() RETURNS void
@@ -428,6 +442,7 @@ BEGIN
                     AND r.patients OPERATOR(ndrs_optout.@>) c.encoded_nhs_number
                 CROSS JOIN ndrs_optout.policy p
                 WHERE r.release_id = retract_destruction.release_id AND c.kind = 'opt_out'
+                    AND NOT ndrs_optout.release_for_care(r)
                     AND c.state IN ('carried_out', 'completed') AND c.carried_out_at >= r.recorded_at
                 ORDER BY c.case_id
             ON CONFLICT DO NOTHING

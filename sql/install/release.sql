@@ -143,6 +143,19 @@ COMMENT ON FUNCTION record_release(text, text, text[], text, date, text, text) I
     'ND041, 22004 (a number is missing or a placeholder), 22023 (also: not a query, an NHS number in the query), '
     '42601 (more columns), 42704 (no such recipient, register or purpose), and the query''s';
 
+-- The service promises not to tell those who look after the patient: it would tell them
+-- of a choice that is none of theirs.
+CREATE FUNCTION release_for_care(this release) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT this.purpose = 'direct_care'
+        OR (SELECT p.kind = 'care_provider' FROM ndrs_optout.recipient p WHERE p.recipient = this.recipient)
+$$;
+COMMENT ON FUNCTION release_for_care(release) IS
+    'internal: whether a release was for individual care or went to a care provider: then its recipient is not told '
+    'of an opt-out';
+
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_release() RETURNS void
 LANGUAGE sql STABLE
@@ -191,7 +204,7 @@ COMMENT ON VIEW release_progress IS
 -- The id under which a recipient knows a patient must stay what it was when data was released: a recall letter names
 -- the patient by it.
 CREATE FUNCTION change_recipient(recipient text, name text DEFAULT NULL, id_scheme text DEFAULT NULL,
-    salt_reference text DEFAULT NULL, contact text DEFAULT NULL)
+    salt_reference text DEFAULT NULL, contact text DEFAULT NULL, kind text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -208,12 +221,14 @@ BEGIN
         PERFORM ndrs_optout.checked_recipient(recipient);
     END IF;
     PERFORM ndrs_optout.check_recipient(coalesce(name, before.name), coalesce(id_scheme, before.id_scheme),
-        coalesce(salt_reference, before.salt_reference), coalesce(contact, before.contact));
+        coalesce(salt_reference, before.salt_reference), coalesce(contact, before.contact),
+        coalesce(kind, before.kind));
     after := before;
     after.name := coalesce(name, before.name);
     after.id_scheme := coalesce(id_scheme, before.id_scheme);
     after.salt_reference := coalesce(salt_reference, before.salt_reference);
     after.contact := coalesce(contact, before.contact);
+    after.kind := coalesce(kind, before.kind);
     IF after.id_scheme <> before.id_scheme
         AND EXISTS (SELECT FROM ndrs_optout.release l WHERE l.recipient = change_recipient.recipient) THEN
         PERFORM ndrs_optout.raise_error('23503',
@@ -222,14 +237,14 @@ BEGIN
     END IF;
     UPDATE ndrs_optout.recipient r
         SET name = after.name, id_scheme = after.id_scheme, salt_reference = after.salt_reference,
-            contact = after.contact
+            contact = after.contact, kind = after.kind
         WHERE r.recipient = change_recipient.recipient;
     PERFORM ndrs_optout.audit('recipient_changed', jsonb_build_object('recipient', recipient, 'changed',
         ARRAY(SELECT c.key FROM jsonb_each(ndrs_optout.changed_columns(to_jsonb(before), to_jsonb(after))) AS c
                   ORDER BY c.key)));
 END
 $$;
-COMMENT ON FUNCTION change_recipient(text, text, text, text, text) IS
+COMMENT ON FUNCTION change_recipient(text, text, text, text, text, text) IS
     'changes what is known of a recipient; what is NULL stays as it is. id_scheme can be changed as long as no release '
     'names the recipient. Audited, without the values; errors 22004, 22023, 23503 (releases name it), 25000, 42704 (no '
     'such recipient)';

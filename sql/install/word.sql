@@ -16,6 +16,7 @@ AS $$
         WHEN 'proof' THEN '{identity,address}'
         WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement}'
         WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
+        WHEN 'recipient_kind' THEN '{care_provider,other}'
         WHEN 'on_match' THEN '{reject,skip,redact}'
         WHEN 'on_missing' THEN '{allow,reject,skip}'
         WHEN 'mechanism' THEN '{both,constraint}'
@@ -64,3 +65,6 @@ CREATE DOMAIN id_scheme AS text CHECK (VALUE = ANY (words('id_scheme')));
 COMMENT ON DOMAIN id_scheme IS
     'the id under which a recipient knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or '
     'openpseudonymiser';
+CREATE DOMAIN recipient_kind AS text CHECK (VALUE = ANY (words('recipient_kind')));
+COMMENT ON DOMAIN recipient_kind IS
+    'what a recipient is: care_provider, which looks after patients and is never told of an opt-out, or other';

@@ -36,7 +36,7 @@ SELECT is(held(), '{"patient": [1, 2, 3, 4], "tumour": 9, "regimen": 27, "rare_p
           'the registry holds three patients and one without a number');
 
 -- What is given to others, and is there when somebody opts out.
-SELECT ndrs_optout.record_release('SELECT nhs_number FROM registry.patient WHERE nhs_number IS NOT NULL', 'direct_care', '{cancer}',
+SELECT ndrs_optout.record_release('SELECT nhs_number FROM registry.patient WHERE nhs_number IS NOT NULL', 'explicit_consent', '{cancer}',
                                   'hospital', current_date, 'order 1') AS hospital \gset
 SELECT ndrs_optout.record_release('SELECT nhs_number FROM registry.rare_patient', 'anonymised', '{rare_disease}',
                                   'university', current_date, 'study 2') AS university \gset
@@ -69,7 +69,7 @@ SELECT p.notice_id AS notice FROM ndrs_optout.recall_progress p \gset
 SELECT alike(ndrs_optout.issue_recall_letter(:notice, '9990000018'), '%999 000 0018%', 'the letter says who, as the hospital knows her');
 SELECT throws_ok(format('SELECT ndrs_optout.issue_recall_letter(%s, %L)', :notice, '9990000026'), 'ND031', NULL,
                  'and does not say it of somebody else');
-SELECT throws_ok($$ SELECT ndrs_optout.record_release(ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[], 'direct_care', NULL,
+SELECT throws_ok($$ SELECT ndrs_optout.record_release(ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[], 'explicit_consent', NULL,
                                                       'hospital', current_date, 'order 3') $$, 'ND041', NULL, 'she can be in no new release');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.release_progress), 2, 'and none was recorded');
 

@@ -40,12 +40,12 @@ SELECT count(*) FROM recipient;
 SELECT start_national_check('{9990000018,9990000026,9990000034}'::nhs_number[]) AS check_id \gset
 SELECT load_national_check(:check_id, ARRAY['9990000018,', '9990000026,']) AS allowed;
 SELECT record_release('{9990000018,9990000026,9990000018}'::nhs_number[], 'research', NULL, 'university', current_date - 10, 'DARS 1', 'section 251, regulation 2') AS university \gset
-SELECT record_release(encoded_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), 'direct_care', NULL, 'hospital', current_date - 9, 'order 2') AS hospital \gset
+SELECT record_release(encoded_set(ARRAY[encode_nhs_number('9990000018'), encode_nhs_number('9990000034')]), 'explicit_consent', NULL, 'hospital', current_date - 9, 'order 2') AS hospital \gset
 SELECT record_release('SELECT nhs_number FROM public.patient -- all of them
 ;', 'anonymised', '{cancer}', 'charity', current_date, 'project 3') AS charity \gset
-SELECT record_release('SELECT nhs_number FROM public.rare_patient', 'direct_care', '{rare_disease}', 'studies', current_date, 'study 4') AS rare \gset
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'studies', current_date - 8, 'study 5') AS destroyed \gset
-SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', NULL, 'studies', current_date - 7, 'study 6') AS without \gset
+SELECT record_release('SELECT nhs_number FROM public.rare_patient', 'explicit_consent', '{rare_disease}', 'studies', current_date, 'study 4') AS rare \gset
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'studies', current_date - 8, 'study 5') AS destroyed \gset
+SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', NULL, 'studies', current_date - 7, 'study 6') AS without \gset
 SELECT release_id, recipient, purpose, legal_basis, registers, current_date - released_on AS days, reference, patient_count, destroyed_on, patients_on_record
     FROM release_progress;
 SELECT event, detail FROM audit_event WHERE event = 'release_recorded' ORDER BY entry_id DESC LIMIT 6;
@@ -60,10 +60,10 @@ SELECT record_release('{9990000018,9990000034,9990000042}'::nhs_number[], 'resea
 \echo :SQLSTATE
 SELECT record_release('{9990000018}'::nhs_number[], 'sale', NULL, 'university', current_date, 'DARS 7');
 SELECT exclude('9990000026', '{rare_disease}');
-SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'direct_care', NULL, 'university', current_date, 'DARS 7');
+SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'explicit_consent', NULL, 'university', current_date, 'DARS 7');
 -- From the register that the patient did not leave:
 BEGIN;
-SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'university', current_date, 'DARS 7') IS NOT NULL AS recorded;
+SELECT record_release('{9990000018,9990000026}'::nhs_number[], 'explicit_consent', '{cancer}', 'university', current_date, 'DARS 7') IS NOT NULL AS recorded;
 ROLLBACK;
 SELECT readmit('9990000026', '{rare_disease}');
 -- An exemption covers a recipient and a purpose, and not the exclusion list.
@@ -78,39 +78,39 @@ SELECT record_release('{9990000034}'::nhs_number[], 'research', NULL, 'charity',
 ROLLBACK;
 
 -- Wrong calls.
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'nobody', current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'nobody', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, NULL, current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, NULL, current_date, 'x');
 SELECT record_release('{9990000018}'::nhs_number[], 'whim', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
 SELECT record_release('{9990000018}'::nhs_number[], NULL, NULL, 'charity', current_date, 'x');
-SELECT record_release('{}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('{}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release(NULL::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release(NULL::encoded_set, 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('{}'::encoded_set, 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release(NULL::text, 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('{9990000018,NULL,1111111111}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release(NULL::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release(NULL::encoded_set, 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('{}'::encoded_set, 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release(NULL::text, 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('{9990000018,NULL,1111111111}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
-SELECT record_release('SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('SELECT ''9990000018''', 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('SELECT '''' WHERE false', 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('{9990000018}', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT unnest(ARRAY[nhs_number, ''999'', NULL, '''']) FROM public.patient WHERE patient_id = 1', 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT ''9990000018''', 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT '''' WHERE false', 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('{9990000018}', 'explicit_consent', NULL, 'charity', current_date, 'x');
 \echo :SQLSTATE
 \set VERBOSITY sqlstate
-SELECT record_release('SELECT nhs_number FROM patient', 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('SELECT now()', 'direct_care', NULL, 'charity', current_date, 'x');
-SELECT record_release('TABLE public.patient', 'direct_care', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT nhs_number FROM patient', 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('SELECT now()', 'explicit_consent', NULL, 'charity', current_date, 'x');
+SELECT record_release('TABLE public.patient', 'explicit_consent', NULL, 'charity', current_date, 'x');
 \set VERBOSITY default
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date + 1, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date + 1, 'x');
 \echo :SQLSTATE
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', NULL, 'x');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', '-infinity', 'x');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, '');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, '9990000018');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'x', 'as 9990000018 asked');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{}', 'charity', current_date, 'x');
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{heart}', 'charity', current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', NULL, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', '-infinity', 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, '');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, '9990000018');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, 'x', 'as 9990000018 asked');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', '{}', 'charity', current_date, 'x');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', '{heart}', 'charity', current_date, 'x');
 SELECT release_contains(9990000018, '9990000018');
 \echo :SQLSTATE
 SELECT release_contains(NULL, '9990000018');
@@ -152,7 +152,7 @@ SELECT event, detail - 'case' AS detail FROM audit_event WHERE event LIKE 'recal
 -- Again: the same notices.
 CALL carry_out(:case_id, '9990000018');
 SELECT count(*), count(DISTINCT release_id) FROM recall_notice;
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{cancer}', 'hospital', current_date, 'order 8');
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', '{cancer}', 'hospital', current_date, 'order 8');
 \echo :SQLSTATE
 
 SELECT n.notice_id AS to_university FROM recall_notice n WHERE n.release_id = :university \gset
@@ -272,14 +272,14 @@ SELECT dateless(completion_letter(:case_id)) ~ E'to delete it:\n  - A Charity, d
 CREATE ROLE regress_release;
 SELECT grant_access('regress_release', 'analyst');
 SET ROLE regress_release;
-SELECT record_release('SELECT nhs_number FROM public.patient', 'direct_care', NULL, 'charity', current_date, 'project 9');
+SELECT record_release('SELECT nhs_number FROM public.patient', 'explicit_consent', NULL, 'charity', current_date, 'project 9');
 \echo :SQLSTATE
 RESET ROLE;
 GRANT SELECT ON patient TO regress_release;
 SET ROLE regress_release;
-SELECT record_release('SELECT nhs_number FROM public.patient', 'direct_care', NULL, 'charity', current_date, 'project 9') IS NOT NULL AS recorded;
-SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', NULL, 'charity', current_date, 'project 10') IS NOT NULL AS recorded;
-SELECT record_release('{9990000018}'::nhs_number[], 'direct_care', '{rare_disease}', 'charity', current_date, 'project 10');
+SELECT record_release('SELECT nhs_number FROM public.patient', 'explicit_consent', NULL, 'charity', current_date, 'project 9') IS NOT NULL AS recorded;
+SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', NULL, 'charity', current_date, 'project 10') IS NOT NULL AS recorded;
+SELECT record_release('{9990000018}'::nhs_number[], 'explicit_consent', '{rare_disease}', 'charity', current_date, 'project 10');
 SELECT length(release_pseudo_id(ndrs_pseudo_id('9990000026', 'salt'), 'release salt')) AS id;
 SELECT release_contains(:university, '9999999999');
 SELECT count(*) FROM release;
@@ -303,8 +303,8 @@ REVOKE ALL ON patient FROM regress_release;
 DROP ROLE regress_release;
 
 -- To who leaves two registers, each release is told of with those of them that it had data of.
-SELECT record_release('{9990000042}'::nhs_number[], 'direct_care', '{cancer}', 'charity', current_date, 'project 11') IS NOT NULL
-       AND record_release('{9990000042}'::nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 9') IS NOT NULL AS recorded;
+SELECT record_release('{9990000042}'::nhs_number[], 'explicit_consent', '{cancer}', 'charity', current_date, 'project 11') IS NOT NULL
+       AND record_release('{9990000042}'::nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order 9') IS NOT NULL AS recorded;
 CALL ready_case('9990000042', '{cancer,rare_disease}', NULL) \gset both_
 SET client_min_messages = warning;
 CALL carry_out(:both_case_id, '9990000042');
@@ -313,8 +313,8 @@ SELECT substring(dateless(completion_letter_text(:both_case_id, false)) FROM 'We
 
 -- What was recorded by mistake is corrected, and the audit has both.
 SELECT add_recipient('clinic', 'A Clinic', 'ndrs_pseudo_id', 'safe 3') \g /dev/null
-SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'clinic', current_date, 'order 12') AS given \gset
-SELECT record_release('{9990000026}'::nhs_number[], 'direct_care', '{cancer}', 'clinic', current_date, 'order 13') AS never \gset
+SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', '{cancer}', 'clinic', current_date, 'order 12') AS given \gset
+SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', '{cancer}', 'clinic', current_date, 'order 13') AS never \gset
 SELECT retract_release(:never, '');
 \echo :SQLSTATE
 SELECT retract_release(:never, 'never given to 999 000 0026');

@@ -176,7 +176,7 @@ subtest 'killed after a letter to a recipient, with asynchronous commits' => sub
 
 	$server->safe_psql('postgres', qq{
 		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number');
-		SELECT ndrs_optout.record_release('{$number}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order');
+		SELECT ndrs_optout.record_release('{$number}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order');
 		CALL ndrs_optout.carry_out($case_id, '$number')});
 	like($server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.issue_recall_letter(1, '$number')"),
 		qr/To Hospital/, 'there is a letter');

@@ -91,9 +91,9 @@ is((run_program('pg_dump', '-Fc', '--inserts', '-f', $old{inserts}, 'registry'))
 ask('registry', qq{
 	SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number'),
 		ndrs_optout.add_recipient('university', 'University', 'ndrs_pseudo_id', 'safe 3');
-	SELECT ndrs_optout.record_release('{$excluded,$leaving}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 1'),
-		ndrs_optout.record_release('{$excluded,$allowed}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'university', current_date, 'order 2'),
-		ndrs_optout.record_release('{$leaving}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'university', current_date, 'order 3');
+	SELECT ndrs_optout.record_release('{$excluded,$leaving}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order 1'),
+		ndrs_optout.record_release('{$excluded,$allowed}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'university', current_date, 'order 2'),
+		ndrs_optout.record_release('{$leaving}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'university', current_date, 'order 3');
 	SELECT ndrs_optout.record_destruction(3);
 });
 
@@ -217,7 +217,7 @@ sub works_on
 		'true,true', 'certificates verify, the old one and a new one');
 	is(ask($database, "SELECT ndrs_optout.request_subject_access('$allowed')"), 2, 'ids of requests continue');
 	is(ask($database, qq{
-			SELECT ndrs_optout.record_release('{$allowed}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'hospital', current_date, 'order 4')}),
+			SELECT ndrs_optout.record_release('{$allowed}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order 4')}),
 		4, 'ids of releases continue');
 	is(ask($database, "SELECT ndrs_optout.load_national_check(2, ARRAY['$allowed'])"), 1, 'a check that waited has its reply');
 	is(ask($database, "SELECT ndrs_optout.start_national_check(ARRAY['$allowed']::ndrs_optout.nhs_number[])"), 3,

@@ -1,0 +1,38 @@
+-- Those who look after a patient are not told that the patient opted out: the service
+-- promises that.  All others who were given the data are asked to delete it.
+\ir lib/begin.psql
+SELECT plan(13);
+
+SELECT ndrs_optout.add_recipient('trust', 'Some Trust', 'nhs_number', kind => 'care_provider'),
+       ndrs_optout.add_recipient('laboratory', 'Some Laboratory', 'nhs_number'),
+       ndrs_optout.add_recipient('charity', 'Some Charity', 'nhs_number') \g /dev/null
+SELECT ndrs_optout.record_release(ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[], p.purpose, '{cancer}', p.recipient, current_date, 'order')
+    FROM (VALUES ('trust', 'direct_care'), ('trust', 'explicit_consent'), ('laboratory', 'direct_care'), ('charity', 'explicit_consent'))
+        AS p (recipient, purpose) \g /dev/null
+
+SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
+SELECT story.prove(:ada) \g /dev/null
+CALL ndrs_optout.carry_out(:ada, '9990000018');
+SELECT is((SELECT array_agg(recipient) FROM ndrs_optout.recall_progress), '{charity}', 'the charity is asked to delete; no care provider, and nobody who treats her, is told');
+SELECT is((SELECT (recalls, not_told)::text FROM ndrs_optout.optout_case WHERE case_id = :ada), '(1,3)', 'the case knows of how many releases nobody was told');
+SELECT is_empty('SELECT * FROM ndrs_optout.releases_without_notice()', 'which is as it should be');
+SELECT is((SELECT status FROM ndrs_optout.health() WHERE check_name = 'releases'), 'ok', 'health says so too');
+SELECT is(ndrs_optout.erasure_certificate(:ada) #>> '{not_told,releases}', '3', 'the certificate has it');
+SELECT alike(ndrs_optout.complete_case(:ada), '%we did not tell them%', 'and so has the letter');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.disclose_records('9990000018') WHERE source = 'release'), 4, 'who asks is told of all releases');
+
+-- A release to a care provider that was not destroyed after all: nobody is told either.
+SELECT ndrs_optout.record_destruction(r.release_id) FROM ndrs_optout.release r \g /dev/null
+SELECT is((SELECT sum(ndrs_optout.retract_destruction(r.release_id, 'another release'))::int FROM ndrs_optout.release r), 1, 'one recall is open again');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.recall_notice), 1, 'and none is new');
+
+-- The kind can be corrected, and so can the contact.
+SELECT ndrs_optout.change_recipient('laboratory', contact => 'data@laboratory.example', kind => 'care_provider') \g /dev/null
+SELECT is((SELECT (kind, contact)::text FROM ndrs_optout.recipient WHERE recipient = 'laboratory'), '(care_provider,data@laboratory.example)', 'kind and contact are changed');
+SELECT is((SELECT detail -> 'changed' FROM ndrs_optout.audit_event WHERE event = 'recipient_changed' ORDER BY entry_id DESC LIMIT 1), '["contact", "kind"]',
+          'which the audit knows, without the values');
+SELECT is(story.refusal($$ SELECT ndrs_optout.change_recipient('laboratory', kind => 'hospital') $$), '22023 | kind must be "care_provider" or "other"', 'a recipient is of one of two kinds');
+SELECT is(story.tells('9990000018'), 'nowhere', 'nothing tells who she is');
+
+SELECT * FROM finish();
+\ir lib/end.psql
