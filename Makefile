@@ -54,6 +54,7 @@ PIECES = $(addprefix sql/install/, \
 	exclusion_list.sql \
 	extension_function.sql \
 	policy.sql \
+	letter_template.sql \
 	confidential.sql \
 	optout_case.sql \
 	table_tree.sql \

@@ -39,7 +39,10 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('auditor', '{purpose,exemption,national_check_progress}'),
             ('steward', '{code,guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('steward', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
-            ('steward', '{purpose,exemption,national_check_progress}')) AS d (duty, names)
+            ('steward', '{purpose,exemption,national_check_progress}'),
+            ('officer', '{letter_kind,letter_fact,letter_template}'),
+            ('auditor', '{letter_kind,letter_fact,letter_template}'),
+            ('steward', '{letter_kind,letter_fact,letter_template}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
 -- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference, drop_reference), chooses a
@@ -64,7 +67,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('analyst', '{share_eligible,share_decision,share_summary}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
             ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,accept_dropped_tables,health}'),
-            ('steward', '{purge,schedule_purge,unschedule_purge}')) AS d (duty, names)
+            ('steward', '{purge,schedule_purge,unschedule_purge,add_letter_template}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)

@@ -179,6 +179,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('audit_event', 'identity_confirmed', 'an officer confirmed the patient of a case'),
     ('audit_event', 'key_adopted', 'the database adopted the key that encodes NHS numbers'),
     ('audit_event', 'key_removed', 'the record of the adopted key was removed'),
+    ('audit_event', 'letter_template_added', 'a version of a letter''s template was added; its hash'),
     ('audit_event', 'national_check_started', 'a request to the national service was made'),
     ('audit_event', 'national_check_loaded', 'the reply of the national service was loaded'),
     ('audit_event', 'national_check_cancelled', 'a national check was cancelled'),

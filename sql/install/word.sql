@@ -17,6 +17,7 @@ AS $$
         WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement}'
         WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
         WHEN 'recipient_kind' THEN '{care_provider,other}'
+        WHEN 'letter_format' THEN '{standard,large_print,easy_read}'
         WHEN 'on_match' THEN '{reject,skip,redact}'
         WHEN 'on_missing' THEN '{allow,reject,skip}'
         WHEN 'mechanism' THEN '{both,constraint}'
@@ -68,3 +69,5 @@ COMMENT ON DOMAIN id_scheme IS
 CREATE DOMAIN recipient_kind AS text CHECK (VALUE = ANY (words('recipient_kind')));
 COMMENT ON DOMAIN recipient_kind IS
     'what a recipient is: care_provider, which looks after patients and is never told of an opt-out, or other';
+CREATE DOMAIN letter_format AS text CHECK (VALUE = ANY (words('letter_format')));
+COMMENT ON DOMAIN letter_format IS 'what a letter is made for: standard, large_print or easy_read';
