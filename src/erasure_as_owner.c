@@ -369,7 +369,7 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
 	Datum		values[] = {PG_GETARG_DATUM(2)};
 	ArrayType  *tables = PG_GETARG_ARRAYTYPE_P(3);
-	ErasedTables erased = {(const Oid *) ARR_DATA_PTR(tables),
+	ErasedTables erased = {true, (const Oid *) ARR_DATA_PTR(tables),
 	ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables))};
 	ErasedTables erased_outside;
 	MemoryContext outer = CurrentMemoryContext;

@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-ErasedTables ndrs_erased_tables = {NULL, 0};
+ErasedTables ndrs_erased_tables = {false, NULL, 0};
 
 /* Values of rows that the trigger has let pass and the constraint has not seen yet */
 typedef struct PassedValue

@@ -10,9 +10,10 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 
-/* Tables in which the erasure is changing rows */
+/* Tables in which the erasure is changing rows, while it is changing some */
 typedef struct ErasedTables
 {
+	bool		changing;
 	const Oid  *relids;
 	int			nrelids;
 } ErasedTables;

@@ -303,13 +303,13 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 		ndrs_guard_update_passes(trigdata, guard->attnum, value, isnull))
 		action = GUARD_ALLOW;
 
-	if (updating && guard->skips)
+	if (updating && (guard->skips || ndrs_erased_tables.changing))
 	{
 		updated.target = guard->target;
 		updated.relid = RelationGetRelid(trigdata->tg_relation);
 		updated.tid = trigdata->tg_trigtuple->t_self;
 	}
-	else if (updated.target == guard->target && action != GUARD_SKIP)
+	else if (updated.target == guard->target && action != GUARD_SKIP && action != GUARD_REJECT)
 		updated.target = InvalidOid;
 
 	switch (action)
@@ -336,6 +336,19 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 			ndrs_count_row(guard->target, finding, GUARD_SKIP);
 			return PointerGetDatum(NULL);
 		case GUARD_REJECT:
+
+			/*
+			 * A trigger that copies a row while it is erased does not keep
+			 * the erasure from it: the copy is left out.  A partition that is
+			 * guarded alone cannot leave out a row that moves here.
+			 */
+			if (ndrs_erased_tables.changing && finding == GUARD_EXCLUDED && !updating &&
+				!get_rel_relispartition(guard->target) &&
+				!is_moved_here(trigdata->tg_relation, guard->target))
+			{
+				ndrs_count_row(guard->target, finding, GUARD_SKIP);
+				return PointerGetDatum(NULL);
+			}
 			ndrs_guard_reject(finding, form, RelationGetRelid(trigdata->tg_relation));
 			break;
 	}

@@ -118,32 +118,44 @@ COMMENT ON FUNCTION erasure_wait(erasure_batch[]) IS
 
 -- Look again, with a new snapshot, for everything that was looked for: by the
 -- number, and by the keys of the rows that are gone.  A trigger may have put a
--- row back or written a copy, or may not have unlinked one.
-CREATE FUNCTION erasure_recount(batches erasure_batch[]) RETURNS void
+-- row back or written a copy, or may not have unlinked one.  The searches that find
+-- something, as batches that a walk can start from.
+CREATE FUNCTION erasure_recount(batches erasure_batch[]) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    step record;
+    n integer;
+    step ndrs_optout.erasure_batch;
+    remaining ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
 BEGIN
-    FOR step IN SELECT DISTINCT (b.search).relation, (b.search).source, (b.search).role, b.patients, b.keys
-        FROM unnest(batches) AS b
-        WHERE (b.search).action IN ('delete', 'redact', 'unlink') LOOP
-        IF ndrs_optout.search_as_owner(step.role,
-               format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', step.source),
+    FOR n IN
+        SELECT min(b.ordinality) FROM unnest(batches) WITH ORDINALITY AS b
+            WHERE (b.search).action <> 'keep'
+            GROUP BY (b.search).relation, (b.search).action, (b.search).source, (b.search).role, b.patients, b.keys
+            ORDER BY 1
+    LOOP
+        step := batches[n];
+        IF ndrs_optout.search_as_owner((step.search).role,
+               format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', (step.search).source),
                step.patients, step.keys) IS NOT NULL THEN
-            PERFORM ndrs_optout.raise_error('ND030',
-                format('rows remain in table %s after erasure', step.relation),
-                hint => 'Look for triggers that change or copy rows when they are deleted. If rows came in during the '
-                        'erasure, past a foreign key that is not enforced or where there is none, erase again.');
+            step.row_ids := NULL;
+            remaining := remaining || step;
         END IF;
     END LOOP;
+    RETURN remaining;
 END
 $$;
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS
-    'internal: looks again for everything that a walk looked for; error ND030 when something is there';
+    'internal: looks again for everything that a walk looked for; the searches that find something';
 
--- Those who are out of the same registers are looked for together.
+-- Patients who are looked for together, because they are out of the same registers.
+CREATE TYPE erasure_group AS (
+    patients           nhs_number[],
+    excluded_registers text[]
+);
+COMMENT ON TYPE erasure_group IS 'internal: patients of an erasure who are out of the same registers';
+
 CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
 RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -159,8 +171,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     codes text[] := ndrs_optout.checked_registers(registers);
-    part record;
-    batches ndrs_optout.erasure_batch[];
+    rounds CONSTANT integer := 4;
+    groups ndrs_optout.erasure_group[];
+    patient_group ndrs_optout.erasure_group;
+    round_batches ndrs_optout.erasure_batch[];
+    batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
+    remaining ndrs_optout.erasure_batch[];
     obstacle regclass;
 BEGIN
     PERFORM ndrs_optout.require_one_build();
@@ -173,27 +189,48 @@ BEGIN
     -- A check that is being started would read what is not yet gone, or has read what
     -- is going, and keep it in its request: one waits for the other.
     LOCK TABLE ndrs_optout.national_check IN SHARE MODE;
-    FOR part IN SELECT * FROM ndrs_optout.erasure_groups(numbers, codes, true) LOOP
-        batches := batches || ndrs_optout.erasure_walk(part.patients, codes, part.excluded_registers, true);
-    END LOOP;
-    batches := ndrs_optout.erasure_merge_batches(batches);
-    SELECT (b.search).relation INTO obstacle FROM unnest(batches) AS b
-        WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.raise_error('ND030',
-            format('cannot erase: rows in table %s must be kept', obstacle),
-            detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that the '
-                      'patient has not left; and they are the patient''s too, or refer to rows that are.',
-            hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that is '
-                    'wrong. If they should stay without the link, ask the owner of the table to make its foreign key '
-                    'ON DELETE SET NULL.');
-    END IF;
+    groups := ARRAY(SELECT ROW(g.patients, g.excluded_registers)::ndrs_optout.erasure_group
+                        FROM ndrs_optout.erasure_groups(numbers, codes, true) AS g);
+    -- Each round deletes what the recount of the one before has found: what triggers have
+    -- written while rows were deleted, and what came in past a foreign key.
+    FOR round IN 1 .. rounds LOOP
+        round_batches := ARRAY[]::ndrs_optout.erasure_batch[];
+        FOREACH patient_group IN ARRAY groups LOOP
+            round_batches := round_batches || ndrs_optout.erasure_walk(
+                patient_group.patients, codes, patient_group.excluded_registers, true,
+                CASE WHEN round > 1 THEN ARRAY(SELECT b FROM unnest(remaining) AS b
+                                                   WHERE b.patients = patient_group.patients) END);
+        END LOOP;
+        round_batches := ndrs_optout.erasure_merge_batches(round_batches);
+        SELECT (b.search).relation INTO obstacle FROM unnest(round_batches) AS b
+            WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
+        IF FOUND THEN
+            PERFORM ndrs_optout.raise_error('ND030',
+                format('cannot erase: rows in table %s must be kept', obstacle),
+                detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that '
+                          'the patient has not left; and they are the patient''s too, or refer to rows that are.',
+                hint => 'Look at them with ndrs_optout.erasure_preview() (action "block"), and correct a number that '
+                        'is wrong. If they should stay without the link, ask the owner of the table to make its '
+                        'foreign key ON DELETE SET NULL.');
+        END IF;
 
-    PERFORM ndrs_optout.erasure_delete(batches);
-    PERFORM ndrs_optout.erasure_redact(b) FROM unnest(batches) AS b
-        WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
-    PERFORM ndrs_optout.erasure_wait(batches);
-    PERFORM ndrs_optout.erasure_recount(batches);
+        PERFORM ndrs_optout.erasure_delete(round_batches);
+        PERFORM ndrs_optout.erasure_redact(b) FROM unnest(round_batches) AS b
+            WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
+        PERFORM ndrs_optout.erasure_wait(round_batches);
+        batches := batches || round_batches;
+        remaining := ndrs_optout.erasure_recount(batches);
+        EXIT WHEN remaining = '{}';
+    END LOOP;
+    IF remaining <> '{}' THEN
+        PERFORM ndrs_optout.raise_error('ND030',
+            format('rows remain in table %s after erasure', (remaining[1].search).relation),
+            detail => format('They were deleted %s times, and each time a trigger, or another session, brought in new '
+                             'ones.', rounds),
+            hint => 'Look for triggers that put rows back or copy them. If other sessions are writing rows that '
+                    'refer to the patient''s, past a foreign key that is not enforced or where there is none, erase '
+                    'again when they have ended.');
+    END IF;
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
     PERFORM ndrs_optout.audit('patients_erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,

@@ -107,10 +107,32 @@ $$;
 COMMENT ON FUNCTION erasure_groups(nhs_number[], text[], boolean) IS
     'internal: patients by the registers that they are excluded from, and these; errors 22004, ND004, ND010, ND011';
 
+-- Where a walk begins: at the guarded columns.
+CREATE FUNCTION erasure_root_batches(patients nhs_number[], registers text[], excluded_registers text[])
+    RETURNS erasure_batch[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    search ndrs_optout.erasure_search;
+    batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
+BEGIN
+    FOREACH search IN ARRAY ndrs_optout.erasure_root_searches(registers, excluded_registers) LOOP
+        batches := batches || ROW(search, patients, search.registers, NULL, ARRAY[search.relation::text], NULL, NULL
+                                 )::ndrs_optout.erasure_batch;
+    END LOOP;
+    RETURN batches;
+END
+$$;
+COMMENT ON FUNCTION erasure_root_batches(nhs_number[], text[], text[]) IS
+    'internal: the searches in guarded columns, as batches with nothing found yet';
+
 -- The whole walk for patients who are out of the same registers.  With locking, the
 -- rows to be deleted are locked level by level, each level with a snapshot of its own:
--- the lock on a parent waits for children in flight and stops new ones.
-CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean)
+-- the lock on a parent waits for children in flight and stops new ones.  It begins at the
+-- guarded columns, or with the searches of the batches given.
+CREATE FUNCTION erasure_walk(patients nhs_number[], registers text[], excluded_registers text[], locking boolean,
+                             starts erasure_batch[] DEFAULT NULL)
     RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -121,17 +143,20 @@ DECLARE
     batch ndrs_optout.erasure_batch;
     parent ndrs_optout.erasure_batch;
     search ndrs_optout.erasure_search;
-    searches ndrs_optout.erasure_search[] := ndrs_optout.erasure_root_searches(registers, excluded_registers);
+    searches ndrs_optout.erasure_search[];
     this_action text;
     same integer;
     i integer := 0;
 BEGIN
-    -- From the guarded columns, and then from each batch in the order in which they were
+    starts := coalesce(starts, ndrs_optout.erasure_root_batches(patients, registers, excluded_registers));
+    searches := ARRAY(SELECT s.search FROM unnest(starts) WITH ORDINALITY AS s ORDER BY s.ordinality);
+    -- From the starts, and then from each batch in the order in which they were
     -- found; ends because no row is added twice.
     LOOP
-        FOREACH search IN ARRAY searches LOOP
+        FOR j IN 1 .. cardinality(searches) LOOP
+            search := searches[j];
             IF i = 0 THEN
-                batch := ROW(search, patients, search.registers, NULL, ARRAY[search.relation::text], NULL, NULL);
+                batch := starts[j];
             ELSE
                 -- The keys are read once, not for each action.
                 IF search.keys_source IS DISTINCT FROM (batch.search).keys_source THEN
@@ -181,9 +206,9 @@ BEGIN
     RETURN batches;
 END
 $$;
-COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean) IS
+COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean, erasure_batch[]) IS
     'internal: finds, and locks if asked, every row held about patients in the registers, who are out of the same '
-    'registers';
+    'registers; from the guarded columns, or from the searches of starts';
 
 -- What another path deletes is neither redacted nor unlinked nor in the way, and what
 -- several walks delete is deleted once, by the first.

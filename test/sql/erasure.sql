@@ -109,13 +109,17 @@ SELECT declare_reference('history', '{patient_id}', '"Registry"."Patient"', '{"P
 CREATE FUNCTION write_history() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN INSERT INTO public.history VALUES (OLD."Patient Id", to_jsonb(OLD)); RETURN OLD; END $$;
 CREATE TRIGGER write_history AFTER DELETE ON "Registry"."Patient" FOR EACH ROW EXECUTE FUNCTION write_history();
-SELECT count(*) FROM erase('9990000026', '{cancer}');
-\echo :SQLSTATE
+BEGIN;
+SELECT relation, action, row_count FROM erase('9990000026', '{cancer}') WHERE relation = 'history'::regclass;
+SELECT count(*) FROM history;
+ROLLBACK;
 DROP TRIGGER write_history ON "Registry"."Patient";
 CREATE CONSTRAINT TRIGGER write_history AFTER DELETE ON "Registry"."Patient" DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION write_history();
-SELECT count(*) FROM erase('9990000026', '{cancer}');
-\echo :SQLSTATE
+BEGIN;
+SELECT relation, action, row_count FROM erase('9990000026', '{cancer}') WHERE relation = 'history'::regclass;
+SELECT count(*) FROM history;
+ROLLBACK;
 DROP TRIGGER write_history ON "Registry"."Patient";
 
 -- A child that a trigger keeps would make the server name its key.
@@ -374,8 +378,11 @@ SELECT erase('9990000026', '{congenital_anomaly}');
 \echo :SQLSTATE
 DROP TRIGGER zzz ON spared;
 CREATE TRIGGER zzz BEFORE UPDATE ON spared FOR EACH ROW EXECUTE FUNCTION fill_in('insert');
-SELECT erase('9990000026', '{congenital_anomaly}');
-\echo :SQLSTATE
+BEGIN;
+SELECT count(*) FROM erase('9990000026', '{congenital_anomaly}');
+-- What a trigger would bring in is left out.
+TABLE spared;
+ROLLBACK;
 DROP TRIGGER zzz ON spared;
 CREATE TRIGGER zzz BEFORE UPDATE ON spared_fast FOR EACH ROW EXECUTE FUNCTION fill_in('insert');
 SELECT erase('9990000026', '{congenital_anomaly}');
@@ -409,7 +416,7 @@ CREATE TRIGGER bring_in AFTER UPDATE ON twin FOR EACH ROW EXECUTE FUNCTION bring
 UPDATE twin SET mother = '9990000042' WHERE id = 2;
 INSERT INTO twin VALUES (5, '9990000050', '9990000042', 'x');
 SELECT relation, action, row_count FROM erase('9990000042', '{congenital_anomaly}') WHERE row_count > 0;
-\echo :SQLSTATE
+SELECT id FROM twin WHERE id = 9;
 SELECT unguard_table('twin'), unguard_table('sibling');
 DROP TABLE twin, sibling;
 DROP FUNCTION bring_in;
