@@ -354,7 +354,7 @@ describe_failure(const ErrorData *error)
 /*
  * Change rows with the rights of their table's owner: triggers run as their
  * owner then, and not as the owner of the extension, who is a superuser as a
- * rule.  The parameter of the command is the batches; returns counts, or nothing.
+ * rule.  The parameter of the command is where the rows are; returns counts, or nothing.
  * Guards let its changes of the tables given pass (guard_erasure.c).
  *
  * What goes wrong here is told by the server or by a trigger, in words that can hold
@@ -366,7 +366,7 @@ ndrs_optout_change_as_owner(PG_FUNCTION_ARGS)
 {
 	Oid			role = PG_GETARG_OID(0);
 	char	   *command = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Oid			types[] = {get_fn_expr_argtype(fcinfo->flinfo, 2)};
+	Oid			types[] = {TEXTARRAYOID};
 	Datum		values[] = {PG_GETARG_DATUM(2)};
 	ArrayType  *tables = PG_GETARG_ARRAYTYPE_P(3);
 	ErasedTables erased = {true, (const Oid *) ARR_DATA_PTR(tables),

@@ -12,6 +12,7 @@
 #include "nodes/value.h"
 #include "parser/parse_func.h"
 #include "privacy.h"
+#include "sqlstates.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/inval.h"
@@ -21,6 +22,7 @@
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_kin);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_root_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_child_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
@@ -56,6 +58,9 @@ static const Planner root_searches = {
 };
 static const Planner child_searches = {
 	"erasure_plan_child_searches", 2, {REGCLASSOID, TEXTARRAYOID}
+};
+static const Planner kin = {
+	"erasure_plan_kin", 1, {REGCLASSOID}
 };
 static const Planner undeferrals = {
 	"erasure_plan_undeferrals", 1, {REGCLASSARRAYOID}
@@ -203,4 +208,67 @@ Datum
 ndrs_optout_erasure_deletions(PG_FUNCTION_ARGS)
 {
 	return cached_plan(fcinfo, &deletions);
+}
+
+/* A table and the one that stands for it, as erasure_plan_kin() returns them */
+typedef struct Kin
+{
+	Oid			leaf;
+	Oid			kin;
+} Kin;
+
+static int
+compare_leaves(const void *a, const void *b)
+{
+	Oid			left = ((const Kin *) a)->leaf;
+	Oid			right = ((const Kin *) b)->leaf;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * Whose searches below are those of the tables that a search of a relation found rows in.
+ *
+ * What a search returns decides what is deleted.  So each of its tables must belong to the
+ * one that was searched: what answers for a table that is not here, or of another
+ * extension's, may say anything.
+ */
+Datum
+ndrs_optout_erasure_kin(PG_FUNCTION_ARGS)
+{
+	ArrayType  *known = DatumGetArrayTypeP(cached_plan(fcinfo, &kin));
+	ArrayType  *leaves = PG_GETARG_ARRAYTYPE_P(1);
+	int			nknown = ArrayGetNItems(ARR_NDIM(known), ARR_DIMS(known)) / 2;
+	int			nleaves = ArrayGetNItems(ARR_NDIM(leaves), ARR_DIMS(leaves));
+	const Oid  *leaf = (const Oid *) ARR_DATA_PTR(leaves);
+	Kin			last = {InvalidOid, InvalidOid};
+	List	   *found = NIL;
+	Datum	   *result;
+
+	if (array_contains_nulls(known) || array_contains_nulls(leaves))
+		ndrs_elog("unexpected null among the tables of an erasure");
+	for (int i = 0; i < nleaves; i++)
+	{
+		const Kin	sought = {leaf[i], InvalidOid};
+		const Kin  *hit;
+
+		if (leaf[i] == last.leaf)
+			continue;
+		hit = bsearch(&sought, ARR_DATA_PTR(known), nknown, sizeof(Kin), compare_leaves);
+		if (hit == NULL)
+			ndrs_ereport(errcode(ERRCODE_NDRS_WRONG_TABLE),
+						 errmsg("a search of table %s found rows of another table",
+								ndrs_table_name(PG_GETARG_OID(0))),
+						 errdetail("They are said to be of table %s, which is neither a partition nor an inheritance child of it.",
+								   ndrs_table_name(leaf[i])),
+						 errhint("Nothing was erased. Look for a foreign table, or for an extension that keeps rows of this table elsewhere."));
+		last = *hit;
+		found = list_append_unique_oid(found, hit->kin);
+	}
+
+	result = palloc(sizeof(Datum) * Max(list_length(found), 1));
+	for (int i = 0; i < list_length(found); i++)
+		result[i] = ObjectIdGetDatum(list_nth_oid(found, i));
+	PG_RETURN_ARRAYTYPE_P(construct_array(result, list_length(found), REGCLASSOID, sizeof(Oid),
+										  true, TYPALIGN_INT));
 }

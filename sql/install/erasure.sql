@@ -1,12 +1,12 @@
 -- erasure: deletion of everything that the walk (erasure_walk.sql) finds about patients,
 -- in the order of erasure_order.sql.
 
-CREATE FUNCTION change_as_owner(role regrole, command text, batches erasure_batch[], changed regclass[] DEFAULT '{}')
+CREATE FUNCTION change_as_owner(role regrole, command text, row_ids text[], changed regclass[] DEFAULT '{}')
     RETURNS bigint[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_change_as_owner'
     LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION change_as_owner(regrole, text, erasure_batch[], regclass[]) IS
-    'internal: runs a command of the erasure, with the batches as $1, with the rights of a role; guards do not stop '
+COMMENT ON FUNCTION change_as_owner(regrole, text, text[], regclass[]) IS
+    'internal: runs a command of the erasure, with places of rows as $1, with the rights of a role; guards do not stop '
     'what it changes in these tables. An error tells an SQLSTATE and names of the catalogues, and nothing of '
     'what the server or a trigger says: ND030 when it is about rows, else its own SQLSTATE';
 
@@ -18,36 +18,48 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     changed regclass[];
-    emptied regclass[];
     unlinked regclass[];
+    emptied regclass[];
+    row_ids text[];
+    expected bigint[];
     part ndrs_optout.erasure_command;
     deleted bigint[];
-    expected bigint;
+    place bigint;
 BEGIN
-    SELECT array_agg(DISTINCT b.leaf), array_agg(DISTINCT b.leaf) FILTER (WHERE (b.search).action = 'delete'),
-           array_agg(DISTINCT b.leaf) FILTER (WHERE (b.search).action = 'unlink')
-        INTO changed, emptied, unlinked FROM unnest(batches) AS b WHERE cardinality(b.row_ids) > 0;
+    SELECT array_agg(l.leaf), array_agg(l.leaf) FILTER (WHERE l.unlinks),
+           array_agg(l.leaf ORDER BY l.leaf) FILTER (WHERE l.row_ids IS NOT NULL),
+           array_agg(l.row_ids::text ORDER BY l.leaf) FILTER (WHERE l.row_ids IS NOT NULL),
+           array_agg(cardinality(l.row_ids) ORDER BY l.leaf) FILTER (WHERE l.row_ids IS NOT NULL)
+        INTO changed, unlinked, emptied, row_ids, expected
+        FROM (SELECT r.leaf, bool_or((b.search).action = 'unlink') AS unlinks,
+                     array_agg(r.row_id) FILTER (WHERE (b.search).action = 'delete') AS row_ids
+                  FROM unnest(batches) AS b CROSS JOIN LATERAL unnest(b.leaves, b.row_ids) AS r (leaf, row_id)
+                  GROUP BY r.leaf) AS l;
     IF changed IS NULL THEN
         RETURN;
     END IF;
-    PERFORM ndrs_optout.change_as_owner(c.role, c.command, batches)
+    PERFORM ndrs_optout.change_as_owner(c.role, c.command, '{}')
         FROM unnest(ndrs_optout.erasure_undeferrals(changed)) AS c;
 
     FOREACH part IN ARRAY ndrs_optout.erasure_deletions(coalesce(emptied, '{}')) LOOP
-        deleted := ndrs_optout.change_as_owner(part.role, part.command, batches, coalesce(unlinked, '{}'));
+        deleted := ndrs_optout.change_as_owner(part.role, part.command, row_ids, coalesce(unlinked, '{}'));
 
-        FOR i IN 1 .. cardinality(part.leaves) LOOP
-            expected := (SELECT sum(cardinality(b.row_ids)) FROM unnest(batches) AS b
-                             WHERE b.leaf = part.leaves[i] AND (b.search).action = 'delete');
-            IF deleted[i] <> expected THEN
+        FOR i IN 1 .. cardinality(part.places) LOOP
+            place := part.places[i];
+            IF deleted[i] <> expected[place] THEN
                 PERFORM ndrs_optout.raise_error('ND030',
-                    format('rows remain in table %s after erasure', part.leaves[i]),
-                    detail => format('%s of %s rows were deleted.', deleted[i], expected),
+                    format('rows remain in table %s after erasure', emptied[place]),
+                    detail => format('%s of %s rows were deleted.', deleted[i], expected[place]),
                     hint => 'Look for a BEFORE DELETE trigger that returns NULL, and for tables of different owners '
                             'that refer to each other.');
             END IF;
+            expected[place] := 0;
         END LOOP;
     END LOOP;
+    IF 0 <> ANY (expected) THEN
+        PERFORM ndrs_optout.raise_error('ND033', 'the erasure has lost rows that it found',
+            detail => 'No command deletes them: a table is in no catalogue any more.');
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS
@@ -64,21 +76,20 @@ DECLARE
     redacted bigint[];
 BEGIN
     FOR part IN
-        SELECT b.leaf, cardinality(b.row_ids) AS row_count, r.relowner::regrole AS owner,
-               ARRAY[b]::ndrs_optout.erasure_batch[] AS batches
-            FROM unnest(ndrs_optout.erasure_search_step(batch, true)) AS b
-            JOIN pg_class r ON r.oid = b.leaf
-            WHERE cardinality(b.row_ids) > 0
+        SELECT r.leaf, c.relowner::regrole AS owner, array_agg(r.row_id) AS row_ids
+            FROM ndrs_optout.erasure_rows(ndrs_optout.erasure_search_step(batch, true)) AS r
+            LEFT JOIN pg_class c ON c.oid = r.leaf
+            GROUP BY r.leaf, c.relowner
     LOOP
         redacted := ndrs_optout.change_as_owner(part.owner, format(
-            'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b))
-                 RETURNING 1) SELECT ARRAY[count(*)] FROM r',
+            'WITH r AS (UPDATE ONLY %s SET %s WHERE ctid = ANY ($1[1]::tid[]) RETURNING 1)
+             SELECT ARRAY[count(*)] FROM r',
             part.leaf, (batch.search).changes),
-            part.batches, ARRAY[part.leaf]);
-        IF redacted[1] <> part.row_count THEN
+            ARRAY[part.row_ids::text], ARRAY[part.leaf]);
+        IF redacted[1] <> cardinality(part.row_ids) THEN
             PERFORM ndrs_optout.raise_error('ND030',
                 format('rows of table %s stayed as they were', part.leaf),
-                detail => format('%s of %s rows were redacted or unlinked.', redacted[1], part.row_count),
+                detail => format('%s of %s rows were redacted or unlinked.', redacted[1], cardinality(part.row_ids)),
                 hint => 'Look for a BEFORE UPDATE trigger that returns NULL.');
         END IF;
     END LOOP;
@@ -139,6 +150,7 @@ BEGIN
         IF ndrs_optout.search_as_owner((step.search).role,
                format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', (step.search).source),
                step.patients, step.keys) IS NOT NULL THEN
+            step.leaves := NULL;
             step.row_ids := NULL;
             remaining := remaining || step;
         END IF;

@@ -27,19 +27,21 @@
 -- registers: of a guarded column.
 -- changes: what becomes of a row that stays, for UPDATE; NULL when the server does that.
 -- bound: whether a lock on the parent stops a new child.
--- keys_source and keys_role: how the keys are read from the rows ($2) that the search
--- comes down from, and with whose rights.
+-- parent_columns: whose values, in the rows that the search comes down from, are its keys.
+-- key_columns: columns of t that are the keys of searches below, read with the rows.
+-- alone: no other table's rows are read with the relation's, nor its with another's.
 CREATE TYPE erasure_search AS (
-    relation      regclass,
-    action        text,
-    source        text,
-    role          regrole,
-    missing_index text,
-    registers     text[],
-    changes       text,
-    bound         boolean,
-    keys_source   text,
-    keys_role     regrole
+    relation       regclass,
+    action         text,
+    source         text,
+    role           regrole,
+    missing_index  text,
+    registers      text[],
+    changes        text,
+    bound          boolean,
+    parent_columns name[],
+    key_columns    name[],
+    alone          boolean
 );
 COMMENT ON TYPE erasure_search IS 'internal: one step that the erasure''s walk can take';
 
@@ -149,17 +151,64 @@ $$;
 COMMENT ON FUNCTION erasure_can_follow(oid) IS
     'internal: whether keys of a type can be followed by the erasure''s walk';
 
--- What reads the values of columns of rows ($2), as the text of an array for each column.
-CREATE FUNCTION erasure_keys_source(leaf regclass, columns name[]) RETURNS text
+-- Partitions by the searches below them.  Tables whose rows are searched below alike are
+-- kin, and known by one of them; those of a partitioned table are, as a rule.  A table and
+-- its kin alternate, in the order of the tables.
+CREATE FUNCTION erasure_plan_kin(relation regclass) RETURNS regclass[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        WITH edge AS MATERIALIZED (SELECT DISTINCT e.parent, e.declared FROM ndrs_optout.erasure_edge e),
+        followed AS (
+            SELECT l.leaf, array_agg(DISTINCT ROW(e.parent::oid, e.declared)) FILTER (WHERE e.parent IS NOT NULL)
+                       AS edges
+                FROM ndrs_optout.erasure_lineages(relation) AS l
+                LEFT JOIN edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
+                GROUP BY l.leaf),
+        kin AS (SELECT f.leaf, min(f.leaf::oid) OVER (PARTITION BY f.edges) AS kin FROM followed f)
+        SELECT array_agg(p.member ORDER BY k.leaf, p.position)
+            FROM kin k CROSS JOIN LATERAL unnest(ARRAY[k.leaf, k.kin]) WITH ORDINALITY AS p (member, position));
+END
+$$;
+COMMENT ON FUNCTION erasure_plan_kin(regclass) IS
+    'internal: a table, its partitions and its inheritance children, each followed by the one that stands for those '
+    'whose rows are searched below alike';
+
+CREATE FUNCTION erasure_kin(relation regclass, leaves regclass[]) RETURNS regclass[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_kin'
+    LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION erasure_kin(regclass, regclass[]) IS
+    'internal: erasure_plan_kin(), as the session keeps it: the kin of tables where a search of a relation found rows, '
+    'each once; error ND033 when it is not to be found in the relation, its partitions or its inheritance children';
+
+-- The columns of a table by which others refer to rows of it, its partitions and its
+-- inheritance children.  A column of a child alone is read from there.
+CREATE FUNCTION erasure_key_columns(relation regclass) RETURNS name[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('SELECT ARRAY[%s] FROM ONLY %s p WHERE p.ctid = ANY ($2::tid[])',
-                  string_agg(format('array_agg(p.%I)::text', c), ', ' ORDER BY position), leaf)
-        FROM unnest(columns) WITH ORDINALITY AS k (c, position)
+    SELECT ARRAY(
+        SELECT DISTINCT a.attname
+            FROM (SELECT DISTINCT l.ancestor FROM ndrs_optout.erasure_lineages(relation) AS l) AS t
+            JOIN ndrs_optout.erasure_edge e ON e.parent = t.ancestor
+            JOIN pg_attribute a ON a.attrelid = relation AND a.attname = ANY (e.parent_columns)
+                AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE ndrs_optout.erasure_can_follow(a.atttypid)
+            ORDER BY 1)
 $$;
-COMMENT ON FUNCTION erasure_keys_source(regclass, name[]) IS
-    'internal: what reads the values of columns of rows ($2), as the text of an array for each column';
+COMMENT ON FUNCTION erasure_key_columns(regclass) IS
+    'internal: the columns of a table by which others refer to rows of it, its partitions and its children';
+
+CREATE FUNCTION erasure_is_alone(relation regclass) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = relation OR i.inhrelid = relation)
+$$;
+COMMENT ON FUNCTION erasure_is_alone(regclass) IS
+    'internal: whether a table has no partition, no inheritance child and no parent';
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
@@ -436,7 +485,9 @@ BEGIN
                    CASE a.action WHEN 'redact' THEN (
                        SELECT string_agg(format('%I = NULL', c), ', ')
                            FROM unnest(g.nhs_number_column || g.redact_columns) AS c) END,
-                   true, NULL, NULL)::ndrs_optout.erasure_search
+                   true, NULL,
+                   CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(g.target) END,
+                   ndrs_optout.erasure_is_alone(g.target))::ndrs_optout.erasure_search
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL (
                 SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ excluded_registers
@@ -468,9 +519,9 @@ BEGIN
     RETURN ARRAY(
         SELECT ROW(e.child, a.action, ndrs_optout.erasure_source(e, a.condition), c.relowner::regrole,
                    ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL,
-                   CASE WHEN NOT e.enforced THEN e.unlinking END, e.enforced,
-                   ndrs_optout.erasure_keys_source(leaf, e.parent_columns),
-                   (SELECT p.relowner::regrole FROM pg_class p WHERE p.oid = leaf))::ndrs_optout.erasure_search
+                   CASE WHEN NOT e.enforced THEN e.unlinking END, e.enforced, e.parent_columns,
+                   CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(e.child) END,
+                   ndrs_optout.erasure_is_alone(e.child))::ndrs_optout.erasure_search
             FROM ndrs_optout.erasure_lineage(leaf) l
             JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
             JOIN pg_class c ON c.oid = e.child

@@ -1,14 +1,14 @@
 -- erasure, the order: what deletes the rows that a walk found, and in which order.
 -- Plans are kept like those of the graph.
 
--- A command that changes rows of some tables, for the batches of a walk ($1).
+-- A command that changes rows of some tables, which are given in $1.
 CREATE TYPE erasure_command AS (
     role    regrole,
     command text,
-    leaves  regclass[]
+    places  bigint[]
 );
 COMMENT ON TYPE erasure_command IS
-    'internal: a command of the erasure, with whose rights to run it, and on which tables';
+    'internal: a command of the erasure, with whose rights to run it, and on which of the given tables';
 
 -- How far down each table is, below every other that it refers to.  Tables that
 -- refer to each other in a cycle are one component, and equally far down.  So are those
@@ -101,10 +101,10 @@ CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
 COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
     'internal: erasure_plan_undeferrals(), as the session keeps it';
 
--- What deletes the rows of a walk from these tables and returns how many, children
--- first, tables of one owner in a row in one statement: foreign keys are checked at
--- its end, so within it neither the order nor a cycle matters to them, and a trigger
--- on a parent that deletes its children finds them gone.
+-- What deletes rows of these tables, for each of which $1 has the text of their places, and
+-- returns how many, children first, tables of one owner in a row in one statement: foreign keys
+-- are checked at its end, so within it neither the order nor a cycle matters to them, and
+-- a trigger on a parent that deletes its children finds them gone.
 CREATE FUNCTION erasure_plan_deletions(leaves regclass[]) RETURNS erasure_command[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -120,21 +120,20 @@ BEGIN
     END IF;
     RETURN ARRAY(
         WITH ranked AS (
-            SELECT u.leaf, r.relowner::regrole AS owner,
+            SELECT u.leaf, u.place, r.relowner::regrole AS owner,
                    row_number() OVER (ORDER BY u.depth DESC, u.component, r.relowner, u.leaf) AS n
                 FROM ndrs_optout.erasure_depths(leaves) AS d
-                CROSS JOIN LATERAL unnest(leaves, d.components, d.depths) AS u (leaf, component, depth)
+                CROSS JOIN LATERAL unnest(leaves, d.components, d.depths)
+                    WITH ORDINALITY AS u (leaf, component, depth, place)
                 JOIN pg_class r ON r.oid = u.leaf),
         runs AS (
             SELECT r.*, r.n - row_number() OVER (PARTITION BY r.owner ORDER BY r.n) AS run FROM ranked r)
         SELECT ROW(s.owner,
                    format('WITH %s SELECT ARRAY[%s]',
-                       string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(
-                           SELECT unnest(b.row_ids) FROM unnest($1) AS b WHERE b.leaf = %s
-                               AND (b.search).action = ''delete''))
-                           RETURNING 1)', s.n, s.leaf, s.leaf::oid), ', ' ORDER BY s.n),
+                       string_agg(format('d%s AS (DELETE FROM ONLY %s WHERE ctid = ANY ($1[%s]::tid[]) RETURNING 1)',
+                                         s.n, s.leaf, s.place), ', ' ORDER BY s.n),
                        string_agg(format('(SELECT count(*) FROM d%s)', s.n), ', ' ORDER BY s.n)),
-                   array_agg(s.leaf ORDER BY s.n))::ndrs_optout.erasure_command
+                   array_agg(s.place ORDER BY s.n))::ndrs_optout.erasure_command
             FROM runs s
             GROUP BY s.owner, s.run
             ORDER BY min(s.n));

@@ -1,61 +1,124 @@
 -- erasure, the walk: which rows are held about patients, along the edges of
 -- erasure_graph.sql.
 
--- Rows of one table, or of one partition of it, that the walk found by one path.
+-- Rows that one search of the walk found, in a table and in what belongs to its tree.
 -- search, patients and keys: how the rows were looked for, and are again after deletion.
+-- leaves and row_ids: the table, which may be a partition, and the place of each row.
+-- kin: one of these tables that stands for all of them: what refers to their rows is the same.
+-- row_keys: values of (search).key_columns in the rows, an array's text for each column; they may be
+-- of more rows, which the same search found, and another one had found before.
 CREATE TYPE erasure_batch AS (
     search    erasure_search,
     patients  nhs_number[],
     registers text[],
-    leaf      regclass,
     path      text[],
+    keys      text[],
+    leaves    regclass[],
     row_ids   tid[],
-    keys      text[]
+    kin       regclass,
+    row_keys  text[]
 );
-COMMENT ON TYPE erasure_batch IS 'internal: rows of one table that the erasure''s walk found by one path';
+COMMENT ON TYPE erasure_batch IS 'internal: rows that one search of the erasure''s walk found';
 
--- The rows of one table that the walk has found so far, for one action.
-CREATE TYPE erasure_seen AS (
-    leaf    regclass,
-    action  text,
-    row_ids tid[]
-);
-COMMENT ON TYPE erasure_seen IS 'internal: rows of one table that the erasure''s walk has found so far, for one action';
+-- Rows of batches, one by one.
+CREATE FUNCTION erasure_rows(batches erasure_batch[]) RETURNS TABLE (n bigint, action text, leaf regclass, row_id tid)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT b.ordinality, (b.search).action, r.leaf, r.row_id
+        FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.leaves, b.row_ids) AS r (leaf, row_id)
+$$;
+COMMENT ON FUNCTION erasure_rows(erasure_batch[]) IS
+    'internal: the rows of the batches of a walk, each with the number of its batch and its action';
 
 -- Run one step of the walk: look for rows of table t where the given batch says, and
--- lock them if asked.  Batches like it, one for each partition; nothing found is
--- a batch too: it says that the table was searched.
+-- lock them if asked.  Batches like it, one for each kin; nothing found is a batch
+-- too: it says that the table was searched.  Keys are read with the rows, once these are locked.
 CREATE FUNCTION erasure_search_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
-    batches ndrs_optout.erasure_batch[];
-    found text[] := ndrs_optout.search_as_owner((like_this.search).role, format(
-        'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id FROM %s %s)
-         SELECT array_agg(ARRAY[l.leaf::text, l.row_ids::text] ORDER BY l.leaf)
-             FROM (SELECT leaf, array_agg(DISTINCT row_id) AS row_ids FROM hit GROUP BY leaf) AS l',
-        (like_this.search).source,
-        CASE WHEN locking AND ((like_this.search).action = 'delete' OR (like_this.search).changes IS NOT NULL)
-            THEN 'FOR UPDATE OF t' END),
-        like_this.patients, like_this.keys);
+    batches ndrs_optout.erasure_batch[] := '{}';
+    search ndrs_optout.erasure_search := like_this.search;
+    keys_read text := '';
+    keys_told text := '';
+    found text[];
+    kin regclass[];
 BEGIN
-    FOR i IN 1 .. coalesce(array_length(found, 1), 0) LOOP
-        batch.leaf := found[i][1]::oid::regclass;
-        batch.row_ids := found[i][2]::tid[];
+    FOR i IN 1 .. coalesce(cardinality(search.key_columns), 0) LOOP
+        keys_read := keys_read || format(', t.%I AS k%s', search.key_columns[i], i);
+        keys_told := keys_told || format(', array_agg(h.k%s)::text', i);
+    END LOOP;
+    found := ndrs_optout.search_as_owner(search.role, format(
+        'WITH hit AS MATERIALIZED (SELECT t.tableoid AS leaf, t.ctid AS row_id%s FROM %s %s)
+         SELECT ARRAY[array_agg(h.leaf)::text, array_agg(h.row_id)::text%s]
+             FROM (SELECT DISTINCT ON (h.leaf, h.row_id) h.* FROM hit h ORDER BY h.leaf, h.row_id) AS h
+             HAVING count(*) > 0',
+        keys_read, search.source,
+        CASE WHEN locking AND (search.action = 'delete' OR search.changes IS NOT NULL) THEN 'FOR UPDATE OF t' END,
+        keys_told), like_this.patients, like_this.keys);
+    batch.leaves := coalesce(found[1]::oid[]::regclass[], '{}');
+    batch.row_ids := coalesce(found[2]::tid[], '{}');
+    batch.row_keys := found[3:];
+    IF found IS NULL THEN
+        RETURN ARRAY[batch];
+    END IF;
+    kin := ndrs_optout.erasure_kin(search.relation, batch.leaves);
+    IF cardinality(kin) = 1 THEN
+        batch.kin := kin[1];
+        RETURN ARRAY[batch];
+    END IF;
+    FOR batch.kin, batch.leaves, batch.row_ids IN
+        SELECT k.kin, array_agg(r.leaf ORDER BY r.leaf, r.row_id), array_agg(r.row_id ORDER BY r.leaf, r.row_id)
+            FROM ndrs_optout.erasure_rows(ARRAY[batch]) AS r
+            JOIN (SELECT l.leaf, (ndrs_optout.erasure_kin(search.relation, ARRAY[l.leaf]))[1] AS kin
+                      FROM (SELECT DISTINCT u.leaf FROM unnest(batch.leaves) AS u (leaf)) AS l) AS k ON k.leaf = r.leaf
+            GROUP BY k.kin
+            ORDER BY k.kin
+    LOOP
+        -- Those of one kin are no keys of another's.
+        batch.row_keys := NULL;
         batches := batches || batch;
     END LOOP;
-    IF batches IS NULL THEN
-        batch.leaf := (like_this.search).relation;
-        batch.row_ids := ARRAY[]::tid[];
-        batches := batches || batch;
-    END IF;
     RETURN batches;
 END
 $$;
 COMMENT ON FUNCTION erasure_search_step(erasure_batch, boolean) IS
-    'internal: one step of the erasure''s walk: what it finds';
+    'internal: one step of the erasure''s walk: what it finds; error ND033';
+
+-- The keys of a search below the rows of a batch.  As they were read with the rows; from each
+-- table where a column is not one of the table that was searched, where the rows of a
+-- search had to be told apart, or where the reference is newer than the search.
+CREATE FUNCTION erasure_keys(batch erasure_batch, columns name[]) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    places integer[] := ARRAY(SELECT array_position((batch.search).key_columns, u.name)
+                                  FROM unnest(columns) WITH ORDINALITY AS u (name, position) ORDER BY u.position);
+BEGIN
+    IF batch.row_keys IS NOT NULL AND array_position(places, NULL) IS NULL THEN
+        RETURN ARRAY(SELECT batch.row_keys[p.place] FROM unnest(places) WITH ORDINALITY AS p (place, position)
+                         ORDER BY p.position);
+    END IF;
+    RETURN (
+        SELECT array_agg(m.keys ORDER BY m.position)
+            FROM (SELECT k.position, '{' || string_agg(substr(k.keys, 2, length(k.keys) - 2), ',') || '}' AS keys
+                      FROM (SELECT l.leaf, array_agg(l.row_id)::text[] AS row_ids
+                                FROM ndrs_optout.erasure_rows(ARRAY[batch]) AS l GROUP BY l.leaf) AS r
+                      JOIN pg_class c ON c.oid = r.leaf
+                      CROSS JOIN LATERAL unnest(ndrs_optout.search_as_owner(c.relowner::regrole,
+                          format('SELECT ARRAY[%s] FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',
+                                 (SELECT string_agg(format('array_agg(t.%I)::text', u.name), ', ' ORDER BY u.position)
+                                      FROM unnest(columns) WITH ORDINALITY AS u (name, position)), r.leaf),
+                          NULL, r.row_ids)) WITH ORDINALITY AS k (keys, position)
+                      GROUP BY k.position) AS m);
+END
+$$;
+COMMENT ON FUNCTION erasure_keys(erasure_batch, name[]) IS
+    'internal: the values of columns in the rows of a batch of a walk, an array''s text for each column';
 
 -- The registers that a patient is excluded from.  One patient is not worth building lists
 -- for, nor reading the table: hence LATERAL, by the key, register for register.
@@ -118,8 +181,8 @@ DECLARE
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
 BEGIN
     FOREACH search IN ARRAY ndrs_optout.erasure_root_searches(registers, excluded_registers) LOOP
-        batches := batches || ROW(search, patients, search.registers, NULL, ARRAY[search.relation::text], NULL, NULL
-                                 )::ndrs_optout.erasure_batch;
+        batches := batches || ROW(search, patients, search.registers, ARRAY[search.relation::text], NULL, NULL,
+                                  NULL, NULL, NULL)::ndrs_optout.erasure_batch;
     END LOOP;
     RETURN batches;
 END
@@ -139,13 +202,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
-    seen ndrs_optout.erasure_seen[] := ARRAY[]::ndrs_optout.erasure_seen[];
     batch ndrs_optout.erasure_batch;
     parent ndrs_optout.erasure_batch;
     search ndrs_optout.erasure_search;
     searches ndrs_optout.erasure_search[];
-    this_action text;
-    same integer;
+    searched regclass[] := '{}';
+    keys_of name[];
+    again boolean;
     i integer := 0;
 BEGIN
     starts := coalesce(starts, ndrs_optout.erasure_root_batches(patients, registers, excluded_registers));
@@ -158,35 +221,30 @@ BEGIN
             IF i = 0 THEN
                 batch := starts[j];
             ELSE
-                -- The keys are read once, not for each action.
-                IF search.keys_source IS DISTINCT FROM (batch.search).keys_source THEN
-                    batch.keys := ndrs_optout.search_as_owner(search.keys_role, search.keys_source, NULL,
-                                                              parent.row_ids::text[]);
+                -- The keys are the same for each action.
+                IF search.parent_columns IS DISTINCT FROM keys_of THEN
+                    keys_of := search.parent_columns;
+                    batch.keys := ndrs_optout.erasure_keys(parent, keys_of);
                 END IF;
                 -- A cycle does not lengthen the path.
-                batch := ROW(search, patients, parent.registers, NULL,
+                batch := ROW(search, patients, parent.registers,
                     parent.path[:coalesce(array_position(parent.path, search.relation::text) - 1,
                                           cardinality(parent.path))] || search.relation::text,
-                    NULL, batch.keys);
+                    batch.keys);
             END IF;
-            this_action := search.action;
+            again := NOT search.alone OR search.relation = ANY (searched);
+            searched := searched || search.relation;
             FOREACH batch IN ARRAY ndrs_optout.erasure_search_step(batch, locking) LOOP
                 -- Without the rows that are to be deleted already, and those that were found for
                 -- the same (but a row can be redacted for two of its columns).
-                IF cardinality(batch.row_ids) > 0 THEN
-                    same := NULL;
-                    FOR k IN 1 .. cardinality(seen) LOOP
-                        CONTINUE WHEN seen[k].leaf <> batch.leaf OR seen[k].action NOT IN ('delete', this_action);
-                        batch.row_ids := ARRAY(SELECT unnest(batch.row_ids) EXCEPT SELECT unnest(seen[k].row_ids));
-                        IF seen[k].action = this_action THEN
-                            same := k;
-                        END IF;
-                    END LOOP;
-                    IF same IS NOT NULL THEN
-                        seen[same].row_ids := seen[same].row_ids || batch.row_ids;
-                    ELSIF this_action <> 'redact' THEN
-                        seen := seen || ROW(batch.leaf, this_action, batch.row_ids)::ndrs_optout.erasure_seen;
-                    END IF;
+                IF again AND cardinality(batch.row_ids) > 0 THEN
+                    SELECT coalesce(array_agg(n.leaf ORDER BY n.leaf, n.row_id), '{}'),
+                           coalesce(array_agg(n.row_id ORDER BY n.leaf, n.row_id), '{}')
+                        INTO batch.leaves, batch.row_ids
+                        FROM (SELECT f.leaf, f.row_id FROM ndrs_optout.erasure_rows(ARRAY[batch]) AS f
+                              EXCEPT
+                              SELECT r.leaf, r.row_id FROM ndrs_optout.erasure_rows(batches) AS r
+                                  WHERE r.action = 'delete' OR r.action = search.action AND r.action <> 'redact') AS n;
                 END IF;
                 batches := batches || batch;
             END LOOP;
@@ -199,8 +257,8 @@ BEGIN
             EXIT WHEN i > cardinality(batches) OR (parent.search).action = 'delete' AND cardinality(parent.row_ids) > 0;
         END LOOP;
         EXIT WHEN i > cardinality(batches);
-        batch := NULL;
-        searches := ndrs_optout.erasure_child_searches(parent.leaf, excluded_registers);
+        keys_of := NULL;
+        searches := ndrs_optout.erasure_child_searches(parent.kin, excluded_registers);
     END LOOP;
 
     RETURN batches;
@@ -224,18 +282,17 @@ BEGIN
         RETURN batches;
     END IF;
     RETURN ARRAY(
-        WITH found AS MATERIALIZED (
-            SELECT b.ordinality AS n, b.leaf, (b.search).action, i.row_id
-                FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)),
+        WITH found AS MATERIALIZED (SELECT r.* FROM ndrs_optout.erasure_rows(batches) AS r),
         deleted AS MATERIALIZED (
             SELECT f.leaf, f.row_id, min(f.n) AS n FROM found f WHERE f.action = 'delete' GROUP BY f.leaf, f.row_id),
         kept AS (
-            SELECT f.n, array_agg(f.row_id) AS row_ids
+            SELECT f.n, array_agg(f.leaf ORDER BY f.leaf, f.row_id) AS leaves,
+                   array_agg(f.row_id ORDER BY f.leaf, f.row_id) AS row_ids
                 FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
                 WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
                 GROUP BY f.n)
-        SELECT ROW(b.search, b.patients, b.registers, b.leaf, b.path, coalesce(k.row_ids, '{}'), b.keys
-                  )::ndrs_optout.erasure_batch
+        SELECT ROW(b.search, b.patients, b.registers, b.path, b.keys, coalesce(k.leaves, '{}'),
+                   coalesce(k.row_ids, '{}'), b.kin, b.row_keys)::ndrs_optout.erasure_batch
             FROM unnest(batches) WITH ORDINALITY AS b LEFT JOIN kept k ON k.n = b.ordinality
             ORDER BY b.ordinality);
 END

@@ -46,17 +46,16 @@ DECLARE
     held text[];
 BEGIN
     FOR part IN
-        SELECT b.leaf, r.relowner::regrole AS owner,
-               array_agg(DISTINCT i.row_id) AS row_ids,
-               array_agg(i.row_id) FILTER (WHERE (b.search).action = 'redact') AS redacted,
+        SELECT r.leaf, c.relowner::regrole AS owner,
+               array_agg(DISTINCT r.row_id) AS row_ids,
+               array_agg(r.row_id) FILTER (WHERE r.action = 'redact') AS redacted,
                ARRAY(SELECT DISTINCT format('to_json(t.%I)::text', g.nhs_number_column)
-                         FROM ndrs_optout.erasure_lineage(b.leaf) l
+                         FROM ndrs_optout.erasure_lineage(r.leaf) l
                          JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded
-            FROM unnest(batches) AS b
-            CROSS JOIN LATERAL unnest(b.row_ids) AS i (row_id)
-            JOIN pg_class r ON r.oid = b.leaf
-            GROUP BY b.leaf, r.relowner
-            ORDER BY b.leaf::text
+            FROM ndrs_optout.erasure_rows(batches) AS r
+            LEFT JOIN pg_class c ON c.oid = r.leaf
+            GROUP BY r.leaf, c.relowner
+            ORDER BY r.leaf::text
     LOOP
         held := ndrs_optout.search_as_owner(part.owner, format(
             'SELECT array_agg(ARRAY[%s] ORDER BY t.ctid) FROM ONLY %s t WHERE t.ctid = ANY ($2::tid[])',

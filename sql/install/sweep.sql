@@ -148,23 +148,22 @@ AS $$
 DECLARE
     next_block bigint := this.blocks_encoded + 1000;
     owner regrole := (SELECT r.relowner FROM pg_class r WHERE r.oid = this.relation);
-    batch ndrs_optout.erasure_batch;
+    row_ids text[];
     changed bigint[];
 BEGIN
-    batch.leaf := this.relation;
-    batch.row_ids := ndrs_optout.search_as_owner(owner, format(
-        'SELECT array_agg(t.ctid::text) FROM ONLY %1$s t
+    row_ids := ndrs_optout.search_as_owner(owner, format(
+        'SELECT ARRAY[array_agg(t.ctid)::text] FROM ONLY %1$s t
              WHERE t.ctid >= ''(%4$s,0)'' AND t.ctid < ''(%5$s,0)''
                  AND ndrs_optout.guard_finds(t.%2$I, $2, $3) IS NOT TRUE
                  AND ndrs_optout.guard_misencoded(t.%2$I, t.%3$I, $3)',
         this.relation, this.nhs_number_column, this_guard.encoded_column, this.blocks_encoded, next_block),
-        NULL, this_guard.registers)::tid[];
+        NULL, this_guard.registers);
     changed := ndrs_optout.change_as_owner(
         owner,
         format('WITH u AS (UPDATE ONLY %s SET %I = NULL
-                    WHERE ctid = ANY (ARRAY(SELECT unnest(b.row_ids) FROM unnest($1) AS b)) RETURNING 1)
+                    WHERE ctid = ANY ($1[1]::tid[]) RETURNING 1)
                 SELECT ARRAY[count(*)] FROM u', this.relation, this_guard.encoded_column),
-        ARRAY[batch], ARRAY[this.relation]);
+        row_ids, ARRAY[this.relation]);
     this.rows_encoded := this.rows_encoded + changed[1];
     this.blocks_encoded := next_block;
     RETURN this;

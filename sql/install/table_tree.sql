@@ -43,3 +43,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION erasure_descendants(regclass) IS 'internal: a table, its partitions and its inheritance children';
+
+-- The lineage of each table of a tree, all at once: partitions are thousands.
+CREATE FUNCTION erasure_lineages(relation regclass)
+RETURNS TABLE (leaf regclass, ancestor regclass, by_partition boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        WITH RECURSIVE line (leaf, ancestor, by_partition) AS (
+            SELECT d.relation, d.relation, true FROM ndrs_optout.erasure_descendants(erasure_lineages.relation) AS d
+            UNION
+            SELECT l.leaf, i.inhparent::regclass, l.by_partition AND c.relispartition
+                FROM line l
+                JOIN pg_inherits i ON i.inhrelid = l.ancestor
+                JOIN pg_class c ON c.oid = i.inhrelid)
+        SELECT l.* FROM line l;
+END
+$$;
+COMMENT ON FUNCTION erasure_lineages(regclass) IS
+    'internal: a table, its partitions and its inheritance children, each with itself and its ancestors; by_partition: '
+    'through partitions only';

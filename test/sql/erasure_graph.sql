@@ -229,6 +229,50 @@ SELECT array_agg(u.leaf ORDER BY u.leaf::text) AS leaves, u.depth
 SELECT erasure_depths('{}');
 DROP TABLE narrow, below, wide, apart;
 
+-- Rows of one table whose partitions are referred to differently: keys of one are no keys of
+-- another's, ids are unique in each only.  A child table's own column is a key as well.
+CREATE TABLE many (id int, nhs bigint, place int) PARTITION BY LIST (id);
+CREATE TABLE many_1 PARTITION OF many FOR VALUES IN (1);
+CREATE TABLE many_2 PARTITION OF many FOR VALUES IN (2);
+SELECT guard_table('many', 'nhs', '{cancer}');
+ALTER TABLE many_1 ADD UNIQUE (place);
+ALTER TABLE many_2 ADD UNIQUE (place);
+INSERT INTO many VALUES (1, 9990000018, 7), (2, 9990000018, 8), (1, 9990000026, 8), (2, 9990000026, 7);
+CREATE TABLE of_1 (place int REFERENCES many_1 (place));
+CREATE TABLE of_2 (place int REFERENCES many_2 (place));
+CREATE TABLE elder (id int PRIMARY KEY, nhs bigint);
+CREATE TABLE younger (own int UNIQUE) INHERITS (elder);
+SELECT guard_table('elder', 'nhs', '{cancer}');
+CREATE TABLE of_own (own int REFERENCES younger (own));
+INSERT INTO elder VALUES (1, 9990000018);
+INSERT INTO younger VALUES (1, 9990000018, 5), (2, 9990000026, 6);
+INSERT INTO of_1 VALUES (7), (8);
+INSERT INTO of_2 VALUES (7), (8);
+INSERT INTO of_own VALUES (5), (6);
+EXECUTE walk;
+BEGIN;
+SELECT path, action, row_count FROM erase('9990000018', '{cancer}') ORDER BY path;
+SELECT (SELECT array_agg(place) FROM of_1) AS of_1, (SELECT array_agg(place) FROM of_2) AS of_2, (SELECT array_agg(own) FROM of_own) AS of_own;
+ROLLBACK;
+
+-- What a search returns is of the table that was searched, or of what belongs to it.
+PREPARE step (text, text) AS
+    SELECT cardinality(b.row_ids) AS rows, b.kin
+        FROM unnest(erasure_search_step(jsonb_populate_record(NULL::erasure_batch, jsonb_build_object('patients', '{9990000018}'::text,
+            'search', jsonb_build_object('relation', $1, 'action', 'delete', 'source', $2, 'role', current_user))), false)) AS b;
+EXECUTE step ('many', 'public.many t WHERE t.nhs = 9990000018');
+EXECUTE step ('many_1', 'public.many t WHERE t.nhs = 9990000018');
+\echo :SQLSTATE
+EXECUTE step ('elder', 'public.many_1 t');
+\echo :SQLSTATE
+EXECUTE step ('elder', 'public.many_1 t WHERE false');
+SELECT erasure_kin('many', '{many_1}') AS alone, cardinality(erasure_kin('many', '{many_1,many_2}')) AS kin, erasure_kin('many', '{}') AS none, erasure_kin(NULL, '{}') AS no_table;
+SELECT erasure_kin('many', '{elder}');
+\echo :SQLSTATE
+SELECT unguard_table('many'), unguard_table('elder');
+DEALLOCATE step;
+DROP TABLE of_1, of_2, of_own, many, younger, elder;
+
 -- Not for anybody's use, but nobody's harm.
 SELECT erasure_root_searches(NULL, '{}'), erasure_child_searches(NULL, '{}'), erasure_undeferrals(NULL), erasure_deletions(NULL);
 SELECT erasure_root_searches('{}', '{}'), erasure_child_searches(0, '{}'), erasure_undeferrals('{}'), erasure_deletions('{}');

@@ -251,7 +251,7 @@ SELECT unguard_table('owned_patient'), unguard_table('an_admission');
 SELECT search_as_owner(NULL, NULL, NULL, NULL);
 SELECT search_as_owner(current_user::regrole, 'SELECT 1', NULL, NULL);
 SELECT search_as_owner(0::regrole, 'SELECT 1', NULL, NULL);
-SELECT change_as_owner(current_user::regrole, 'SELECT 7', ARRAY[]::erasure_batch[]);
+SELECT change_as_owner(current_user::regrole, 'SELECT 7', '{}');
 ALTER TABLE owned_patient DROP COLUMN index_regimen;
 DROP TABLE a_sample, owned_relative, an_admission, owned_regimen, owned_tumour, owned_patient;
 DROP FUNCTION nothing;
