@@ -35,6 +35,7 @@ OBJS = \
 	src/erasure_writers.o \
 	src/erasure_as_owner.o \
 	src/erasure_cache.o \
+	src/erasure_statistics.o \
 	src/guard_coverage.o
 
 # In order of dependency.  privileges.sql comes last: who can do what is one page.
@@ -67,6 +68,7 @@ PIECES = $(addprefix sql/install/, \
 	purpose.sql \
 	national_check.sql \
 	erasure_walk.sql \
+	erasure_statistics.sql \
 	erasure.sql \
 	sharing.sql \
 	release.sql \
@@ -104,7 +106,7 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
 	guard guard_paths erasure erasure_graph optout_case correspondence certificate subject_access audit \
 	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing release \
-	privileges access access_text_parameters health version
+	privileges access access_text_parameters health erasure_statistics version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	audit_in_two_sessions audit_while_locked \
@@ -113,7 +115,7 @@ ISOLATION = setup \
 	carry_out_savepoint_rolled_back carry_out_while_attaching \
 	confidential_key_while_recorded \
 	erasure_child_in_flight erasure_graph_while_changing erasure_together_twice erasure_while_detached \
-	erasure_while_readmitted \
+	erasure_statistics_while_locked erasure_while_readmitted \
 	exclusion_list_old_snapshot exclusion_list_readmit_against_insert exclusion_list_rebuild_while_invalidated \
 	guard_coverage_while_locked guard_table_while_inserting \
 	health_while_locked \

@@ -331,7 +331,8 @@ ndrs_optout_begin_procedure(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
-	if (strcmp(name, "carry_out") != 0 && strcmp(name, "sweep") != 0)
+	if (strcmp(name, "carry_out") != 0 && strcmp(name, "sweep") != 0 &&
+		strcmp(name, "renew_statistics") != 0)
 		ndrs_ereport(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("there is no such procedure"));
 	procedure_began = GetCurrentStatementStartTimestamp();

@@ -53,7 +53,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
         FROM (VALUES
             ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
             ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
-            ('officer', '{carry_out,complete_case,completion_letter}'),
+            ('officer', '{carry_out,complete_case,completion_letter,renew_statistics}'),
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
             ('officer', '{erasure_certificate,verify_certificate}'),
             ('officer', '{request_subject_access,answer_subject_access,disclose_records}'),
@@ -67,6 +67,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('analyst', '{share_eligible,share_decision,share_summary}'),
             ('auditor', '{verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
             ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,accept_dropped_tables,health}'),
+            ('steward', '{renew_statistics}'),
             ('steward', '{purge,schedule_purge,unschedule_purge,add_letter_template}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);
 
@@ -74,6 +75,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege, needed_by)
     SELECT d.duty, 'routine', r.name, 'EXECUTE', d.needed_by
         FROM (VALUES
             ('officer', 'carry_out', '{case_exclude,case_certify}'::name[]),
+            ('officer', 'renew_statistics', '{renew_next_statistics}'),
+            ('steward', 'renew_statistics', '{renew_next_statistics}'),
             ('officer', 'start_national_check', '{begin_national_check,query_source}'),
             ('officer', 'encoded_set', '{encoded_set_in,encoded_set_out}'),
             ('analyst', 'share_summary', '{query_source}'),

@@ -139,7 +139,9 @@ AS $$
                ARRAY(SELECT d.relation::oid FROM ndrs_optout.erasure_descendants(e.relation) AS d
                          JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'),
                e.path, e.action, e.row_count
-            FROM ndrs_optout.erase(number, record_erasure.registers) AS e
+            FROM ndrs_optout.erase(number, record_erasure.registers) AS e;
+    UPDATE ndrs_optout.statistics_renewal s SET case_id = record_erasure.case_id
+        WHERE s.erased_by = pg_current_xact_id() AND s.case_id IS NULL AND s.renewed_at IS NULL
 $$;
 COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS
     'internal: erases for a case and records what was done';
@@ -344,12 +346,13 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
     PERFORM ndrs_optout.case_certify(case_id, number);
     COMMIT;
+    CALL ndrs_optout.renew_statistics();
 END
 $$;
 COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
-    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, and raises a '
-    'recall notice for each release that held the patient. Commits between the steps; can be repeated after an '
-    'interruption; not inside a transaction block or a function (error 25001); errors P0002, ND020 (proofs are '
-    'missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, '
+    'carries a case out: excludes the patient, waits for writers in flight, erases and counts again, raises a recall '
+    'notice for each release that held the patient, and renews the statistics of the changed tables. Commits between '
+    'the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); errors '
+    'P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), ND031 (another patient''s number, '
     'or another date of birth in a guarded table), 55000 (guards do not read the exclusion list as SQL does), 55P03 '
     '(lock_timeout)';

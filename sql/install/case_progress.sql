@@ -16,7 +16,11 @@ CREATE VIEW case_progress AS
                WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
                WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
-               WHEN 'carried_out' THEN pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id)
+               WHEN 'carried_out' THEN pg_catalog.concat_ws('; ',
+                   CASE WHEN EXISTS (SELECT FROM statistics_renewal s
+                                         WHERE s.case_id = c.case_id AND s.renewed_at IS NULL)
+                       THEN 'CALL ndrs_optout.renew_statistics()' END,
+                   pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id))
            END AS next_action,
            c.guardian_call,
            c.hold_reason

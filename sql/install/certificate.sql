@@ -88,6 +88,26 @@ COMMENT ON FUNCTION certificate_vacuumed(optout_case) IS
     'internal: tables in which the erasures of a case changed rows, and when the last VACUUM of each ended since; '
     'NULL: not yet, not known, or what was deleted can still be read';
 
+-- Whether the planner's statistics still may hold values of what was deleted.
+CREATE FUNCTION certificate_statistics(case_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'status', CASE WHEN count(*) = 0 THEN 'nothing_held' WHEN bool_and(t.renewed_at IS NOT NULL) THEN 'done'
+                       ELSE 'waiting_for_analyze' END,
+        'tables', coalesce(jsonb_agg(to_jsonb(t) ORDER BY t."table"), '[]'),
+        'note', 'The statistics of each changed table, and of those that it is a part of, are removed and made anew '
+                'from what it then holds. Materialized views, and statistics that were copied or dumped before, are '
+                'not reached.')
+        FROM (SELECT ndrs_optout.certificate_name(s.relation::text, 'OID ' || s.relation::oid) AS "table",
+                     CASE WHEN bool_and(s.renewed_at IS NOT NULL) THEN max(s.renewed_at) END AS renewed_at
+                  FROM ndrs_optout.statistics_renewal s WHERE s.case_id = certificate_statistics.case_id
+                  GROUP BY s.relation) AS t
+$$;
+COMMENT ON FUNCTION certificate_statistics(bigint) IS
+    'internal: whether the statistics of the tables that the erasures of a case changed were made anew since';
+
 -- How far what was deleted is gone.
 CREATE FUNCTION certificate_levels(this optout_case) RETURNS jsonb
 LANGUAGE sql STABLE
@@ -95,6 +115,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT jsonb_build_object(
         'invisible', jsonb_build_object('status', 'done', 'at', this.carried_out_at),
+        'out_of_statistics', ndrs_optout.certificate_statistics(this.case_id),
         'out_of_indexes', v.vacuum || jsonb_build_object(
             'note', 'A VACUUM that began before the erasure, or while an older transaction could read the rows, leaves '
                     'their entries in the indexes, and one that finds few leaves them for the next time. What it did '
@@ -115,7 +136,8 @@ AS $$
                   FROM ndrs_optout.certificate_vacuumed(this) AS t) AS v (vacuum)
 $$;
 COMMENT ON FUNCTION certificate_levels(optout_case) IS
-    'internal: how far what was deleted is gone: invisible, out of indexes, out of data files, out of WAL and backups';
+    'internal: how far what was deleted is gone: invisible, out of statistics, out of indexes, out of data files, out '
+    'of WAL and backups';
 
 -- Whom the patient's data was given to, and what is known of its deletion there.
 CREATE FUNCTION certificate_recalls(case_id bigint) RETURNS jsonb
@@ -238,7 +260,11 @@ AS $$
             RETURNING *)
     SELECT ndrs_optout.audit('certificate_issued',
             jsonb_build_object('case', i.case_id, 'sha256', ndrs_optout.certificate_hash(i.certificate)))
-        FROM issued i
+        FROM issued i;
+    -- What waits is made anew all the same, and is of no case then.
+    DELETE FROM ndrs_optout.statistics_renewal s
+        WHERE s.case_id = issue_certificate.case_id AND s.renewed_at IS NOT NULL;
+    UPDATE ndrs_optout.statistics_renewal s SET case_id = NULL WHERE s.case_id = issue_certificate.case_id
 $$;
 COMMENT ON FUNCTION issue_certificate(bigint) IS
     'internal: stores the certificate of a case, and its hash in the audit';

@@ -243,6 +243,7 @@ BEGIN
                     'refer to the patient''s, past a foreign key that is not enforced or where there is none, erase '
                     'again when they have ended.');
     END IF;
+    PERFORM ndrs_optout.statistics_to_renew(batches);
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
     PERFORM ndrs_optout.audit('patients_erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,

@@ -404,6 +404,23 @@ COMMENT ON FUNCTION health_sweep() IS
     'internal: check: the last sweep of each column left no patient but those with an open case, and none is '
     'unfinished';
 
+CREATE FUNCTION health_statistics() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN min(s.erased_at) < now() - interval '1 hour'
+            THEN ROW('warning', format('tables whose statistics may hold values erased over an hour ago: %s',
+                                       count(DISTINCT s.relation)),
+                     'CALL ndrs_optout.renew_statistics()')::ndrs_optout.health_finding
+        ELSE ROW('ok', 'no table has statistics from before an erasure for over an hour',
+                 NULL)::ndrs_optout.health_finding
+        END
+        FROM ndrs_optout.statistics_renewal s WHERE s.renewed_at IS NULL
+$$;
+COMMENT ON FUNCTION health_statistics() IS
+    'internal: check: no statistics that may hold values of erased rows wait for long to be made anew';
+
 CREATE FUNCTION health_purge() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp

@@ -48,6 +48,8 @@ CREATE TABLE national_check_part (
 COMMENT ON TABLE national_check_part IS
     'internal: the NHS numbers of a request that waits for its reply, ascending, those with the same first four '
     'digits in one row';
+-- No statistics: they would be numbers.
+ALTER TABLE national_check_part ALTER COLUMN numbers SET STATISTICS 0;
 SELECT pg_catalog.pg_extension_config_dump('national_check_part', '');
 
 CREATE VIEW national_check_progress AS

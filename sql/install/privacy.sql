@@ -21,6 +21,6 @@ CREATE FUNCTION begin_procedure(name text) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_begin_procedure'
     LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION begin_procedure(text) IS
-    'internal: for procedures carry_out and sweep: error 25001 in a transaction block or a function; leaves the '
-    'digits of the statement out of pg_stat_activity, and the statement out of the log of its errors; error 22023 for '
-    'another name';
+    'internal: for procedures carry_out, sweep and renew_statistics: error 25001 in a transaction block or a '
+    'function; leaves the digits of the statement out of pg_stat_activity, and the statement out of the log of its '
+    'errors; error 22023 for another name';

@@ -352,6 +352,7 @@ BEGIN
         state := ndrs_optout.sweep_step(state);
     END LOOP;
     COMMIT;
+    CALL ndrs_optout.renew_statistics();
 END
 $$;
 COMMENT ON PROCEDURE sweep(regclass) IS
