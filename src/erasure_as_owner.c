@@ -21,6 +21,7 @@
 #include "parser/parse_param.h"
 #include "privacy.h"
 #include "sqlstates.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -186,6 +187,12 @@ find_command(Oid role, const char *text, int nparams, const Oid *types)
 }
 
 /*
+ * What current_query() says meanwhile: audit triggers keep it with each row, and an
+ * officer types a patient's number.
+ */
+#define QUERY_SHOWN "ndrs_optout: erasure"
+
+/*
  * Run a command that returns one value with the rights of a role, in a
  * security-restricted operation, as the server's own maintenance commands do.
  *
@@ -199,6 +206,7 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 	MemoryContext outer = CurrentMemoryContext;
 	Oid			outer_parser_role = parser_role;
 	ParseState *outer_parsing = parsing;
+	const char *outer_query = debug_query_string;
 	Oid			saved_role;
 	int			saved_context;
 	int			nest_level;
@@ -232,6 +240,7 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 
 		parser_role = saved_role;
 		parsing = NULL;
+		debug_query_string = QUERY_SHOWN;
 		SPI_connect();
 		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
@@ -272,6 +281,7 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 			command->running--;
 		parser_role = outer_parser_role;
 		parsing = outer_parsing;
+		debug_query_string = outer_query;
 	}
 	PG_END_TRY();
 	SPI_finish();
