@@ -29,8 +29,8 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH RECURSIVE changed (relation) AS (
-        SELECT b.leaf::oid FROM unnest(batches) AS b
-            WHERE cardinality(b.row_ids) > 0 AND (b.search).action IN ('delete', 'redact', 'unlink')
+        SELECT r.leaf::oid FROM ndrs_optout.erasure_rows(batches) AS r
+            WHERE r.action IN ('delete', 'redact', 'unlink')
         UNION
         SELECT i.inhparent FROM changed c JOIN pg_inherits i ON i.inhrelid = c.relation)
     INSERT INTO ndrs_optout.statistics_renewal (relation)
