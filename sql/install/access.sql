@@ -54,6 +54,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{open_case,record_identity,record_correspondence,record_guardian_call}'::name[]),
             ('officer', '{withdraw_case,refuse_case,confirm_identity,erasure_preview}'),
             ('officer', '{carry_out,complete_case,completion_letter,renew_statistics}'),
+            ('officer', '{today}'),
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
             ('officer', '{erasure_certificate,verify_certificate}'),
             ('officer', '{request_subject_access,answer_subject_access,disclose_records}'),
@@ -65,7 +66,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary}'),
-            ('auditor', '{verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
+            ('auditor', '{today,verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
             ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,accept_dropped_tables,health}'),
             ('steward', '{renew_statistics}'),
             ('steward', '{purge,schedule_purge,unschedule_purge,add_letter_template}')) AS d (duty, names)

@@ -36,28 +36,6 @@ END
 $$;
 COMMENT ON FUNCTION require_read_committed() IS 'internal: error 25000 at another isolation level than READ COMMITTED';
 
--- A day on which something happened.
-CREATE FUNCTION checked_day(day date, what text) RETURNS date
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF (day <= current_date AND isfinite(day)) IS NOT TRUE THEN
-        PERFORM ndrs_optout.raise_error('22023', format('the day on which %s must be today or before', what));
-    END IF;
-    RETURN day;
-END
-$$;
-COMMENT ON FUNCTION checked_day(date, text) IS 'internal: the day itself; error 22023 when it is not today or before';
-
-CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.checked_day(day, what || ' was received')
-$$;
-COMMENT ON FUNCTION checked_receipt(date, text) IS
-    'internal: the day itself, on which something was received; error 22023 when it is not today or before';
 CREATE FUNCTION english_list(items text[]) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp

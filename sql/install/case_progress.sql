@@ -3,8 +3,8 @@
 CREATE VIEW case_progress AS
     SELECT c.case_id, c.kind, c.state, c.registers,
            c.due_on,
-           CASE WHEN f.ended THEN NULL ELSE c.due_on - current_date END AS days_left,
-           coalesce(NOT f.ended AND c.due_on < current_date, false) AS overdue,
+           CASE WHEN f.ended THEN NULL ELSE c.due_on - today() END AS days_left,
+           coalesce(NOT f.ended AND c.due_on < today(), false) AS overdue,
            m.missing,
            CASE c.state
                WHEN 'awaiting_identity' THEN 'applicant'
@@ -13,7 +13,8 @@ CREATE VIEW case_progress AS
                WHEN 'carried_out' THEN 'officer'
            END AS waiting_for,
            CASE c.state
-               WHEN 'awaiting_identity' THEN 'ask for proof of ' || pg_catalog.array_to_string(m.missing, ' and ')
+               WHEN 'awaiting_identity' THEN 'ask for proof of '
+                   || pg_catalog.regexp_replace(pg_catalog.array_to_string(m.missing, ', '), ', ([a-z]+)$', ' and \1')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
                WHEN 'excluded' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...) again', c.case_id)
                WHEN 'carried_out' THEN pg_catalog.concat_ws('; ',
@@ -28,9 +29,11 @@ CREATE VIEW case_progress AS
         CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(
-                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address')) AS w (position, proof)
-                    WHERE NOT EXISTS (SELECT FROM identity_evidence e
-                                      WHERE e.case_id = c.case_id AND e.proof = w.proof)
+                SELECT w.proof FROM (VALUES (1, 'identity'), (2, 'address'), (3, 'authority')) AS w (position, proof)
+                    WHERE (w.proof <> 'authority' OR c.applicant = 'representative'
+                           OR c.applicant = 'parent' AND (SELECT p.parent_authority FROM policy p))
+                        AND NOT EXISTS (SELECT FROM identity_evidence e
+                                        WHERE e.case_id = c.case_id AND e.proof = w.proof)
                     ORDER BY w.position) END AS missing) AS m
         ORDER BY f.ended, c.due_on NULLS LAST, c.case_id;
 COMMENT ON VIEW case_progress IS

@@ -128,6 +128,7 @@ INSERT INTO code (code_set, code, description) VALUES
 
     -- retention
     ('retention', 'correspondence', 'confidential copies of cases that ended'),
+    ('retention', 'case_numbers', 'encoded NHS numbers of cases that were withdrawn or refused'),
     ('retention', 'unproven_cases', 'cases whose applicants never proved who they are'),
     ('retention', 'subject_access_requests', 'requests for subject access that were answered'),
     ('retention', 'audit_events', 'months of the audit'),

@@ -427,7 +427,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN min(d.due_since) < now() - interval '2 days'
-            THEN ROW('warning', format('something is due since %s', min(d.due_since)::date),
+            THEN ROW('warning', format('something is due since %s', ndrs_optout.local_date(min(d.due_since))),
                      'SELECT * FROM ndrs_optout.purge(); then SELECT ndrs_optout.schedule_purge()'
                 )::ndrs_optout.health_finding
         ELSE ROW('ok', 'nothing is due for more than two days', NULL)::ndrs_optout.health_finding

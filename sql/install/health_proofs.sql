@@ -190,7 +190,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
-        WHEN h.last > current_date + 365
+        WHEN h.last > ndrs_optout.today() + 365
             THEN ROW('ok', format('bank holidays are known until %s', to_char(h.last, 'YYYY-MM-DD')),
                      NULL)::ndrs_optout.health_finding
         ELSE ROW('warning',

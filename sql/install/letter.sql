@@ -13,11 +13,11 @@ AS $$
                        'destroyed%s.',
                        ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind
                            WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
-                       ndrs_optout.english_date((coalesce(this.ended_at, now()) + make_interval(
-                           years => (SELECT copy_years FROM ndrs_optout.policy)))::date),
+                       ndrs_optout.english_date(coalesce(this.copy_until, ndrs_optout.copy_until())),
                        CASE WHEN this.hold_reason IS NOT NULL
                            THEN ', unless it is still needed for a complaint or by a court' END)
-             FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c WHERE c.case_id = this.case_id
+             FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c
+                       WHERE c.case_id = this.case_id AND c.kept_until IS NULL
                    UNION SELECT 'letter' WHERE letter_kept) AS c HAVING count(*) > 0),
         CASE this.kind WHEN 'opt_out' THEN 'You may change your mind at any time: write to us as you did before. From '
                                            'then on new records are registered again; what was deleted does not come '

@@ -128,12 +128,12 @@ END
 $$;
 COMMENT ON FUNCTION letter_template_change() IS
     'internal: trigger function: checks a template and audits that it was added; error 23514 for any other change';
-CREATE TRIGGER letter_template_change BEFORE INSERT OR UPDATE OR DELETE ON letter_template
+CREATE TRIGGER template_change BEFORE INSERT OR UPDATE OR DELETE ON letter_template
     FOR EACH ROW EXECUTE FUNCTION letter_template_change();
-COMMENT ON TRIGGER letter_template_change ON letter_template IS 'templates are checked, audited, and never changed';
-CREATE TRIGGER letter_template_stays BEFORE TRUNCATE ON letter_template
+COMMENT ON TRIGGER template_change ON letter_template IS 'templates are checked, audited, and never changed';
+CREATE TRIGGER template_stays BEFORE TRUNCATE ON letter_template
     FOR EACH STATEMENT EXECUTE FUNCTION letter_template_change();
-COMMENT ON TRIGGER letter_template_stays ON letter_template IS 'templates are never removed';
+COMMENT ON TRIGGER template_stays ON letter_template IS 'templates are never removed';
 
 -- The template in use.
 CREATE FUNCTION current_letter_template(kind text, language text, format text) RETURNS letter_template
@@ -177,8 +177,8 @@ BEGIN
     INSERT INTO ndrs_optout.letter_template (kind, language, format, version, body, approved_by, approved_on, added_at)
         SELECT add_letter_template.kind, add_letter_template.language, add_letter_template.format,
                (SELECT coalesce(max(t.version), 0) + 1 FROM ndrs_optout.letter_template t
-                    WHERE t.kind = add_letter_template.kind AND t.language = add_letter_template.language
-                        AND t.format = add_letter_template.format),
+                    WHERE (t.kind, t.language, t.format)
+                        = (add_letter_template.kind, add_letter_template.language, add_letter_template.format)),
                coalesce(body, (ndrs_optout.current_letter_template(kind, language, format)).body),
                approved_by, approved_on, clock_timestamp()
         RETURNING version INTO STRICT result;
@@ -187,9 +187,9 @@ END
 $$;
 COMMENT ON FUNCTION add_letter_template(text, text, date, text, text, text) IS
     'adds a version of a letter''s template, with the name of who approved it and the day, and returns its number; it '
-    'is in use from now on. body: the text (NULL: the text in use is approved as it is); format: standard, large_print or '
-    'easy_read. Table letter_kind lists the kinds, letter_fact the facts. Audited; errors 22004, 22023 (also: a fact '
-    'that there is not, or one that must be stated and is not), 42704 (no such kind, or no text in use)';
+    'is in use from now on. body: the text (NULL: the text in use is approved as it is); format: standard, '
+    'large_print or easy_read. Table letter_kind lists the kinds, letter_fact the facts. Audited; errors 22004, 22023 '
+    '(also: a fact that there is not, or one that must be stated and is not), 42704 (no such kind, or no text in use)';
 
 -- The line with its facts; NULL when one of them is not known.
 CREATE FUNCTION letter_line(line text, facts jsonb) RETURNS text

@@ -3,11 +3,12 @@
 CREATE TABLE optout_case (
     case_id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind               text NOT NULL DEFAULT 'opt_out' CHECK (kind IN ('opt_out', 'opt_in')),
-    encoded_nhs_number encoded_nhs_number NOT NULL,
+    encoded_nhs_number encoded_nhs_number,
     registers          text[] NOT NULL,
     applicant          applicant NOT NULL,
     channel            channel NOT NULL,
     received_on        date NOT NULL,
+    recorded_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     state              text NOT NULL DEFAULT 'awaiting_identity' CHECK (state IN
         ('awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn', 'refused')),
     clock_started_on   date,
@@ -22,15 +23,17 @@ CREATE TABLE optout_case (
     erased_to          pg_lsn,
     erased_by          xid8,
     ended_at           timestamptz,
+    copy_until         date,  -- promised when the case ended
     refusal_reason     text,
     proofs_destroyed   integer,
     hold_reason        text,
     recalls            integer,  -- notices raised, whether they are still on record or not
-    not_told           integer   -- releases for care, whose recipients are not told
+    not_told           integer,  -- releases for care, whose recipients are not told
+    CHECK (encoded_nhs_number IS NOT NULL OR state IN ('withdrawn', 'refused'))
 );
 COMMENT ON TABLE optout_case IS
     'cases of opting out, and of opting in again: one request each, from receipt to completion; the patient is known '
-    'by the encoded NHS number only';
+    'by the encoded NHS number only, which a refused or withdrawn case loses with its copy';
 SELECT pg_catalog.pg_extension_config_dump('optout_case', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.optout_case', 'case_id')::regclass, '');
@@ -91,14 +94,16 @@ CREATE TABLE identity_evidence (
     case_id     bigint,
     proof       proof,
     document    document NOT NULL,
+    proof_of    proof_of NOT NULL DEFAULT 'applicant',
     received_on date NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     content     bytea,
     PRIMARY KEY (case_id, proof),
     CHECK (document = ANY (words(proof)))
 );
 COMMENT ON TABLE identity_evidence IS
-    'which proofs of identity and address have been seen for a case, with their content as ciphertext if it was '
-    'given; destroyed when the case ends';
+    'which proofs of identity, address and authority have been seen for a case, and whose they are, with their content '
+    'as ciphertext if it was given; destroyed when the case ends';
 SELECT pg_catalog.pg_extension_config_dump('identity_evidence', '');
 
 -- Every move of every case, however it comes about: lawful, or an error; and an
@@ -219,7 +224,7 @@ COMMENT ON FUNCTION check_request(encoded_nhs_number, text[], text, text, date, 
     'applicant, can be taken';
 
 CREATE FUNCTION open_case(number nhs_number, registers text[], applicant text DEFAULT 'self',
-    channel text DEFAULT 'email', received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+    channel text DEFAULT 'email', received_on date DEFAULT today(), date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -244,6 +249,30 @@ COMMENT ON FUNCTION open_case(nhs_number, text[], text, text, date, date) IS
     'date_of_birth, child under the policy''s age when the form came) or representative; channel: email, online or '
     'post; errors ND004, ND010, ND011, 22004, 22023, 23505 (the patient has an open case), 25000, 42704';
 
+-- A representative shows what lets them act for the patient; a parent does where the policy
+-- says so.
+CREATE FUNCTION required_proofs(applicant text) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN applicant = 'representative' OR applicant = 'parent' AND p.parent_authority
+                THEN '{identity,address,authority}' ELSE '{identity,address}' END::text[]
+        FROM ndrs_optout.policy p
+$$;
+COMMENT ON FUNCTION required_proofs(text) IS 'internal: what an applicant has to prove';
+
+CREATE FUNCTION missing_proofs(this optout_case) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(
+        SELECT w.proof FROM unnest(ndrs_optout.required_proofs(this.applicant)) WITH ORDINALITY AS w (proof, position)
+            WHERE NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence e
+                              WHERE e.case_id = this.case_id AND e.proof = w.proof)
+            ORDER BY w.position)
+$$;
+COMMENT ON FUNCTION missing_proofs(optout_case) IS 'internal: the proofs that are still missing for a case';
+
 -- An error that says why an action is not lawful for a case now.
 CREATE FUNCTION refuse_case_action(this optout_case, action text) RETURNS void
 LANGUAGE plpgsql
@@ -252,11 +281,7 @@ AS $$
 DECLARE
     states CONSTANT text[] := ARRAY['awaiting_identity', 'ready', 'excluded', 'carried_out', 'completed', 'withdrawn',
                                     'refused'];
-    missing text[] := ARRAY(
-        SELECT w.proof FROM unnest('{identity,address}'::text[]) WITH ORDINALITY AS w (proof, position)
-            WHERE NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence e
-                              WHERE e.case_id = this.case_id AND e.proof = w.proof)
-            ORDER BY w.position);
+    missing text[] := ndrs_optout.missing_proofs(this);
     unproven boolean := this.state = 'awaiting_identity' AND missing <> '{}';
 BEGIN
     PERFORM ndrs_optout.raise_error(CASE this.state WHEN 'awaiting_identity' THEN 'ND020' ELSE 'ND021' END,
@@ -273,7 +298,7 @@ BEGIN
                 WHEN 'record_correspondence' THEN 'record correspondence for'
                 ELSE action
             END, this.case_id,
-            CASE WHEN unproven THEN format('proof of %s is missing', array_to_string(missing, ' and '))
+            CASE WHEN unproven THEN format('proof of %s is missing', ndrs_optout.english_list(missing))
                  ELSE 'it is ' || replace(this.state, '_', ' ') END),
         detail => format('The case must be %s.', replace(
             (SELECT string_agg(s.state, ' or ' ORDER BY array_position(states, s.state))
@@ -314,8 +339,8 @@ COMMENT ON FUNCTION locked_case(bigint, text) IS
     'internal: a case, locked, if the action is lawful in its state; errors P0002 (no such case), ND020 (not ready), '
     'ND021 (not lawful now)';
 
-CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT current_date,
-    content bytea DEFAULT NULL)
+CREATE FUNCTION record_identity(case_id bigint, proof text, document text, received_on date DEFAULT today(),
+    content bytea DEFAULT NULL, proof_of text DEFAULT 'applicant')
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -330,30 +355,40 @@ BEGIN
                 THEN format('a %s is not accepted as proof of %s', replace(document, '_', ' '), proof)
                 ELSE 'the document is not accepted as proof' END,
             hint => 'Proof of "identity": "passport" or "driving_licence". Proof of "address": "utility_bill" or '
-                    '"bank_statement".');
+                    '"bank_statement". Proof of "authority": "power_of_attorney", "deputyship", "court_order" or '
+                    '"parental_responsibility".');
+    END IF;
+    PERFORM ndrs_optout.checked_word(proof_of, 'proof_of', 'proof_of');
+    IF proof = 'authority' AND (proof_of <> 'applicant' OR this.applicant = 'self') THEN
+        PERFORM ndrs_optout.raise_error('22023', 'authority is proved by who acts for the patient',
+            hint => 'It is the applicant''s, and the applicant a parent or a representative.');
     END IF;
     PERFORM ndrs_optout.checked_receipt(received_on, 'the proof');
 
-    -- To see the other proof, whichever session has recorded it.
+    -- To see the other proofs, whichever session has recorded them.
     PERFORM ndrs_optout.require_read_committed();
-    INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, received_on, content)
-        VALUES (case_id, proof, document, received_on, ndrs_optout.confidential(content))
+    INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, proof_of, received_on, content)
+        VALUES (case_id, proof, document, proof_of, received_on, ndrs_optout.confidential(content))
         ON CONFLICT ON CONSTRAINT identity_evidence_pkey
-            DO UPDATE SET document = excluded.document, received_on = excluded.received_on, content = excluded.content;
+            DO UPDATE SET document = excluded.document, proof_of = excluded.proof_of,
+                received_on = excluded.received_on, recorded_at = excluded.recorded_at, content = excluded.content;
 
-    -- The clock runs from the day on which the form and both proofs are there.
+    -- The clock runs from the day on which the form and all proofs are there.
     UPDATE ndrs_optout.optout_case c
         SET state = 'ready', clock_started_on = greatest(this.received_on, e.last_received_on),
             due_on = ndrs_optout.policy_deadline(greatest(this.received_on, e.last_received_on))
-        FROM (SELECT count(*) AS proofs, max(e.received_on) AS last_received_on
+        FROM (SELECT max(e.received_on) AS last_received_on
                   FROM ndrs_optout.identity_evidence e WHERE e.case_id = record_identity.case_id) AS e
-        WHERE c.case_id = record_identity.case_id AND e.proofs = 2;
+        WHERE c.case_id = record_identity.case_id AND ndrs_optout.missing_proofs(this) = '{}';
 END
 $$;
-COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea) IS
-    'records that a proof was received: proof identity (passport, driving_licence) or address (utility_bill, '
-    'bank_statement); with both the case is ready and its clock starts. content is stored only as ciphertext for the '
-    'confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no confidential key)';
+COMMENT ON FUNCTION record_identity(bigint, text, text, date, bytea, text) IS
+    'records that a proof was received: proof identity (passport, driving_licence), address (utility_bill, '
+    'bank_statement), or authority to act for the patient (power_of_attorney, deputyship, court_order, '
+    'parental_responsibility), which a representative needs, and a parent where the policy says so. With all of them '
+    'the case is ready and its clock starts. proof_of: applicant or patient, whose document it is. content is stored '
+    'only as ciphertext for the confidential key; errors P0002, ND021, 22023, 25000, 55000 (content, but no '
+    'confidential key)';
 
 -- Offered to every applicant; what comes of it changes nothing for the case.
 CREATE FUNCTION record_guardian_call(case_id bigint, outcome text) RETURNS void
@@ -372,7 +407,17 @@ COMMENT ON FUNCTION record_guardian_call(bigint, text) IS
     'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors '
     'P0002, ND021, 22023';
 
--- The end of a case: the proofs go, and what else is not needed any more.
+-- The day until which what is kept of something that ends today is kept.
+CREATE FUNCTION copy_until() RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (ndrs_optout.today() + make_interval(years => p.copy_years))::date FROM ndrs_optout.policy p
+$$;
+COMMENT ON FUNCTION copy_until() IS 'internal: the day until which the copy of what ends today is kept';
+
+-- The end of a case: the proofs go, and what else is not needed any more.  How long the
+-- copy is kept is promised now, whatever the policy will say.
 CREATE FUNCTION end_case(this optout_case, end_state text, reason text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -385,8 +430,8 @@ BEGIN
     DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id;
     GET DIAGNOSTICS destroyed = ROW_COUNT;
     UPDATE ndrs_optout.optout_case c
-        SET state = end_state, ended_at = clock_timestamp(), proofs_destroyed = destroyed, date_of_birth = NULL,
-            refusal_reason = reason
+        SET state = end_state, ended_at = clock_timestamp(), copy_until = ndrs_optout.copy_until(),
+            proofs_destroyed = destroyed, date_of_birth = NULL, refusal_reason = reason
         WHERE c.case_id = this.case_id;
 END
 $$;
@@ -419,7 +464,7 @@ COMMENT ON FUNCTION refuse_case(bigint, text) IS
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
 CREATE FUNCTION opt_in(number nhs_number, registers text[], applicant text DEFAULT 'self',
-    channel text DEFAULT 'email', received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+    channel text DEFAULT 'email', received_on date DEFAULT today(), date_of_birth date DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic

@@ -5,7 +5,10 @@ CREATE TABLE policy (
     deadline_days        integer NOT NULL DEFAULT 20 CHECK (deadline_days > 0),
     deadline_counts      text NOT NULL DEFAULT 'calendar_days'
                         CHECK (deadline_counts IN ('calendar_days', 'working_days')),
-    child_age            integer NOT NULL DEFAULT 13 CHECK (child_age > 0),
+    time_zone            text NOT NULL DEFAULT 'Europe/London',
+    child_age            integer NOT NULL DEFAULT 14 CHECK (child_age > 0),
+    parent_authority     boolean NOT NULL DEFAULT false,
+    contact              text,
     copy_years           integer NOT NULL DEFAULT 3 CHECK (copy_years >= 0),
     subject_access_years integer NOT NULL DEFAULT 3 CHECK (subject_access_years >= 0),
     recall_years         integer NOT NULL DEFAULT 3 CHECK (recall_years >= 0),
@@ -17,14 +20,22 @@ CREATE TABLE policy (
     changed_at           timestamptz
 );
 COMMENT ON TABLE policy IS
-    'one row, to be changed with UPDATE: deadline (days, calendar or working), age below which a parent can act for a '
-    'child, years for which the copy of a request, answered requests for subject access, answered recall notices and '
-    'the patients of destroyed releases are kept, days after which proofs of a case that got no further are '
-    'destroyed, years of audit, days for which a national check is good, days that a recipient has to delete a '
-    'patient''s data. Changes are audited';
+    'one row, to be changed with UPDATE: deadline (days, calendar or working), the time zone of all days, age below '
+    'which a parent can act for a child, whether a parent proves authority, how patients reach the registry, years for '
+    'which the copy of a request, answered requests for subject access, answered recall notices and the patients of '
+    'destroyed releases are kept, days after which proofs of a case that got no further are destroyed, years of audit, '
+    'days for which a national check is good, days that a recipient has to delete a patient''s data. What was promised '
+    'for a case stays as it was. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS
     'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 '
-    'or younger"';
+    'or younger", as the published rule of the national service says';
+COMMENT ON COLUMN policy.time_zone IS
+    'a day begins here: on it something came, is due, or is named in a letter, whatever the time zone of a session';
+COMMENT ON COLUMN policy.parent_authority IS
+    'true: a parent proves parental responsibility, as a representative always proves authority';
+COMMENT ON COLUMN policy.contact IS
+    'how patients reach the registry, as letters say it after "Contact us": for example "on 0300 000 0000 or at '
+    'optout@registry.example"';
 INSERT INTO policy DEFAULT VALUES;
 SELECT pg_catalog.pg_extension_config_dump('policy', 'WHERE changed_at IS NOT NULL');
 
@@ -40,7 +51,15 @@ BEGIN
     IF TG_OP IN ('DELETE', 'TRUNCATE') THEN
         PERFORM ndrs_optout.raise_error('23514', 'cannot delete the policy row',
             hint => 'Change it with UPDATE ndrs_optout.policy SET ...');
-    ELSIF TG_OP = 'INSERT' THEN
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_timezone_names z WHERE z.name = NEW.time_zone) THEN
+        PERFORM ndrs_optout.raise_error('22023', 'the time zone of the policy is not known',
+            hint => 'View pg_timezone_names lists the time zones.');
+    END IF;
+    IF NEW.contact IS NOT NULL THEN
+        PERFORM ndrs_optout.checked_reason(NEW.contact, 'contact');
+    END IF;
+    IF TG_OP = 'INSERT' THEN
         DELETE FROM ndrs_optout.policy p RETURNING p.* INTO replaced;
         IF NOT ndrs_optout.being_restored() THEN
             NEW.changed_at := clock_timestamp();
@@ -55,13 +74,63 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION policy_change() IS
-    'internal: trigger function: keeps the policy one row (error 23514) and audits its changes';
+    'internal: trigger function: keeps the policy one row (error 23514), checks time zone and contact (error 22023) '
+    'and audits its changes';
 CREATE TRIGGER policy_change BEFORE INSERT OR UPDATE ON policy FOR EACH ROW EXECUTE FUNCTION policy_change();
 COMMENT ON TRIGGER policy_change ON policy IS 'one row, audited';
 -- Not for the one that takes the place of another.
 CREATE TRIGGER policy_stays BEFORE DELETE OR TRUNCATE ON policy FOR EACH STATEMENT
     WHEN (pg_catalog.pg_trigger_depth() = 0) EXECUTE FUNCTION policy_change();
 COMMENT ON TRIGGER policy_stays ON policy IS 'one row, not none';
+
+-- Days are those of the policy's time zone: a session elsewhere is not in another day.
+CREATE FUNCTION local_date(at timestamptz) RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (at AT TIME ZONE p.time_zone)::date FROM ndrs_optout.policy p
+$$;
+COMMENT ON FUNCTION local_date(timestamptz) IS 'internal: the day of a moment, in the policy''s time zone';
+
+CREATE FUNCTION local_midnight(day date) RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT day::timestamp AT TIME ZONE p.time_zone FROM ndrs_optout.policy p
+$$;
+COMMENT ON FUNCTION local_midnight(date) IS 'internal: when a day begins, in the policy''s time zone';
+
+CREATE FUNCTION today() RETURNS date
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.local_date(now())
+$$;
+COMMENT ON FUNCTION today() IS
+    'today, in the policy''s time zone, whatever the session''s; of the start of the transaction';
+
+-- A day on which something happened.
+CREATE FUNCTION checked_day(day date, what text) RETURNS date
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF (day <= ndrs_optout.today() AND isfinite(day)) IS NOT TRUE THEN
+        PERFORM ndrs_optout.raise_error('22023', format('the day on which %s must be today or before', what));
+    END IF;
+    RETURN day;
+END
+$$;
+COMMENT ON FUNCTION checked_day(date, text) IS 'internal: the day itself; error 22023 when it is not today or before';
+
+CREATE FUNCTION checked_receipt(day date, what text) RETURNS date
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.checked_day(day, what || ' was received')
+$$;
+COMMENT ON FUNCTION checked_receipt(date, text) IS
+    'internal: the day itself, on which something was received; error 22023 when it is not today or before';
 
 -- England and Wales: by the standing rules, with substitute days.  Days that are
 -- proclaimed are for the site to add.

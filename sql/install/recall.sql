@@ -42,7 +42,7 @@ BEGIN
                 AND r.patients OPERATOR(ndrs_optout.@>) this.encoded_nhs_number
             FOR SHARE)
     INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
-        SELECT this.case_id, h.release_id, current_date + p.recall_days
+        SELECT this.case_id, h.release_id, ndrs_optout.today() + p.recall_days
             FROM held h CROSS JOIN ndrs_optout.policy p
             WHERE h.open
             ORDER BY h.release_id
@@ -121,7 +121,7 @@ $$;
 COMMENT ON FUNCTION checked_deletion(date, bigint) IS
     'internal: the day itself; error 22023 when it is not between the release and today';
 
-CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT current_date) RETURNS void
+CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT today()) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -142,7 +142,7 @@ COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
     '22023';
 
 -- The notice stays overdue: what the recipient was given is still there.
-CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT current_date) RETURNS void
+CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT today()) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,7 +154,7 @@ BEGIN
             hint => format('Write the letter with ndrs_optout.issue_recall_letter(%s, ...), and send it.', notice_id));
     END IF;
     PERFORM ndrs_optout.checked_day(chased_on, 'the recipient was reminded');
-    IF chased_on < this.asked_at::date THEN
+    IF chased_on < ndrs_optout.local_date(this.asked_at) THEN
         PERFORM ndrs_optout.raise_error('22023', 'the recipient cannot have been reminded before it was asked',
             hint => 'View ndrs_optout.recall_progress says when that was.');
     END IF;
@@ -294,12 +294,12 @@ COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
 
 CREATE VIEW recall_progress AS
     SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
-           CASE WHEN f.open THEN n.due_on - current_date END AS days_left,
-           f.open AND n.due_on < current_date AS overdue,
+           CASE WHEN f.open THEN n.due_on - today() END AS days_left,
+           f.open AND n.due_on < today() AS overdue,
            n.asked_at, n.chased_on, n.acknowledged_at, n.deleted_on,
            CASE WHEN f.open THEN pg_catalog.format(
                CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.issue_recall_letter(%s, ...)'
-                    WHEN n.due_on < current_date THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
+                    WHEN n.due_on < today() THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
                     ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id)
                         END AS next_action
         FROM recall_notice n JOIN release r USING (release_id)
@@ -313,7 +313,7 @@ COMMENT ON VIEW recall_progress IS
 -- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
 -- that another session would raise.  Who was in it stays on record for a time, since
 -- patients may ask to whom their data was given.
-CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT current_date) RETURNS void
+CREATE FUNCTION record_destruction(release_id bigint, destroyed_on date DEFAULT today()) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -436,7 +436,7 @@ BEGIN
     GET DIAGNOSTICS reopened = ROW_COUNT;
     WITH added AS (
         INSERT INTO ndrs_optout.recall_notice (case_id, release_id, due_on)
-            SELECT c.case_id, r.release_id, current_date + p.recall_days
+            SELECT c.case_id, r.release_id, ndrs_optout.today() + p.recall_days
                 FROM ndrs_optout.optout_case c
                 JOIN ndrs_optout.release r ON r.registers && c.registers
                     AND r.patients OPERATOR(ndrs_optout.@>) c.encoded_nhs_number

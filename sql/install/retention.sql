@@ -1,7 +1,8 @@
 -- retention: what is kept for a time only, and the purge that removes it.
 --
 -- The exclusion list stays for ever.  So do the cases: they hold no identity but the
--- encoded number, and say why it is on the list.
+-- encoded number, and say why it is on the list.  A case that was withdrawn or refused puts
+-- nobody there, and loses the number.
 
 -- What the last purge did.
 CREATE TABLE purge_run (
@@ -13,8 +14,10 @@ COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed 
 SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 
 -- What will be purged, when it is due, and whether a hold keeps it all the same.
--- The only place that knows; but the letters (letter_rights) promise the day on
--- which the copy goes, so who changes it here changes it there.
+-- The only place that knows.  The day on which a copy goes is promised in letters, so it
+-- is stored when the case ends, or when something comes afterwards (copy_until()); a
+-- proof counts from when it was recorded, or a form that is entered late would expire the
+-- same night.
 --
 -- The copy of an open case has no such day yet, nor has a request without an answer.
 -- Of rows that count the same for a guard and a day, all but one are due when the day
@@ -24,16 +27,23 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- check with its reply stays as long as an older one is in force, which it would else
 -- bring back for those whom both asked about.
 CREATE VIEW retention_schedule AS
-    SELECT 'correspondence' AS what, c.case_id AS id, count(*) AS rows,
-           c.ended_at + pg_catalog.make_interval(years => p.copy_years) AS due_at, c.hold_reason IS NOT NULL AS held
+    SELECT 'correspondence' AS what, k.correspondence_id AS id, 1::bigint AS rows,
+           coalesce(k.kept_until, c.copy_until)::timestamp AT TIME ZONE p.time_zone AS due_at,
+           c.hold_reason IS NOT NULL AS held
         FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
-        GROUP BY c.case_id, p.copy_years
+    UNION ALL
+    SELECT 'case_numbers', c.case_id, 1,
+           GREATEST(c.copy_until, (SELECT max(k.kept_until) FROM case_correspondence k WHERE k.case_id = c.case_id))
+               ::timestamp AT TIME ZONE p.time_zone, c.hold_reason IS NOT NULL
+        FROM optout_case c CROSS JOIN policy p
+        WHERE c.state IN ('withdrawn', 'refused') AND c.encoded_nhs_number IS NOT NULL
     UNION ALL
     SELECT 'unproven_cases', c.case_id, 1,
-           (GREATEST(c.received_on, max(e.received_on)) + p.evidence_days)::timestamptz, c.hold_reason IS NOT NULL
+           ((GREATEST(c.recorded_at, max(e.recorded_at)) AT TIME ZONE p.time_zone)::date + p.evidence_days)
+               ::timestamp AT TIME ZONE p.time_zone, c.hold_reason IS NOT NULL
         FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
         WHERE c.state = 'awaiting_identity'
-        GROUP BY c.case_id, p.evidence_days
+        GROUP BY c.case_id, p.evidence_days, p.time_zone
     UNION ALL
     SELECT 'subject_access_requests', q.request_id, 1,
            q.answered_at + pg_catalog.make_interval(years => p.subject_access_years), false
@@ -67,8 +77,8 @@ CREATE VIEW retention_schedule AS
         GROUP BY c.case_id, p.recall_years
     UNION ALL
     SELECT 'release_sets', r.release_id, 1,
-           (coalesce(r.destroyed_on, r.retracted_at::date)
-               + pg_catalog.make_interval(years => p.release_years))::timestamptz, false
+           (coalesce(r.destroyed_on, (r.retracted_at AT TIME ZONE p.time_zone)::date)
+               + pg_catalog.make_interval(years => p.release_years)) AT TIME ZONE p.time_zone, false
         FROM release r CROSS JOIN policy p
         WHERE r.patients IS NOT NULL
     UNION ALL
@@ -77,7 +87,8 @@ CREATE VIEW retention_schedule AS
         FROM national_check n;
 COMMENT ON VIEW retention_schedule IS
     'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. '
-    'correspondence: the confidential copies of cases that ended; unproven_cases: cases whose applicants did not '
+    'correspondence: the confidential copies of cases that ended; case_numbers: the encoded NHS numbers of cases that '
+    'were withdrawn or refused, due with the last of the copy; unproven_cases: cases whose applicants did not '
     'prove who they are, with the proofs that came; subject_access_requests: answered ones; audit_events: months of '
     'the audit; guard_counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
     'latest nor the last one of any column; recall_notices: answered ones of cases that ended; release_sets: the '
@@ -150,7 +161,30 @@ COMMENT ON FUNCTION retention_lock_cases(text, timestamptz) IS
     'internal: locks the cases of which something of a kind is due, but for those that are locked; returns those of '
     'which it still is';
 
+-- What is kept of a case is locked with it: a hold may have come before.
 CREATE FUNCTION purge_correspondence(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    cases bigint[] := ARRAY(
+        SELECT c.case_id FROM ndrs_optout.optout_case c
+            WHERE c.case_id IN (SELECT k.case_id FROM ndrs_optout.case_correspondence k
+                                    WHERE k.correspondence_id IN (SELECT ndrs_optout.retention_due(what, as_of)))
+            ORDER BY c.case_id FOR UPDATE SKIP LOCKED);
+    result ndrs_optout.purge_result;
+BEGIN
+    DELETE FROM ndrs_optout.case_correspondence k
+        WHERE k.case_id = ANY (cases)
+            AND k.correspondence_id IN (SELECT ndrs_optout.retention_due(what, as_of));
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_correspondence(text, timestamptz) IS
+    'internal: purges the confidential copies of cases that ended';
+
+CREATE FUNCTION purge_case_numbers(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -158,13 +192,13 @@ DECLARE
     cases bigint[] := ndrs_optout.retention_lock_cases(what, as_of);
     result ndrs_optout.purge_result;
 BEGIN
-    DELETE FROM ndrs_optout.case_correspondence k WHERE k.case_id = ANY (cases);
+    UPDATE ndrs_optout.optout_case c SET encoded_nhs_number = NULL WHERE c.case_id = ANY (cases);
     GET DIAGNOSTICS result.removed = ROW_COUNT;
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION purge_correspondence(text, timestamptz) IS
-    'internal: purges the confidential copies of cases that ended';
+COMMENT ON FUNCTION purge_case_numbers(text, timestamptz) IS
+    'internal: forgets whose requests were withdrawn or refused';
 
 CREATE FUNCTION purge_recall_notices(what text, as_of timestamptz) RETURNS purge_result
 LANGUAGE plpgsql

@@ -5,6 +5,7 @@ CREATE TABLE subject_access_request (
     request_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     encoded_nhs_number encoded_nhs_number NOT NULL,
     applicant          applicant NOT NULL,
+    competence         competence,  -- of a child whose parent asks
     received_on        date NOT NULL,
     due_on             date NOT NULL,
     answered_at        timestamptz
@@ -144,8 +145,8 @@ AS $$
         FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
                      c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
-                     (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document, 'received_on',
-                                                          i.received_on)
+                     (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document,
+                                                          'proof_of', i.proof_of, 'received_on', i.received_on)
                                        ORDER BY i.proof DESC)
                           FROM ndrs_optout.identity_evidence i WHERE i.case_id = c.case_id) AS proofs,
                      (SELECT jsonb_agg(jsonb_build_object('kind', m.kind, 'received_on', m.received_on)
@@ -175,7 +176,7 @@ AS $$
                   ORDER BY n.notice_id) AS l
     UNION ALL
     SELECT 'subject_access_request', to_jsonb(l), false
-        FROM (SELECT q.request_id, q.applicant, q.received_on, q.due_on, q.answered_at
+        FROM (SELECT q.request_id, q.applicant, q.competence, q.received_on, q.due_on, q.answered_at
                   FROM ndrs_optout.subject_access_request q
                   WHERE q.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY q.request_id) AS l
@@ -216,7 +217,7 @@ COMMENT ON FUNCTION disclose_records(nhs_number) IS
     '40001 (rows changed while they were read), 42501 (a policy hides rows), 55000 (a damaged guard)';
 
 CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
-    received_on date DEFAULT current_date, date_of_birth date DEFAULT NULL)
+    received_on date DEFAULT today(), competence text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -227,18 +228,26 @@ DECLARE
     result bigint;
 BEGIN
     PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
-    PERFORM ndrs_optout.check_applicant(applicant, date_of_birth, received_on);
-    INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, received_on, due_on)
-        VALUES (encoded, applicant, received_on, ndrs_optout.subject_access_due(received_on))
+    PERFORM ndrs_optout.checked_word(applicant, 'applicant', 'applicant');
+    -- There is no age at which a child can ask in person: what counts is whether the child understands it.
+    IF applicant = 'parent' THEN
+        PERFORM ndrs_optout.checked_word(competence, 'competence', 'competence',
+            hint => 'A child who is competent and does not agree asks in person.');
+    ELSIF competence IS NOT NULL THEN
+        PERFORM ndrs_optout.raise_error('22023', 'competence is that of a child whose parent asks');
+    END IF;
+    INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, competence, received_on, due_on)
+        VALUES (encoded, applicant, competence, received_on, ndrs_optout.subject_access_due(received_on))
         RETURNING request_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('subject_access_requested', jsonb_build_object('request', result, 'applicant',
-                                                                             applicant));
+    PERFORM ndrs_optout.audit('subject_access_requested', jsonb_strip_nulls(jsonb_build_object(
+        'request', result, 'applicant', applicant, 'competence', competence)));
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, date) IS
-    'records a request for subject access and returns its id. applicant: self, parent (needs date_of_birth, child '
-    'under the policy''s age when the request came) or representative; errors ND004, ND010, ND011, 22004, 22023';
+COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, text) IS
+    'records a request for subject access and returns its id. applicant: self, parent or representative. competence, '
+    'of a child whose parent asks, at whatever age: not_competent or child_agrees, as the officer found; errors '
+    'ND004, ND010, ND011, 22004, 22023';
 
 CREATE FUNCTION answer_subject_access(request_id bigint, number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
@@ -278,8 +287,8 @@ COMMENT ON FUNCTION answer_subject_access(bigint, nhs_number) IS
 
 CREATE VIEW subject_access_progress AS
     SELECT q.request_id, q.applicant, q.received_on, q.due_on,
-           CASE WHEN q.answered_at IS NULL THEN q.due_on - current_date END AS days_left,
-           q.answered_at IS NULL AND q.due_on < current_date AS overdue,
+           CASE WHEN q.answered_at IS NULL THEN q.due_on - today() END AS days_left,
+           q.answered_at IS NULL AND q.due_on < today() AS overdue,
            q.answered_at
         FROM subject_access_request q
         ORDER BY q.answered_at IS NOT NULL, q.due_on, q.request_id;

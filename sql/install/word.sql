@@ -8,13 +8,17 @@ AS $$
         WHEN 'duty' THEN '{officer,loader,analyst,auditor,steward}'
         WHEN 'duty_with_numbers' THEN '{officer,analyst}'
         WHEN 'applicant' THEN '{self,parent,representative}'
+        WHEN 'competence' THEN '{not_competent,child_agrees}'
         WHEN 'channel' THEN '{email,online,post}'
         WHEN 'correspondence' THEN '{form,email,letter}'
         WHEN 'guardian_call' THEN '{offered,declined,held}'
         WHEN 'identity' THEN '{passport,driving_licence}'
         WHEN 'address' THEN '{utility_bill,bank_statement}'
-        WHEN 'proof' THEN '{identity,address}'
-        WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement}'
+        WHEN 'authority' THEN '{power_of_attorney,deputyship,court_order,parental_responsibility}'
+        WHEN 'proof' THEN '{identity,address,authority}'
+        WHEN 'proof_of' THEN '{applicant,patient}'
+        WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement,power_of_attorney,deputyship,'
+                             'court_order,parental_responsibility}'
         WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
         WHEN 'recipient_kind' THEN '{care_provider,other}'
         WHEN 'letter_format' THEN '{standard,large_print,easy_read}'
@@ -24,8 +28,8 @@ AS $$
     END::text[]
 $$;
 COMMENT ON FUNCTION words(text) IS
-    'internal: the words of a list, such as duty or applicant; of "identity" and "address", the documents that prove '
-    'it. NULL for a list that is none';
+    'internal: the words of a list, such as duty or applicant; of "identity", "address" and "authority", the documents '
+    'that prove it. NULL for a list that is none';
 
 -- An argument is text, since a domain's own error does not say which words there are.
 CREATE FUNCTION checked_word(value text, list text, argument text, hint text DEFAULT NULL) RETURNS text
@@ -51,6 +55,10 @@ CREATE DOMAIN duty AS text CHECK (VALUE = ANY (words('duty')));
 COMMENT ON DOMAIN duty IS 'what a role is there for; table duty_privilege says what each may do';
 CREATE DOMAIN applicant AS text CHECK (VALUE = ANY (words('applicant')));
 COMMENT ON DOMAIN applicant IS 'who asks: the patient, a parent or a representative';
+CREATE DOMAIN competence AS text CHECK (VALUE = ANY (words('competence')));
+COMMENT ON DOMAIN competence IS
+    'what the officer found of a child whose parent asks for a copy of the child''s data: not_competent to ask in '
+    'person, or competent and content that the parent asks: child_agrees';
 CREATE DOMAIN channel AS text CHECK (VALUE = ANY (words('channel')));
 COMMENT ON DOMAIN channel IS 'how a request came: email, online or post';
 CREATE DOMAIN correspondence AS text CHECK (VALUE = ANY (words('correspondence')));
@@ -58,10 +66,14 @@ COMMENT ON DOMAIN correspondence IS 'what a copy is of: form, email or letter';
 CREATE DOMAIN guardian_call AS text CHECK (VALUE = ANY (words('guardian_call')));
 COMMENT ON DOMAIN guardian_call IS 'what became of the call with the Caldicott Guardian: offered, declined or held';
 CREATE DOMAIN proof AS text CHECK (VALUE = ANY (words('proof')));
-COMMENT ON DOMAIN proof IS 'what a document proves: identity or address';
+COMMENT ON DOMAIN proof IS
+    'what a document proves: identity, address, or the authority to act for the patient';
+CREATE DOMAIN proof_of AS text CHECK (VALUE = ANY (words('proof_of')));
+COMMENT ON DOMAIN proof_of IS 'whose document a proof is: the applicant''s or the patient''s';
 CREATE DOMAIN document AS text CHECK (VALUE = ANY (words('document')));
 COMMENT ON DOMAIN document IS
-    'a proof: of identity, passport or driving_licence; of address, utility_bill or bank_statement';
+    'a proof: of identity, passport or driving_licence; of address, utility_bill or bank_statement; of authority, '
+    'power_of_attorney, deputyship, court_order or parental_responsibility';
 CREATE DOMAIN id_scheme AS text CHECK (VALUE = ANY (words('id_scheme')));
 COMMENT ON DOMAIN id_scheme IS
     'the id under which a recipient knows a patient: nhs_number, ndrs_pseudo_id, release_pseudo_id or '

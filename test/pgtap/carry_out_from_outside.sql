@@ -123,7 +123,7 @@ SELECT is((SELECT count(*)::int FROM ndrs_optout.optout_case c WHERE c::text ~ '
 SELECT lives_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anomaly}', 'parent', 'email', current_date,
                        (current_date - interval '12 years')::date) $$, 'a parent of a 12-year-old can apply');
 SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000069', '{congenital_anomaly}', 'parent', 'email', current_date,
-                        (current_date - interval '14 years')::date) $$, '22023', NULL, 'a parent of a 14-year-old cannot');
+                        (current_date - interval '15 years')::date) $$, '22023', NULL, 'a parent of a 15-year-old cannot');
 SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anomaly,cancer}') $$, '23505', NULL,
                  'there is one open case for a patient and register');
 

@@ -1,5 +1,6 @@
 -- The confidential copy: ciphertext for somebody else's key, or nothing.
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 SET client_min_messages = warning;
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 \getenv inputdir PG_ABS_SRCDIR

@@ -7,6 +7,7 @@ SET client_min_messages = warning;
 CREATE EXTENSION ndrs_optout CASCADE;
 RESET client_min_messages;
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 CREATE VIEW asked AS SELECT check_name, status, regexp_replace(detail, '[0-9a-fA-F]{8,}', '<key>') AS detail, what_to_do FROM health()
     WHERE check_name <> 'data_checksums';
 

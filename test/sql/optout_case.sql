@@ -1,6 +1,7 @@
 -- The opt-out case, from the request to the letter.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 SET datestyle = 'ISO, DMY';
 
@@ -181,7 +182,7 @@ DROP TABLE serves_two;
 -- A register of which no table is guarded here cannot be searched.
 CREATE TABLE baby (id int, nhs_number nhs_number);
 -- Proofs first, form later; a parent; one register; nothing held.
-SELECT open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date, (current_date - interval '13 years' + interval '1 day')::date) AS case_id \gset
+SELECT open_case('9990000042', '{congenital_anomaly}', 'parent', 'post', current_date, (current_date - interval '14 years' + interval '1 day')::date) AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport', current_date - 30);
 SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 30);
 SELECT due_in, days_left FROM progress WHERE case_id = :case_id;
@@ -192,8 +193,8 @@ SELECT guard_table('baby', 'nhs_number', '{congenital_anomaly}');
 CALL carry_out(:case_id, '9990000042');
 SELECT regexp_replace(complete_case(:case_id), '\d+ (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}', 'DAY', 'g') AS letter \gset
 \echo :letter
--- On the thirteenth birthday a child is none.
-SELECT open_case('9990000050', '{cancer}', 'parent', 'post', current_date, (current_date - interval '13 years')::date);
+-- On the fourteenth birthday a child is none.
+SELECT open_case('9990000050', '{cancer}', 'parent', 'post', current_date, (current_date - interval '14 years')::date);
 SELECT open_case('9990000050', '{cancer}', 'parent');
 
 -- One open case for a patient and register; another register is another matter.
@@ -203,6 +204,13 @@ SELECT open_case('9990000026', '{cancer,rare_disease}');
 SELECT open_case('9990000026', '{rare_disease}') AS other_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport', current_date - 25);
 SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 26);
+SELECT missing, next_action FROM progress WHERE case_id = :case_id;
+SELECT record_identity(:case_id, 'authority', 'passport');
+SELECT record_identity(:case_id, 'authority', 'power_of_attorney', current_date - 25, proof_of => 'patient');
+SELECT record_identity(:other_id, 'authority', 'power_of_attorney');
+SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 26, proof_of => 'friend');
+SELECT record_identity(:case_id, 'address', 'utility_bill', current_date - 26, proof_of => 'patient');
+SELECT record_identity(:case_id, 'authority', 'power_of_attorney', current_date - 25);
 -- The most urgent first.
 SELECT case_id, state, due_in, days_left, overdue FROM progress;
 

@@ -206,7 +206,7 @@ TRUNCATE bank_holiday;
 SELECT heard_of($$ INSERT INTO purpose VALUES ('invoices', true, false, 'Invoices', 'exempted', '2020-01-01') $$);
 SELECT outcome($$ INSERT INTO purpose VALUES ('research', true, false, 'Research', 'none', '2020-01-01') $$);
 SELECT count(*) FROM purpose WHERE code = 'research' AND national_optout_applies;
-SELECT heard_of($$ INSERT INTO policy (child_age, audit_years) VALUES (14, 1) $$);
+SELECT heard_of($$ INSERT INTO policy (child_age, audit_years) VALUES (13, 1) $$);
 SELECT heard_of($$ INSERT INTO policy (changed_at) VALUES (NULL) $$);
 SELECT count(*), min(audit_years) FROM policy;
 DELETE FROM policy;

@@ -1,6 +1,7 @@
 -- Recipients, releases, and what is recalled when a patient opts out.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 SET client_min_messages = warning;
 ALTER TABLE optout_case ALTER case_id RESTART;
 ALTER TABLE release ALTER release_id RESTART;

@@ -1,6 +1,7 @@
 -- What is kept for a time only, and how it goes.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 \getenv inputdir PG_ABS_SRCDIR
 \set public_file :inputdir /keys/guardian.public.asc
@@ -12,7 +13,9 @@ SELECT guard_table('patient', 'nhs_number', '{cancer}', 'skip');
 
 -- Time passes by putting the past further back.
 CREATE FUNCTION ended(this_case bigint, ago interval) RETURNS void LANGUAGE sql AS
-    $$ UPDATE ndrs_optout.optout_case SET ended_at = now() - ago WHERE case_id = this_case $$;
+    $$ UPDATE ndrs_optout.optout_case SET ended_at = now() - ago, copy_until = (now() - ago + interval '3 years')::date
+           WHERE case_id = this_case;
+       UPDATE ndrs_optout.case_correspondence SET kept_until = (kept_until - ago)::date WHERE case_id = this_case $$;
 CREATE VIEW due AS SELECT what, due, due_since <= now() AS since_then, held FROM purge_due WHERE due > 0 OR held > 0;
 CREATE VIEW copies AS SELECT case_id, string_agg(kind, ', ' ORDER BY correspondence_id) AS copies
     FROM case_correspondence GROUP BY case_id;
@@ -102,6 +105,9 @@ RESET standard_conforming_strings;
 
 -- A complaint: the hold keeps the copy past its time.
 SELECT record_correspondence(:withdrawn, 'email', 'a complaint') > 0 AS recorded;
+-- It counts from when it came, not from the end of the case.
+SELECT what, due FROM due;
+UPDATE case_correspondence SET kept_until = current_date WHERE case_id = :withdrawn;
 SELECT place_hold(:withdrawn, 'complaint 2026/17 to the ICO') AS documents;
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
@@ -149,11 +155,11 @@ SELECT place_hold(:open, 'complaint of 999 000 0018');
 
 -- Who does not prove who they are.  Half a year after the last proof the case comes to
 -- its end, and what came for it is destroyed; a day before, it is not.
-UPDATE optout_case SET received_on = current_date - 300 WHERE case_id = :open;
+UPDATE optout_case SET received_on = current_date - 300, recorded_at = now() - interval '300 days' WHERE case_id = :open;
 SELECT record_identity(:open, 'identity', 'passport', current_date - 290);
 SELECT record_identity(:open, 'identity', 'driving_licence', current_date - 179);
 SELECT what, removed FROM purge() WHERE removed > 0;
-UPDATE identity_evidence SET received_on = current_date - 180;
+UPDATE identity_evidence SET recorded_at = now() - interval '180 days';
 SELECT * FROM due;
 BEGIN;
 SELECT place_hold(:open, 'complaint') AS documents;
@@ -168,7 +174,7 @@ SELECT event, detail FROM audit_event WHERE event ~ '^case_' AND detail = jsonb_
 SELECT * FROM copies;
 SELECT open_case('9990000042', '{cancer}') AS again \gset
 -- Nothing came at all; or the form came last.
-UPDATE optout_case SET received_on = current_date - 180 WHERE case_id = :again;
+UPDATE optout_case SET recorded_at = now() - interval '180 days' WHERE case_id = :again;
 SELECT open_case('9990000050', '{cancer}') AS form_last \gset
 SELECT record_identity(:form_last, 'address', 'bank_statement', current_date - 400);
 -- A ready case waits for the registry, however long.
@@ -178,7 +184,7 @@ SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT case_id, state FROM optout_case ORDER BY case_id;
 SELECT case_id, proof FROM identity_evidence ORDER BY case_id, proof;
 
--- The policy decides.
+-- The policy decides, but for what was promised.
 SELECT record_correspondence(:refused, 'email', 'a question') > 0 AS recorded, ended(:refused, '13 months');
 SELECT * FROM due;
 UPDATE policy SET copy_years = 1, evidence_days = 399;
@@ -312,7 +318,8 @@ COMMIT;
 SELECT count(happened('old', now() - (date_trunc('month', now()) + interval '14 days' - make_interval(months => 180 - m))))
     FROM generate_series(1, 36) AS m;
 SELECT ended(:refused, '12 years'), ended(:open, '12 years');
-UPDATE optout_case SET received_on = current_date - 4000 WHERE case_id = :form_last;
+UPDATE optout_case SET recorded_at = now() - interval '4000 days' WHERE case_id = :form_last;
+UPDATE identity_evidence SET recorded_at = now() - interval '4000 days' WHERE case_id = :form_last;
 SELECT * FROM due;
 SELECT * FROM purge();
 SELECT * FROM due;

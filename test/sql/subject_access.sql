@@ -2,6 +2,7 @@
 -- another person too.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+SET timezone = 'Europe/London';
 SET timezone = 'UTC';
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 ALTER TABLE subject_access_request ALTER request_id RESTART WITH 1;
@@ -213,7 +214,7 @@ CREATE FUNCTION answered() RETURNS TABLE (request_id bigint, applicant text, due
            FROM ndrs_optout.subject_access_progress $$;
 SELECT request_subject_access('9990000026');
 SELECT request_subject_access('9990000018', received_on => current_date - 70) AS request \gset
-SELECT request_subject_access('9990000069', 'parent', current_date, (current_date - interval '13 years' + interval '1 day')::date);
+SELECT request_subject_access('9990000069', 'parent', competence => 'child_agrees');
 SELECT * FROM answered();
 -- Another patient's number, no request, no patient.
 SELECT answer_subject_access(:request, '9990000026');
@@ -248,8 +249,8 @@ SELECT request_subject_access('9990000018', NULL);
 SELECT request_subject_access('9990000018', 'self', current_date + 1);
 SELECT request_subject_access('9990000018', 'self', NULL);
 SELECT request_subject_access('9990000069', 'parent');
-SELECT request_subject_access('9990000069', 'parent', current_date, (current_date - interval '13 years')::date);
-SELECT request_subject_access('9990000069', 'parent', current_date, current_date + 1);
+SELECT request_subject_access('9990000069', 'parent', current_date, 'old enough');
+SELECT request_subject_access('9990000069', 'self', current_date, 'child_agrees');
 -- What cannot be searched as it was guarded cannot be said to hold nothing.
 SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE serves_two RENAME COLUMN nhs TO number;

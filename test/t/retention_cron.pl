@@ -29,7 +29,7 @@ sub hold_copies
 			FROM unnest('{$PATIENT,$NEIGHBOUR}'::text[]) AS n;
 		INSERT INTO ndrs_optout.case_correspondence (case_id, kind, received_on, key_id, content)
 			SELECT case_id, 'form', current_date, '0123456789ABCDEF', '\\x00' FROM ndrs_optout.optout_case;
-		UPDATE ndrs_optout.optout_case SET ended_at = now() - interval '4 years' WHERE case_id = 1;
+		UPDATE ndrs_optout.optout_case SET ended_at = now() - interval '4 years', copy_until = current_date - 365 WHERE case_id = 1;
 	});
 	return;
 }
