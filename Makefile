@@ -60,9 +60,11 @@ PIECES = $(addprefix sql/install/, \
 	optout_case.sql \
 	table_tree.sql \
 	search_as_owner.sql \
+	expected_edge.sql \
 	guard.sql \
 	guard_part.sql \
 	erasure_graph.sql \
+	lost_edge.sql \
 	erasure_order.sql \
 	recipient.sql \
 	purpose.sql \

@@ -22,8 +22,8 @@
  * which counts every message on any relation but those: what matters there, columns,
  * foreign keys, inheritance, indexes, triggers, rules, owners, is announced with the
  * relation that it belongs to.  Operators and their classes, collations, types and
- * schemas are not, so messages on these count as well.  Tables guard and reference,
- * which the same answers rest on, have the trigger.
+ * schemas are not, so messages on these count as well.  Tables guard, reference,
+ * expected_edge and accepted_gap, which the same answers rest on, have the trigger.
  */
 #include "postgres.h"
 

@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_erasure_root_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_child_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_deletions);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_lost_edges);
 
 Datum
 ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
@@ -43,8 +44,8 @@ ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
 }
 
 /*
- * The functions that plan a part of an erasure from the catalogues, table guard and
- * table reference, and from nothing else.  Each returns an array.
+ * The functions that plan a part of an erasure from the catalogues, tables guard, reference,
+ * expected_edge and accepted_gap, and from nothing else.  Each returns an array.
  */
 typedef struct Planner
 {
@@ -67,6 +68,10 @@ static const Planner undeferrals = {
 };
 static const Planner deletions = {
 	"erasure_plan_deletions", 1, {REGCLASSARRAYOID}
+};
+
+static const Planner lost_edges = {
+	"erasure_plan_lost_edges", 0, {InvalidOid}
 };
 
 /*
@@ -105,7 +110,8 @@ make_plan(const Planner *planner, const Datum *args, Oid type)
 	if (get_func_rettype(function) != type)
 		ndrs_elog("unexpected type of a plan of the erasure");
 	PushActiveSnapshot(GetLatestSnapshot());
-	plan = planner->nargs == 1 ? OidFunctionCall1(function, args[0]) :
+	plan = planner->nargs == 0 ? OidFunctionCall0(function) :
+		planner->nargs == 1 ? OidFunctionCall1(function, args[0]) :
 		OidFunctionCall2(function, args[0], args[1]);
 	PopActiveSnapshot();
 	return plan;
@@ -210,6 +216,7 @@ ndrs_optout_erasure_deletions(PG_FUNCTION_ARGS)
 	return cached_plan(fcinfo, &deletions);
 }
 
+<<<<<<< HEAD
 /* A table and the one that stands for it, as erasure_plan_kin() returns them */
 typedef struct Kin
 {
@@ -271,4 +278,10 @@ ndrs_optout_erasure_kin(PG_FUNCTION_ARGS)
 		result[i] = ObjectIdGetDatum(list_nth_oid(found, i));
 	PG_RETURN_ARRAYTYPE_P(construct_array(result, list_length(found), REGCLASSOID, sizeof(Oid),
 										  true, TYPALIGN_INT));
+=======
+Datum
+ndrs_optout_erasure_lost_edges(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &lost_edges);
+>>>>>>> a2ae36e (Expected edges: the walk knows what it has followed, and an erasure refuses while one edge is lost (ND032))
 }

@@ -205,6 +205,7 @@ DECLARE
     stayed boolean := ndrs_optout.case_is_excluded(this);
 BEGIN
     PERFORM ndrs_optout.require_one_build();
+    PERFORM ndrs_optout.require_whole_walk();
     IF this.state = 'carried_out' THEN
         PERFORM ndrs_optout.raise_notice(false, format('case %s was carried out already and is carried out again',
                                                        case_id));

@@ -195,6 +195,7 @@ BEGIN
     -- A count of 0 with an old snapshot would be no count of what is there.
     PERFORM ndrs_optout.require_read_committed();
     PERFORM ndrs_optout.erasure_begin();
+    PERFORM ndrs_optout.require_whole_walk();
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
@@ -244,6 +245,8 @@ BEGIN
                     'again when they have ended.');
     END IF;
     PERFORM ndrs_optout.statistics_to_renew(batches);
+    -- The tables of the walk are locked by now.
+    PERFORM ndrs_optout.require_whole_walk();
     PERFORM ndrs_optout.forget_in_national_checks(numbers);
     PERFORM ndrs_optout.audit('patients_erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,

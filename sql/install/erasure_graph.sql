@@ -45,16 +45,38 @@ CREATE TYPE erasure_search AS (
 );
 COMMENT ON TYPE erasure_search IS 'internal: one step that the erasure''s walk can take';
 
--- A link that the schema does not declare.
+-- A link that the schema does not declare.  The walk goes by the numbers of columns: another
+-- column that takes the name of one must not lead to another patient's rows.
 CREATE TABLE reference (
     child          regclass,
     child_columns  name[],
     parent         regclass,
     parent_columns name[],
+    child_attnums  smallint[] NOT NULL,
+    parent_attnums smallint[] NOT NULL,
     PRIMARY KEY (child, child_columns, parent, parent_columns)
 );
 COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
+COMMENT ON COLUMN reference.child_attnums IS 'the numbers of child_columns: renamed columns are followed by these';
+COMMENT ON COLUMN reference.parent_attnums IS 'the numbers of parent_columns: renamed columns are followed by these';
 SELECT pg_catalog.pg_extension_config_dump('reference', '');
+
+CREATE FUNCTION number_reference() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.child_attnums := ndrs_optout.column_numbers(NEW.child, NEW.child_columns);
+    NEW.parent_attnums := ndrs_optout.column_numbers(NEW.parent, NEW.parent_columns);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION number_reference() IS
+    'internal: trigger function of reference: makes the numbers of columns from their names';
+CREATE TRIGGER number_reference BEFORE INSERT ON reference
+    FOR EACH ROW EXECUTE FUNCTION number_reference();
+COMMENT ON TRIGGER number_reference ON reference IS 'a dump brings names, and columns may have other numbers';
+ALTER TABLE reference ENABLE ALWAYS TRIGGER number_reference;
 
 -- Backends keep plans of erasures that rest on it (erasure_cache.c).  TRUNCATE tells them by itself.
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON reference
@@ -107,15 +129,20 @@ CREATE VIEW erasure_edge AS
         WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
             SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
     UNION ALL
-    SELECT r.parent, r.child, false, true, r.parent_columns, r.child_columns,
-           ARRAY(SELECT erasure_equality(p.atttypid, c.atttypid)
-                     FROM unnest(r.parent_columns, r.child_columns) WITH ORDINALITY
-                         AS k (parent_column, child_column, position)
-                     JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attname = k.parent_column
-                     JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attname = k.child_column
-                     ORDER BY k.position),
-           false, NULL
-        FROM reference r;
+    -- One that has lost a column would find rows of other patients by what is left of it.
+    SELECT r.parent, r.child, false, true, k.parent_columns, k.child_columns, k.operators, false, NULL
+        FROM reference r
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.array_agg(p.attname ORDER BY n.position) AS parent_columns,
+                   pg_catalog.array_agg(c.attname ORDER BY n.position) AS child_columns,
+                   pg_catalog.array_agg(erasure_equality(p.atttypid, c.atttypid) ORDER BY n.position) AS operators
+                FROM unnest(r.parent_attnums, r.child_attnums) WITH ORDINALITY
+                    AS n (parent_attnum, child_attnum, position)
+                JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attnum = n.parent_attnum
+                    AND NOT p.attisdropped
+                JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attnum = n.child_attnum
+                    AND NOT c.attisdropped) AS k
+        WHERE pg_catalog.cardinality(k.child_columns) = pg_catalog.cardinality(r.child_columns);
 COMMENT ON VIEW erasure_edge IS
     'internal: every edge from a parent to a child: foreign keys and declared references';
 
@@ -269,13 +296,6 @@ BEGIN
     LOCK TABLE ndrs_optout.reference IN ROW EXCLUSIVE MODE;
     -- Writers in flight are gone then, and what they wrote can be seen.
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', child);
-    INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
-        VALUES (child, child_columns, parent, parent_columns)
-        ON CONFLICT DO NOTHING;
-
-    SELECT e.* INTO STRICT edge FROM ndrs_optout.erasure_edge e
-        WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
-            AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
     SELECT format('column "%s" of table %s does not exist', coalesce(n.name::text, 'NULL'), n.relation) INTO missing
         FROM (SELECT child, unnest(child_columns) UNION ALL SELECT parent, unnest(parent_columns)) AS n (relation, name)
         WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = n.relation AND a.attname = n.name
@@ -283,6 +303,22 @@ BEGIN
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('42703', missing);
     END IF;
+    -- Declared anew, it is what the names say now.
+    DELETE FROM ndrs_optout.reference r
+        WHERE r.child = declare_reference.child AND r.child_columns = declare_reference.child_columns
+            AND r.parent = declare_reference.parent AND r.parent_columns = declare_reference.parent_columns
+            AND (r.child_attnums <> ndrs_optout.column_numbers(r.child, r.child_columns)
+                 OR r.parent_attnums <> ndrs_optout.column_numbers(r.parent, r.parent_columns));
+    IF FOUND THEN
+        PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
+    END IF;
+    INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
+        VALUES (child, child_columns, parent, parent_columns)
+        ON CONFLICT DO NOTHING;
+
+    SELECT e.* INTO STRICT edge FROM ndrs_optout.erasure_edge e
+        WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
+            AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
     -- An error when the types cannot be compared.  With the rights that the walk will have.
     PERFORM ndrs_optout.search_as_owner(
         (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
@@ -310,6 +346,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such reference',
             hint => 'Table ndrs_optout.reference lists the references that were declared.');
     END IF;
+    PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
     PERFORM ndrs_optout.audit('reference_dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                       'parent', parent, 'parent_columns',
                                                                           parent_columns));

@@ -404,6 +404,7 @@ BEGIN
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
     PERFORM ndrs_optout.guard_drop_parts(target);
+    PERFORM ndrs_optout.forget_guarded_column(target, NULL);
     PERFORM ndrs_optout.audit('table_unguarded', jsonb_build_object('target', target));
 END
 $$;
@@ -433,6 +434,7 @@ BEGIN
     PERFORM ndrs_optout.guard_drop_parts(unguard_table.target);
     INSERT INTO ndrs_optout.guard SELECT g.* FROM unnest(others) AS g;
     PERFORM ndrs_optout.guard_add_parts(g::ndrs_optout.guard) FROM unnest(others) AS g;
+    PERFORM ndrs_optout.forget_guarded_column(unguard_table.target, unguard_table.nhs_number_column);
     PERFORM ndrs_optout.audit('table_unguarded', jsonb_build_object(
         'target', unguard_table.target, 'nhs_number_column', unguard_table.nhs_number_column));
 END

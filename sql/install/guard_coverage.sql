@@ -1,23 +1,5 @@
 -- guard_coverage: where the guard, and the erasure behind it, can be passed by.
 
--- Gaps that were looked at and found to be none.
-CREATE TABLE accepted_gap (
-    acceptance  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    gap         text NOT NULL,
-    relation    regclass,
-    object      text,
-    reason      text NOT NULL,
-    severity    text NOT NULL,
-    accepted_by name NOT NULL DEFAULT session_user,
-    accepted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE NULLS NOT DISTINCT (gap, relation, object)
-);
-COMMENT ON TABLE accepted_gap IS
-    'gaps that were looked at and accepted, with the reason; guard_coverage() leaves them out';
-SELECT pg_catalog.pg_extension_config_dump('accepted_gap', '');
-SELECT pg_catalog.pg_extension_config_dump(
-    pg_catalog.pg_get_serial_sequence('ndrs_optout.accepted_gap', 'acceptance')::regclass, '');
-
 CREATE FUNCTION accept_gap(gap text, relation regclass, object text, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET log_min_error_statement = panic
@@ -34,8 +16,10 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
     END IF;
-    IF gap ~ '^guard_' OR gap IN ('guarded_table_dropped', 'sentry_off', 'distributed_table',
-                                        'extension_table_changed') THEN
+    IF gap IN ('edge_lost', 'guarded_column_lost') THEN
+        PERFORM ndrs_optout.require_owner_to_accept();
+    END IF;
+    IF gap ~ '^guard_' OR gap IN ('sentry_off', 'distributed_table', 'extension_table_changed') THEN
         PERFORM ndrs_optout.raise_error('22023', 'this gap is to be closed, not accepted',
             hint => 'Column what_to_do of ndrs_optout.guard_coverage() says how.');
     END IF;
@@ -104,9 +88,7 @@ AS $$
                             'before.', p.target) END
         FROM guard_part p WHERE p.defect IS NOT NULL
     UNION ALL
-    SELECT 'high', 'guarded_table_dropped', g.target, g.nhs_number_column::text,
-           format('SELECT ndrs_optout.unguard_table(%s)', g.target::oid)
-        FROM ndrs_optout.guard g WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = g.target)
+    SELECT 'high', l.gap, NULL, l.object, l.what_to_do FROM ndrs_optout.lost_edges() AS l
     UNION ALL
     SELECT 'high', 'sentry_off', NULL, e.name,
            format('ALTER EVENT TRIGGER %s ENABLE ALWAYS', e.name)

@@ -25,6 +25,7 @@ AS $$
         WHEN 'on_match' THEN '{reject,skip,redact}'
         WHEN 'on_missing' THEN '{allow,reject,skip}'
         WHEN 'mechanism' THEN '{both,constraint}'
+        WHEN 'edge_kind' THEN '{guard,foreign_key,reference}'
     END::text[]
 $$;
 COMMENT ON FUNCTION words(text) IS

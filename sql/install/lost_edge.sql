@@ -1,0 +1,304 @@
+-- lost_edge: where the erasure's walk is shorter than it was.
+--
+-- An expected edge is whole when an edge with its numbers is there, and no other table or
+-- column has taken one of its names.  Where one has, an edge that has the names must be
+-- there as well: then the rest is a rename.  Which of the two is meant is never chosen.
+
+-- The edges that are there, as expected_edge has them: their columns in the order of the
+-- child's, since a foreign key that is made anew may name them in another.  What the
+-- server made for partitions is left out: the one on the partitioned table stands for all.
+CREATE VIEW walk_edge AS
+    SELECT 'foreign_key' AS kind, f.conrelid AS child, k.child_attnums, f.confrelid AS parent, k.parent_attnums
+        FROM pg_catalog.pg_constraint f
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
+                   pg_catalog.array_agg(n.parent ORDER BY n.child, n.parent) AS parent_attnums
+                FROM unnest(f.conkey, f.confkey) AS n (child, parent)) AS k
+        WHERE f.contype = 'f' AND f.conparentid = 0
+    UNION ALL
+    SELECT 'reference', r.child::oid, k.child_attnums, r.parent::oid, k.parent_attnums
+        FROM reference r
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
+                   pg_catalog.array_agg(n.parent ORDER BY n.child, n.parent) AS parent_attnums
+                FROM unnest(r.child_attnums, r.parent_attnums) AS n (child, parent)
+                JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attnum = n.child AND NOT c.attisdropped
+                JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attnum = n.parent
+                    AND NOT p.attisdropped) AS k
+        WHERE pg_catalog.cardinality(k.child_attnums) = pg_catalog.cardinality(r.child_attnums)
+    UNION ALL
+    SELECT 'guard', g.target::oid, ARRAY[a.attnum], 0::oid, '{}'
+        FROM guard g
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = g.target AND a.attname = g.nhs_number_column
+            AND a.attnum > 0 AND NOT a.attisdropped;
+COMMENT ON VIEW walk_edge IS
+    'internal: the guarded columns (without a parent), foreign keys and declared references that are there, by the '
+    'numbers of their columns';
+
+CREATE FUNCTION column_names(relation oid, attnums smallint[]) RETURNS name[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT a.attname FROM unnest(attnums) WITH ORDINALITY AS n (attnum, position)
+            JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = n.attnum AND NOT a.attisdropped
+            ORDER BY n.position);
+END
+$$;
+COMMENT ON FUNCTION column_names(oid, smallint[]) IS
+    'internal: the names of columns of a table by their numbers, without those that are gone';
+
+-- Is there an edge that has the names of an expected one?
+CREATE FUNCTION edge_of_names(this expected_edge) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_child CONSTANT oid := ndrs_optout.table_of_name(this.child_name);
+    of_parent CONSTANT oid := coalesce(ndrs_optout.table_of_name(this.parent_name), 0);
+BEGIN
+    RETURN (this.parent IS NULL OR of_parent <> 0) AND EXISTS (
+        SELECT FROM ndrs_optout.walk_edge w
+            WHERE w.child = of_child AND w.parent = of_parent
+                AND ARRAY(SELECT format('%s %s', c, p)
+                              FROM unnest(ndrs_optout.column_names(w.child, w.child_attnums),
+                                          ndrs_optout.column_names(w.parent, w.parent_attnums)) AS n (c, p) ORDER BY 1)
+                    = ARRAY(SELECT format('%s %s', c, p)
+                                FROM unnest(this.child_columns, this.parent_columns) AS n (c, p) ORDER BY 1));
+END
+$$;
+COMMENT ON FUNCTION edge_of_names(expected_edge) IS
+    'internal: whether an edge between tables and columns of these names is there, whatever their numbers';
+
+-- What became of expected edges: of all, or of those that begin or end at one of the tables.
+-- Everything is read from rows of the catalogues, so that the sentry can ask with a snapshot
+-- of before its transaction.
+-- present: an edge with its numbers is there.  renamed: its names are not what they were.
+-- taken: one of its names belongs to another table or column.  gone: a table or column is no more.
+CREATE FUNCTION edge_states(tables oid[] DEFAULT NULL)
+RETURNS TABLE (edge expected_edge, present boolean, taken boolean, gone boolean)
+LANGUAGE plpgsql STABLE
+SET jit = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT e,
+           EXISTS (SELECT FROM ndrs_optout.walk_edge w
+                   WHERE w.child = e.child::oid AND w.child_attnums = e.child_attnums
+                       AND w.parent = coalesce(e.parent::oid, 0)
+                       AND w.parent_attnums = coalesce(e.parent_attnums, '{}')),
+           c.oid <> e.child::oid IS TRUE OR p.oid <> e.parent::oid IS TRUE
+               OR EXISTS (SELECT FROM unnest(e.child_columns, e.child_attnums) AS k (name, attnum)
+                              JOIN pg_attribute a ON a.attrelid = e.child AND a.attname = k.name
+                                  AND a.attnum <> k.attnum AND NOT a.attisdropped)
+               OR EXISTS (SELECT FROM unnest(e.parent_columns, e.parent_attnums) AS k (name, attnum)
+                              JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = k.name
+                                  AND a.attnum <> k.attnum AND NOT a.attisdropped),
+           cardinality(ndrs_optout.column_names(e.child, e.child_attnums)) < cardinality(e.child_attnums)
+               OR cardinality(ndrs_optout.column_names(e.parent, e.parent_attnums)) < cardinality(e.parent_attnums)
+                   IS TRUE
+        FROM ndrs_optout.expected_edge e
+        LEFT JOIN pg_namespace cn ON cn.nspname = (parse_ident(e.child_name))[1]
+        LEFT JOIN pg_class c ON c.relnamespace = cn.oid AND c.relname = (parse_ident(e.child_name))[2]
+            AND c.relkind IN ('r', 'p', 'f')
+        LEFT JOIN pg_namespace pn ON pn.nspname = (parse_ident(e.parent_name))[1]
+        LEFT JOIN pg_class p ON p.relnamespace = pn.oid AND p.relname = (parse_ident(e.parent_name))[2]
+            AND p.relkind IN ('r', 'p', 'f')
+        WHERE tables IS NULL OR e.child = ANY (tables) OR e.parent = ANY (tables);
+END
+$$;
+COMMENT ON FUNCTION edge_states(oid[]) IS
+    'internal: of each expected edge, or each at one of the tables: whether one with its numbers is there, whether '
+    'another table or column has one of its names, and whether one of its columns is gone';
+
+CREATE FUNCTION edge_gap(this expected_edge) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE this.kind WHEN 'guard' THEN 'guarded_column_lost' ELSE 'edge_lost' END
+$$;
+COMMENT ON FUNCTION edge_gap(expected_edge) IS 'internal: the gap that an expected edge is when it is lost';
+
+-- The command that brings a lost edge back.
+CREATE FUNCTION edge_remedy(this expected_edge) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    child_columns text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(this.child_columns) AS c);
+    parent_columns text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(this.parent_columns) AS c);
+BEGIN
+    RETURN CASE this.kind
+        WHEN 'guard' THEN format('SELECT ndrs_optout.guard_table(%L, %L, ...)', this.child_name, this.child_columns[1])
+        WHEN 'reference' THEN format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', this.child_name,
+                                     this.child_columns, this.parent_name, this.parent_columns)
+        ELSE format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)', this.child_name, child_columns,
+                    this.parent_name, parent_columns) END;
+END
+$$;
+COMMENT ON FUNCTION edge_remedy(expected_edge) IS 'internal: the command that brings a lost edge back';
+
+-- Accepted or not.
+CREATE FUNCTION lost_edges(tables oid[] DEFAULT NULL)
+RETURNS TABLE (edge_id uuid, kind text, gap text, object text, what_to_do text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT (s.edge).edge_id, (s.edge).kind, ndrs_optout.edge_gap(s.edge),
+           ndrs_optout.edge_name((s.edge).child_name, (s.edge).child_columns,
+                                 (s.edge).parent_name, (s.edge).parent_columns),
+           format('%s. If the rows are nowhere any more: SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''<reason>'')',
+                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge),
+                  ndrs_optout.edge_name((s.edge).child_name, (s.edge).child_columns,
+                                        (s.edge).parent_name, (s.edge).parent_columns))
+        FROM ndrs_optout.edge_states(tables) AS s
+        WHERE NOT (s.present AND NOT s.taken) AND NOT (s.present AND ndrs_optout.edge_of_names(s.edge));
+END
+$$;
+COMMENT ON FUNCTION lost_edges(oid[]) IS
+    'internal: the expected edges, or those at one of the tables, that are not whole: their gap, object and what to '
+    'do, as guard_coverage() has them';
+
+-- Of those that are not accepted, the first by name.
+CREATE FUNCTION erasure_plan_lost_edges() RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT format('gap "%s" is open: %s', l.gap, l.object) FROM ndrs_optout.lost_edges() AS l
+            WHERE NOT EXISTS (SELECT FROM ndrs_optout.accepted_gap a
+                              WHERE a.gap = l.gap AND a.relation IS NULL AND a.object = l.object)
+            ORDER BY 1);
+END
+$$;
+COMMENT ON FUNCTION erasure_plan_lost_edges() IS
+    'internal: the gaps and objects of the edges that are lost and not accepted';
+
+CREATE FUNCTION erasure_lost_edges() RETURNS text[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_lost_edges'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION erasure_lost_edges() IS 'internal: erasure_plan_lost_edges(), as the session keeps it';
+
+-- What an erasure deletes above a lost edge is the last thing that leads to the rows below it.
+CREATE FUNCTION require_whole_walk() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lost text[] := ndrs_optout.erasure_lost_edges();
+BEGIN
+    IF lost <> '{}' THEN
+        PERFORM ndrs_optout.raise_error('ND032',
+            format('cannot erase: %s', lost[1]),
+            detail => 'Rows below it would stay, and what leads to them would be gone.' || CASE
+                WHEN cardinality(lost) > 1 THEN format(' Gaps of this kind: %s.', cardinality(lost)) ELSE '' END,
+            hint => 'Ask the database owner to close the gap as ndrs_optout.guard_coverage() says, or to accept it with '
+                    'ndrs_optout.accept_gap() when no rows are left there.');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION require_whole_walk() IS
+    'internal: error ND032 when a guarded column, foreign key or reference that erasures followed is lost, and that is '
+    'not accepted';
+
+-- Everything that a walk can pass, by edges that are there or were: erasure_tables() with its
+-- ancestors, which are passed through only.
+CREATE FUNCTION expected_reach() RETURNS oid[]
+LANGUAGE plpgsql STABLE
+SET jit = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+    WITH RECURSIVE step AS MATERIALIZED (
+        SELECT w.parent AS origin, w.child AS target, 'refers' AS kind FROM ndrs_optout.walk_edge w WHERE w.parent <> 0
+        UNION ALL
+        SELECT e.parent, e.child, 'refers' FROM ndrs_optout.expected_edge e WHERE e.parent IS NOT NULL
+        UNION ALL
+        SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
+        UNION ALL
+        SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
+    passed (relation, reached) AS (
+        SELECT e.child::oid, true FROM ndrs_optout.expected_edge e WHERE e.kind = 'guard'
+        UNION
+        SELECT g.target::oid, true FROM ndrs_optout.guard g
+        UNION
+        SELECT s.target, s.kind <> 'above'
+            FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
+    SELECT coalesce(array_agg(DISTINCT p.relation), '{}') FROM passed p);
+END
+$$;
+COMMENT ON FUNCTION expected_reach() IS
+    'internal: the tables that the walk passes, or did before it lost an edge';
+
+-- Edges that have come into the walk are expected from here on, and those that it cannot
+-- come to any more, since a guard or a reference above was taken away, are not.
+CREATE FUNCTION expect_edges() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reach oid[] := ndrs_optout.expected_reach();
+BEGIN
+    INSERT INTO ndrs_optout.expected_edge (kind, child, child_name, child_columns, parent, parent_name, parent_columns)
+        SELECT DISTINCT ON (w.child, w.child_attnums, w.parent, w.parent_attnums)
+               w.kind, w.child, ndrs_optout.name_of_table(w.child),
+               ndrs_optout.column_names(w.child, w.child_attnums), nullif(w.parent, 0),
+               ndrs_optout.name_of_table(nullif(w.parent, 0)),
+               CASE WHEN w.parent <> 0 THEN ndrs_optout.column_names(w.parent, w.parent_attnums) END
+            FROM ndrs_optout.walk_edge w
+            WHERE (w.parent = 0 OR w.parent = ANY (reach))
+                AND NOT EXISTS (SELECT FROM ndrs_optout.expected_edge e
+                                WHERE e.child = w.child AND e.child_attnums = w.child_attnums
+                                    AND coalesce(e.parent::oid, 0) = w.parent
+                                    AND coalesce(e.parent_attnums, '{}') = w.parent_attnums)
+            ORDER BY w.child, w.child_attnums, w.parent, w.parent_attnums, w.kind;
+    IF EXISTS (SELECT FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach)) THEN
+        DELETE FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION expect_edges() IS
+    'internal: records the edges that the walk follows now, and forgets those that it no longer can come to because '
+    'a guard or a reference was taken away';
+
+CREATE FUNCTION walk_changed() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.expect_edges();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION walk_changed() IS
+    'internal: trigger function: records what came into the erasure''s walk, and forgets what was taken from it';
+CREATE TRIGGER walk_changed AFTER INSERT ON guard FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
+COMMENT ON TRIGGER walk_changed ON guard IS 'what the walk follows from here on is expected';
+CREATE TRIGGER walk_changed AFTER INSERT ON reference FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
+COMMENT ON TRIGGER walk_changed ON reference IS 'what the walk follows from here on is expected';
+CREATE TRIGGER walk_changed AFTER DELETE ON expected_edge FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
+COMMENT ON TRIGGER walk_changed ON expected_edge IS 'what is below goes with it, unless something else leads there';
+
+-- The expectation of an edge must not be given up by a role that only has a duty.
+CREATE FUNCTION require_owner_to_accept() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT pg_has_role(ndrs_optout.acting_role(),
+                       (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()), 'USAGE')
+        AND NOT pg_has_role(ndrs_optout.acting_role(),
+                            (SELECT n.nspowner FROM pg_namespace n WHERE n.oid = 'ndrs_optout'::regnamespace), 'USAGE')
+    THEN
+        PERFORM ndrs_optout.raise_error('42501', 'only the owner of the database can accept a lost edge');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION require_owner_to_accept() IS
+    'internal: error 42501 unless the role that acts has the rights of the owner of the database or of the extension';
