@@ -67,7 +67,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary}'),
             ('auditor', '{today,verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
-            ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,accept_dropped_tables,health}'),
+            ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,health}'),
             ('steward', '{renew_statistics}'),
             ('steward', '{purge,schedule_purge,unschedule_purge,add_letter_template}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS r (name);

@@ -171,27 +171,6 @@ COMMENT ON FUNCTION case_check_guards(optout_case) IS
     'internal: errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or '
     'of the extension, is distributed';
 
--- Tables that were guarded when the patient was excluded and are gone: the
--- officer has to state that nothing of them lives on under another name.
-CREATE FUNCTION accept_dropped_tables(case_id bigint) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'accept_dropped_tables');
-    accepted integer;
-BEGIN
-    DELETE FROM ndrs_optout.case_guard k
-        WHERE k.case_id = this.case_id AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = k.target);
-    GET DIAGNOSTICS accepted = ROW_COUNT;
-    PERFORM ndrs_optout.audit('dropped_tables_accepted', jsonb_build_object('case', this.case_id, 'columns', accepted));
-    RETURN accepted;
-END
-$$;
-COMMENT ON FUNCTION accept_dropped_tables(bigint) IS
-    'says that tables that were guarded when the patient of a case was excluded, and have been dropped since, live on '
-    'nowhere: carry_out() goes on then. Returns how many guarded columns; errors P0002, ND020, ND021';
-
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
 -- the patient's rows are the way to rows in flight that refer to them.  A
 -- patient who was readmitted since is excluded as of now.
@@ -275,20 +254,21 @@ BEGIN
     PERFORM ndrs_optout.require_read_committed();
     -- Until commit no guard and no reference can be added or removed.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
+    PERFORM ndrs_optout.require_whole_walk();
     SELECT k.target, k.nhs_number_column INTO lost
         FROM ndrs_optout.case_guard k
         WHERE k.case_id = case_certify.case_id
             AND NOT EXISTS (SELECT FROM ndrs_optout.guard g
                             WHERE g.target = k.target AND g.nhs_number_column = k.nhs_number_column
                                 AND g.registers = k.registers)
+            -- Of one that is gone, require_whole_walk() knows.
+            AND EXISTS (SELECT FROM pg_class c WHERE c.oid = k.target)
         LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('ND021',
             format('column "%s" of table %s is not guarded as it was when the patient of case %s was excluded',
                    lost.nhs_number_column, lost.target, case_id),
-            hint => format('Guard it again for the same registers, and call ndrs_optout.carry_out() again. If the '
-                           'table was dropped, and what it held is nowhere else, call '
-                           'ndrs_optout.accept_dropped_tables(%s) first.', case_id));
+            hint => 'Guard it again for the same registers, and call ndrs_optout.carry_out() again.');
     END IF;
     IF written OR this.state <> 'excluded' OR NOT ndrs_optout.case_is_excluded(this) THEN
         PERFORM ndrs_optout.raise_error('ND021',
@@ -330,7 +310,7 @@ END
 $$;
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS
     'internal: step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall '
-    'notices; errors ND021, ND030, ND031, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
+    'notices; errors ND021, ND030, ND031, ND032, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
 
 -- A procedure that commits can neither pin its search_path nor be SECURITY
 -- DEFINER, so it does nothing but call those that are.  The first COMMIT ends

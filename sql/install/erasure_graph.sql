@@ -73,10 +73,10 @@ END
 $$;
 COMMENT ON FUNCTION number_reference() IS
     'internal: trigger function of reference: makes the numbers of columns from their names';
-CREATE TRIGGER number_reference BEFORE INSERT ON reference
+CREATE TRIGGER set_numbers BEFORE INSERT ON reference
     FOR EACH ROW EXECUTE FUNCTION number_reference();
-COMMENT ON TRIGGER number_reference ON reference IS 'a dump brings names, and columns may have other numbers';
-ALTER TABLE reference ENABLE ALWAYS TRIGGER number_reference;
+COMMENT ON TRIGGER set_numbers ON reference IS 'a dump brings names, and columns may have other numbers';
+ALTER TABLE reference ENABLE ALWAYS TRIGGER set_numbers;
 
 -- Backends keep plans of erasures that rest on it (erasure_cache.c).  TRUNCATE tells them by itself.
 CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON reference

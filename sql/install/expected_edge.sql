@@ -9,26 +9,13 @@
 -- Columns are known by number and by name.  Numbers follow a rename, and names a dump, where
 -- dropped columns leave no number behind.  Numbers are made from the names as a row comes in.
 
--- How an erasure's edge is named, as in messages and gaps.
-CREATE FUNCTION edge_name(child_name text, child_columns name[], parent_name text, parent_columns name[]) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT format('%s (%s)', child_name, array_to_string(child_columns, ', '))
-        || coalesce(format(' > %s (%s)', parent_name, array_to_string(parent_columns, ', ')), '')
-        WHERE child_name IS NOT NULL
-$$;
-COMMENT ON FUNCTION edge_name(text, name[], text, name[]) IS
-    'internal: an edge of the walk as messages and gaps name it: child (columns) > parent (columns), or, of a guarded '
-    'column, table (column)';
-
 CREATE TABLE expected_edge (
     edge_id        uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(),  -- no sequence: a restore makes rows, too
     kind           text NOT NULL CHECK (kind = ANY (words('edge_kind'))),
     child          regclass NOT NULL,
     child_name     text NOT NULL,
     child_columns  name[] NOT NULL,
-    child_attnums  smallint[] NOT NULL,
+    child_attnums  smallint[] NOT NULL,  -- none of a guarded column: the constraint of its guard knows it
     parent         regclass,  -- NULL, with its name and columns: a guarded column
     parent_name    text,
     parent_columns name[],
@@ -129,7 +116,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     NEW.child := ndrs_optout.expected_table(NEW.child, NEW.child_name);
-    NEW.child_attnums := ndrs_optout.column_numbers(NEW.child, NEW.child_columns);
+    NEW.child_attnums := CASE NEW.kind WHEN 'guard' THEN '{}'
+        ELSE ndrs_optout.column_numbers(NEW.child, NEW.child_columns) END;
     IF NEW.parent IS NOT NULL THEN
         NEW.parent := ndrs_optout.expected_table(NEW.parent, NEW.parent_name);
         NEW.parent_attnums := ndrs_optout.column_numbers(NEW.parent, NEW.parent_columns);
@@ -148,10 +136,10 @@ $$;
 COMMENT ON FUNCTION number_expected_edge() IS
     'internal: trigger function of expected_edge: makes the numbers of tables and columns from their names; leaves out '
     'an edge that is there already';
-CREATE TRIGGER number_expected_edge BEFORE INSERT ON expected_edge
+CREATE TRIGGER set_numbers BEFORE INSERT ON expected_edge
     FOR EACH ROW EXECUTE FUNCTION number_expected_edge();
-COMMENT ON TRIGGER number_expected_edge ON expected_edge IS 'a dump brings names, and columns may have other numbers';
-ALTER TABLE expected_edge ENABLE ALWAYS TRIGGER number_expected_edge;
+COMMENT ON TRIGGER set_numbers ON expected_edge IS 'a dump brings names, and columns may have other numbers';
+ALTER TABLE expected_edge ENABLE ALWAYS TRIGGER set_numbers;
 
 CREATE FUNCTION forget_guarded_column(target regclass, nhs_number_column name) RETURNS void
 LANGUAGE sql

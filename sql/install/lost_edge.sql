@@ -8,7 +8,8 @@
 -- child's, since a foreign key that is made anew may name them in another.  What the
 -- server made for partitions is left out: the one on the partitioned table stands for all.
 CREATE VIEW walk_edge AS
-    SELECT 'foreign_key' AS kind, f.conrelid AS child, k.child_attnums, f.confrelid AS parent, k.parent_attnums
+    SELECT 'foreign_key' AS kind, f.conrelid AS child, k.child_attnums, f.confrelid AS parent, k.parent_attnums,
+           NULL::name AS guarded_column
         FROM pg_catalog.pg_constraint f
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
@@ -16,7 +17,7 @@ CREATE VIEW walk_edge AS
                 FROM unnest(f.conkey, f.confkey) AS n (child, parent)) AS k
         WHERE f.contype = 'f' AND f.conparentid = 0
     UNION ALL
-    SELECT 'reference', r.child::oid, k.child_attnums, r.parent::oid, k.parent_attnums
+    SELECT 'reference', r.child::oid, k.child_attnums, r.parent::oid, k.parent_attnums, NULL
         FROM reference r
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
@@ -27,10 +28,8 @@ CREATE VIEW walk_edge AS
                     AND NOT p.attisdropped) AS k
         WHERE pg_catalog.cardinality(k.child_attnums) = pg_catalog.cardinality(r.child_attnums)
     UNION ALL
-    SELECT 'guard', g.target::oid, ARRAY[a.attnum], 0::oid, '{}'
-        FROM guard g
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = g.target AND a.attname = g.nhs_number_column
-            AND a.attnum > 0 AND NOT a.attisdropped;
+    SELECT 'guard', g.target::oid, '{}', 0::oid, '{}', g.nhs_number_column
+        FROM guard g JOIN pg_catalog.pg_class c ON c.oid = g.target;
 COMMENT ON VIEW walk_edge IS
     'internal: the guarded columns (without a parent), foreign keys and declared references that are there, by the '
     'numbers of their columns';
@@ -61,44 +60,55 @@ BEGIN
     RETURN (this.parent IS NULL OR of_parent <> 0) AND EXISTS (
         SELECT FROM ndrs_optout.walk_edge w
             WHERE w.child = of_child AND w.parent = of_parent
+                AND w.guarded_column IS NOT DISTINCT FROM CASE this.kind WHEN 'guard' THEN this.child_columns[1] END
                 AND ARRAY(SELECT format('%s %s', c, p)
                               FROM unnest(ndrs_optout.column_names(w.child, w.child_attnums),
                                           ndrs_optout.column_names(w.parent, w.parent_attnums)) AS n (c, p) ORDER BY 1)
                     = ARRAY(SELECT format('%s %s', c, p)
-                                FROM unnest(this.child_columns, this.parent_columns) AS n (c, p) ORDER BY 1));
+                                FROM unnest(this.child_columns, this.parent_columns) AS n (c, p)
+                                WHERE this.kind <> 'guard' ORDER BY 1));
 END
 $$;
 COMMENT ON FUNCTION edge_of_names(expected_edge) IS
     'internal: whether an edge between tables and columns of these names is there, whatever their numbers';
 
--- What became of expected edges: of all, or of those that begin or end at one of the tables.
+-- What became of expected edges: of all, or of those that begin or end at one of the tables,
+-- by number or by name.
 -- Everything is read from rows of the catalogues, so that the sentry can ask with a snapshot
 -- of before its transaction.
--- present: an edge with its numbers is there.  renamed: its names are not what they were.
--- taken: one of its names belongs to another table or column.  gone: a table or column is no more.
 CREATE FUNCTION edge_states(tables oid[] DEFAULT NULL)
-RETURNS TABLE (edge expected_edge, present boolean, taken boolean, gone boolean)
+RETURNS TABLE (edge expected_edge, present boolean, renamed boolean, taken boolean, gone boolean)
 LANGUAGE plpgsql STABLE
 SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    names text[] := ARRAY(SELECT ndrs_optout.name_of_table(t) FROM unnest(tables) AS t);
 BEGIN
     RETURN QUERY
     SELECT e,
            EXISTS (SELECT FROM ndrs_optout.walk_edge w
                    WHERE w.child = e.child::oid AND w.child_attnums = e.child_attnums
                        AND w.parent = coalesce(e.parent::oid, 0)
-                       AND w.parent_attnums = coalesce(e.parent_attnums, '{}')),
-           c.oid <> e.child::oid IS TRUE OR p.oid <> e.parent::oid IS TRUE
+                       AND w.parent_attnums = coalesce(e.parent_attnums, '{}')
+                       AND coalesce(w.guarded_column, '')
+                           = CASE e.kind WHEN 'guard' THEN e.child_columns[1] ELSE '' END),
+           (c.oid = e.child::oid) IS NOT TRUE OR (p.oid = coalesce(e.parent::oid, p.oid)) IS FALSE
+               OR e.parent IS NOT NULL AND p.oid IS NULL
+               OR e.kind <> 'guard' AND (e.child_columns <> ndrs_optout.column_names(e.child, e.child_attnums)
+                                         OR e.parent_columns <> ndrs_optout.column_names(e.parent, e.parent_attnums)),
+           (c.oid <> e.child::oid) IS TRUE OR (p.oid <> e.parent::oid) IS TRUE
                OR EXISTS (SELECT FROM unnest(e.child_columns, e.child_attnums) AS k (name, attnum)
-                              JOIN pg_attribute a ON a.attrelid = e.child AND a.attname = k.name
+                              JOIN pg_attribute a ON e.kind <> 'guard' AND a.attrelid = e.child AND a.attname = k.name
                                   AND a.attnum <> k.attnum AND NOT a.attisdropped)
                OR EXISTS (SELECT FROM unnest(e.parent_columns, e.parent_attnums) AS k (name, attnum)
                               JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = k.name
                                   AND a.attnum <> k.attnum AND NOT a.attisdropped),
-           cardinality(ndrs_optout.column_names(e.child, e.child_attnums)) < cardinality(e.child_attnums)
-               OR cardinality(ndrs_optout.column_names(e.parent, e.parent_attnums)) < cardinality(e.parent_attnums)
-                   IS TRUE
+           NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = e.child)
+               OR e.parent IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = e.parent)
+               OR cardinality(ndrs_optout.column_names(e.child, e.child_attnums)) < cardinality(e.child_attnums)
+               OR (cardinality(ndrs_optout.column_names(e.parent, e.parent_attnums))
+                       < cardinality(e.parent_attnums)) IS TRUE
         FROM ndrs_optout.expected_edge e
         LEFT JOIN pg_namespace cn ON cn.nspname = (parse_ident(e.child_name))[1]
         LEFT JOIN pg_class c ON c.relnamespace = cn.oid AND c.relname = (parse_ident(e.child_name))[2]
@@ -106,12 +116,25 @@ BEGIN
         LEFT JOIN pg_namespace pn ON pn.nspname = (parse_ident(e.parent_name))[1]
         LEFT JOIN pg_class p ON p.relnamespace = pn.oid AND p.relname = (parse_ident(e.parent_name))[2]
             AND p.relkind IN ('r', 'p', 'f')
-        WHERE tables IS NULL OR e.child = ANY (tables) OR e.parent = ANY (tables);
+        WHERE tables IS NULL OR e.child = ANY (tables) OR e.parent = ANY (tables)
+            OR e.child_name = ANY (names) OR e.parent_name = ANY (names);
 END
 $$;
 COMMENT ON FUNCTION edge_states(oid[]) IS
-    'internal: of each expected edge, or each at one of the tables: whether one with its numbers is there, whether '
-    'another table or column has one of its names, and whether one of its columns is gone';
+    'internal: of each expected edge, or each at one of the tables: whether one with its numbers is there, whether its '
+    'names have changed, whether another table or column has one of them, and whether a table or column is gone';
+
+CREATE FUNCTION edge_label(this expected_edge) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%s (%s)', this.child_name, array_to_string(this.child_columns, ', '))
+        || CASE WHEN this.parent_name IS NULL THEN ''
+                ELSE format(' > %s (%s)', this.parent_name, array_to_string(this.parent_columns, ', ')) END
+$$;
+COMMENT ON FUNCTION edge_label(expected_edge) IS
+    'internal: an edge as messages and gaps name it: child (columns) > parent (columns), or, of a guarded column, '
+    'table (column)';
 
 CREATE FUNCTION edge_gap(this expected_edge) RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -131,7 +154,11 @@ DECLARE
     parent_columns text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(this.parent_columns) AS c);
 BEGIN
     RETURN CASE this.kind
-        WHEN 'guard' THEN format('SELECT ndrs_optout.guard_table(%L, %L, ...)', this.child_name, this.child_columns[1])
+        WHEN 'guard' THEN
+            CASE WHEN EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = this.child)
+                     AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = this.child)
+                 THEN format('SELECT ndrs_optout.unguard_table(%s); ', this.child::oid) ELSE '' END
+            || format('SELECT ndrs_optout.guard_table(%L, %L, ...)', this.child_name, this.child_columns[1])
         WHEN 'reference' THEN format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', this.child_name,
                                      this.child_columns, this.parent_name, this.parent_columns)
         ELSE format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)', this.child_name, child_columns,
@@ -148,13 +175,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
-    SELECT (s.edge).edge_id, (s.edge).kind, ndrs_optout.edge_gap(s.edge),
-           ndrs_optout.edge_name((s.edge).child_name, (s.edge).child_columns,
-                                 (s.edge).parent_name, (s.edge).parent_columns),
+    SELECT (s.edge).edge_id, (s.edge).kind, ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge),
            format('%s. If the rows are nowhere any more: SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''<reason>'')',
-                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge),
-                  ndrs_optout.edge_name((s.edge).child_name, (s.edge).child_columns,
-                                        (s.edge).parent_name, (s.edge).parent_columns))
+                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge))
         FROM ndrs_optout.edge_states(tables) AS s
         WHERE NOT (s.present AND NOT s.taken) AND NOT (s.present AND ndrs_optout.edge_of_names(s.edge));
 END
@@ -206,9 +229,10 @@ COMMENT ON FUNCTION require_whole_walk() IS
     'internal: error ND032 when a guarded column, foreign key or reference that erasures followed is lost, and that is '
     'not accepted';
 
--- Everything that a walk can pass, by edges that are there or were: erasure_tables() with its
--- ancestors, which are passed through only.
-CREATE FUNCTION expected_reach() RETURNS oid[]
+-- Everything that a walk can pass from these tables, or from all guarded ones, as
+-- erasure_tables() does, with the ancestors that are passed through only.  By edges that are
+-- there or were: what is below a lost one is still expected.
+CREATE FUNCTION expected_reach(start oid[] DEFAULT NULL) RETURNS oid[]
 LANGUAGE plpgsql STABLE
 SET jit = off
 SET search_path = pg_catalog, pg_temp
@@ -216,7 +240,10 @@ AS $$
 BEGIN
     RETURN (
     WITH RECURSIVE step AS MATERIALIZED (
-        SELECT w.parent AS origin, w.child AS target, 'refers' AS kind FROM ndrs_optout.walk_edge w WHERE w.parent <> 0
+        SELECT f.confrelid AS origin, f.conrelid AS target, 'refers' AS kind FROM pg_constraint f
+            WHERE f.contype = 'f' AND f.conparentid = 0
+        UNION ALL
+        SELECT r.parent, r.child, 'refers' FROM ndrs_optout.reference r
         UNION ALL
         SELECT e.parent, e.child, 'refers' FROM ndrs_optout.expected_edge e WHERE e.parent IS NOT NULL
         UNION ALL
@@ -224,66 +251,183 @@ BEGIN
         UNION ALL
         SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
     passed (relation, reached) AS (
-        SELECT e.child::oid, true FROM ndrs_optout.expected_edge e WHERE e.kind = 'guard'
+        SELECT u.relation, true FROM unnest(start) AS u (relation)
         UNION
-        SELECT g.target::oid, true FROM ndrs_optout.guard g
+        SELECT e.child::oid, true FROM ndrs_optout.expected_edge e WHERE start IS NULL AND e.kind = 'guard'
+        UNION
+        SELECT g.target::oid, true FROM ndrs_optout.guard g WHERE start IS NULL
         UNION
         SELECT s.target, s.kind <> 'above'
             FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
     SELECT coalesce(array_agg(DISTINCT p.relation), '{}') FROM passed p);
 END
 $$;
-COMMENT ON FUNCTION expected_reach() IS
-    'internal: the tables that the walk passes, or did before it lost an edge';
+COMMENT ON FUNCTION expected_reach(oid[]) IS
+    'internal: the tables that the walk passes from these, or from all guarded ones, or did before it lost an edge';
 
--- Edges that have come into the walk are expected from here on, and those that it cannot
--- come to any more, since a guard or a reference above was taken away, are not.
-CREATE FUNCTION expect_edges() RETURNS void
+-- Tables of the walk, as what is expected says: the children of edges, what is above them
+-- and what is below.
+CREATE FUNCTION expected_among(tables oid[]) RETURNS oid[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        WITH RECURSIVE up (relation, ancestor) AS (
+            SELECT t, t FROM unnest(tables) AS t
+            UNION
+            SELECT u.relation, i.inhparent FROM up u JOIN pg_inherits i ON i.inhrelid = u.ancestor),
+        down (relation, descendant) AS (
+            SELECT t, t FROM unnest(tables) AS t
+            UNION
+            SELECT d.relation, i.inhrelid FROM down d JOIN pg_inherits i ON i.inhparent = d.descendant)
+        SELECT u.relation FROM up u WHERE EXISTS (
+            SELECT FROM ndrs_optout.expected_edge e WHERE e.child = u.ancestor OR e.parent = u.ancestor)
+        UNION
+        SELECT d.relation FROM down d WHERE EXISTS (
+            SELECT FROM ndrs_optout.expected_edge e WHERE e.child = d.descendant));
+END
+$$;
+COMMENT ON FUNCTION expected_among(oid[]) IS
+    'internal: those of the tables that the walk passes, or an edge of it ends at';
+
+-- Edges that lead on from these tables are expected from here on.
+CREATE FUNCTION expect_edges(start oid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    reach oid[] := ndrs_optout.expected_reach();
+    reach oid[] := ndrs_optout.expected_reach(start);
 BEGIN
     INSERT INTO ndrs_optout.expected_edge (kind, child, child_name, child_columns, parent, parent_name, parent_columns)
-        SELECT DISTINCT ON (w.child, w.child_attnums, w.parent, w.parent_attnums)
+        SELECT DISTINCT ON (w.child, w.child_attnums, w.parent, w.parent_attnums, w.guarded_column)
                w.kind, w.child, ndrs_optout.name_of_table(w.child),
-               ndrs_optout.column_names(w.child, w.child_attnums), nullif(w.parent, 0),
-               ndrs_optout.name_of_table(nullif(w.parent, 0)),
+               CASE w.kind WHEN 'guard' THEN ARRAY[w.guarded_column]
+                   ELSE ndrs_optout.column_names(w.child, w.child_attnums) END,
+               nullif(w.parent, 0), ndrs_optout.name_of_table(nullif(w.parent, 0)),
                CASE WHEN w.parent <> 0 THEN ndrs_optout.column_names(w.parent, w.parent_attnums) END
             FROM ndrs_optout.walk_edge w
-            WHERE (w.parent = 0 OR w.parent = ANY (reach))
+            WHERE (w.parent = ANY (reach) OR w.kind = 'guard' AND w.child = ANY (start))
                 AND NOT EXISTS (SELECT FROM ndrs_optout.expected_edge e
                                 WHERE e.child = w.child AND e.child_attnums = w.child_attnums
                                     AND coalesce(e.parent::oid, 0) = w.parent
-                                    AND coalesce(e.parent_attnums, '{}') = w.parent_attnums)
-            ORDER BY w.child, w.child_attnums, w.parent, w.parent_attnums, w.kind;
-    IF EXISTS (SELECT FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach)) THEN
-        DELETE FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach);
-    END IF;
+                                    AND coalesce(e.parent_attnums, '{}') = w.parent_attnums
+                                    AND coalesce(w.guarded_column, '')
+                                        = CASE e.kind WHEN 'guard' THEN e.child_columns[1] ELSE '' END)
+            ORDER BY w.child, w.child_attnums, w.parent, w.parent_attnums, w.guarded_column, w.kind;
 END
 $$;
-COMMENT ON FUNCTION expect_edges() IS
-    'internal: records the edges that the walk follows now, and forgets those that it no longer can come to because '
-    'a guard or a reference was taken away';
+COMMENT ON FUNCTION expect_edges(oid[]) IS
+    'internal: records the edges that the walk follows from tables that it passes, and their guarded columns';
 
-CREATE FUNCTION walk_changed() RETURNS trigger
+-- What has become of edges at these tables and is no loss: they have other names, or
+-- others have taken their place.  An edge that is whole again is no longer accepted as lost.
+CREATE FUNCTION settle_edges(tables oid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    this record;
+    its ndrs_optout.expected_edge;
+    whole boolean;
 BEGIN
-    PERFORM ndrs_optout.expect_edges();
+    FOR this IN SELECT * FROM ndrs_optout.edge_states(tables) LOOP
+        its := this.edge;
+        whole := this.present AND (NOT this.taken OR ndrs_optout.edge_of_names(its));
+        IF NOT whole AND this.gone AND ndrs_optout.edge_of_names(its) THEN
+            DELETE FROM ndrs_optout.expected_edge e WHERE e.edge_id = its.edge_id;
+        ELSIF whole THEN
+            IF this.renamed THEN
+                UPDATE ndrs_optout.reference r
+                    SET child_columns = ndrs_optout.column_names(r.child, r.child_attnums),
+                        parent_columns = ndrs_optout.column_names(r.parent, r.parent_attnums)
+                    WHERE r.child = its.child AND r.parent = its.parent
+                        AND (r.child_columns <> ndrs_optout.column_names(r.child, r.child_attnums)
+                             OR r.parent_columns <> ndrs_optout.column_names(r.parent, r.parent_attnums));
+                UPDATE ndrs_optout.expected_edge e
+                    SET child_name = ndrs_optout.name_of_table(e.child),
+                        child_columns = CASE e.kind WHEN 'guard' THEN e.child_columns
+                            ELSE ndrs_optout.column_names(e.child, e.child_attnums) END,
+                        parent_name = ndrs_optout.name_of_table(e.parent),
+                        parent_columns = CASE WHEN e.parent IS NOT NULL
+                            THEN ndrs_optout.column_names(e.parent, e.parent_attnums) END
+                    WHERE e.edge_id = its.edge_id;
+            END IF;
+            IF EXISTS (SELECT FROM ndrs_optout.accepted_gap a
+                       WHERE a.gap = ndrs_optout.edge_gap(its) AND a.object = ndrs_optout.edge_label(its)) THEN
+                DELETE FROM ndrs_optout.accepted_gap a
+                    WHERE a.gap = ndrs_optout.edge_gap(its) AND a.object = ndrs_optout.edge_label(its);
+                PERFORM ndrs_optout.audit('gap_reopened', jsonb_build_object(
+                    'gap', ndrs_optout.edge_gap(its), 'relation', NULL, 'object', ndrs_optout.edge_label(its)));
+            END IF;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION settle_edges(oid[]) IS
+    'internal: follows renames of the tables and columns of edges at these tables, forgets edges whose place others of '
+    'the same name have taken, and takes back the acceptance of those that are there again';
+
+CREATE FUNCTION expect_guards() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tables oid[] := ARRAY(SELECT DISTINCT n.target::oid FROM new_rows n);
+BEGIN
+    PERFORM ndrs_optout.expect_edges(tables);
+    PERFORM ndrs_optout.settle_edges(tables);
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION walk_changed() IS
-    'internal: trigger function: records what came into the erasure''s walk, and forgets what was taken from it';
-CREATE TRIGGER walk_changed AFTER INSERT ON guard FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
-COMMENT ON TRIGGER walk_changed ON guard IS 'what the walk follows from here on is expected';
-CREATE TRIGGER walk_changed AFTER INSERT ON reference FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
-COMMENT ON TRIGGER walk_changed ON reference IS 'what the walk follows from here on is expected';
-CREATE TRIGGER walk_changed AFTER DELETE ON expected_edge FOR EACH STATEMENT EXECUTE FUNCTION walk_changed();
-COMMENT ON TRIGGER walk_changed ON expected_edge IS 'what is below goes with it, unless something else leads there';
+COMMENT ON FUNCTION expect_guards() IS
+    'internal: trigger function of guard: guarded columns, and what the walk follows from there, are expected';
+CREATE TRIGGER expect_guards AFTER INSERT ON guard REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION expect_guards();
+COMMENT ON TRIGGER expect_guards ON guard IS 'what the walk follows from here on is expected';
+
+CREATE FUNCTION expect_references() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parents oid[] := ARRAY(SELECT DISTINCT n.parent::oid FROM new_rows n);
+BEGIN
+    PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(parents));
+    PERFORM ndrs_optout.settle_edges(parents || ARRAY(SELECT DISTINCT n.child::oid FROM new_rows n));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION expect_references() IS
+    'internal: trigger function of reference: references that the walk follows, and what it follows from there, are '
+    'expected';
+CREATE TRIGGER expect_references AFTER INSERT ON reference REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION expect_references();
+COMMENT ON TRIGGER expect_references ON reference IS 'what the walk follows from here on is expected';
+
+CREATE FUNCTION forget_below() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reach oid[];
+BEGIN
+    -- A foreign key may lead the same way as a reference that was dropped.
+    PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(
+        ARRAY(SELECT DISTINCT o.parent::oid FROM old_rows o WHERE o.parent IS NOT NULL)));
+    reach := ndrs_optout.expected_reach();
+    IF EXISTS (SELECT FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach)) THEN
+        DELETE FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION forget_below() IS
+    'internal: trigger function of expected_edge: what was below an edge that is not expected any more is not expected '
+    'either, unless something else leads there';
+CREATE TRIGGER forget_below AFTER DELETE ON expected_edge REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION forget_below();
+COMMENT ON TRIGGER forget_below ON expected_edge IS 'what is below goes with it, unless something else leads there';
 
 -- The expectation of an edge must not be given up by a role that only has a duty.
 CREATE FUNCTION require_owner_to_accept() RETURNS void

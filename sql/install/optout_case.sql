@@ -69,7 +69,6 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('confirm_identity', 'ready', 'ready'),
     ('confirm_identity', 'excluded', 'excluded'),
     ('confirm_identity', 'carried_out', 'carried_out'),
-    ('accept_dropped_tables', 'excluded', 'excluded'),
     ('exclude', 'ready', 'excluded'),
     ('exclude', 'excluded', 'excluded'),
     ('exclude', 'carried_out', 'excluded'),
@@ -292,7 +291,6 @@ BEGIN
                 WHEN 'confirm_identity' THEN 'confirm the identity of'
                 WHEN 'certificate' THEN 'write the certificate of'
                 WHEN 'write_letter' THEN 'write the letter of'
-                WHEN 'accept_dropped_tables' THEN 'accept dropped tables for'
                 WHEN 'record_identity' THEN 'record a proof for'
                 WHEN 'record_guardian_call' THEN 'record a guardian call for'
                 WHEN 'record_correspondence' THEN 'record correspondence for'

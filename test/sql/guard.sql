@@ -392,6 +392,7 @@ UPDATE moved SET id = id;
 INSERT INTO moved VALUES (2, '9990000018');
 COMMIT;
 SELECT tableoid::regclass, * FROM moved ORDER BY nhs;
+SELECT unguard_table('moved');
 DROP TABLE moved;
 DROP FUNCTION take_found;
 
@@ -547,6 +548,7 @@ SELECT pg_stat_get_xact_numscans('guard'::regclass) AS scans \gset
 INSERT INTO one_of_many VALUES ('9990000026');
 SELECT pg_stat_get_xact_numscans('guard'::regclass) - :scans AS scans_of_all;
 ROLLBACK;
+SELECT unguard_table('one_of_many');
 DROP TABLE one_of_many;
 
 -- One column's guard goes, and the other stays and works; what makes a guard is told, and makes it again.
@@ -595,4 +597,5 @@ SELECT guard_table('below_1', 'nhs', '{cancer}'), guard_table('below_2', 'nhs', 
 SELECT guard_table('above', 'nhs', '{cancer}');
 \echo :SQLSTATE
 RESET plpgsql.extra_errors;
+SELECT unguard_table('below_1'), unguard_table('below_2');
 DROP TABLE above CASCADE;

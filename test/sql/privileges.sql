@@ -190,7 +190,7 @@ ALTER TABLE mallory.referral ADD note text;
 SELECT declare_reference('mallory.referral', '{patient_id}', 'patient_of_all', '{id}');
 SELECT DISTINCT who FROM mallory.seen ORDER BY who;
 DELETE FROM mallory.seen;
-DELETE FROM reference;
+DELETE FROM reference; DELETE FROM expected_edge;
 SELECT unguard_table('mallory.referral');
 DROP TABLE mallory.referral;
 SET ROLE regress_mallory;

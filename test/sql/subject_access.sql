@@ -259,7 +259,7 @@ SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
 
 SELECT unguard_table(target) FROM (SELECT DISTINCT target FROM guard) AS g;
-DELETE FROM reference; DELETE FROM exclusion; DELETE FROM subject_access_request;
+DELETE FROM reference; DELETE FROM expected_edge; DELETE FROM exclusion; DELETE FROM subject_access_request;
 DELETE FROM case_correspondence; DELETE FROM confidential_key; DELETE FROM identity_evidence; DELETE FROM case_certificate; DELETE FROM optout_case;
 DROP TABLE twins, siblings_old, siblings, visit, birth, anomaly, baby, mother, serves_two, letter_old, "Letter", sample, imaging, drug, regimen, tumour, patient;
 DROP FUNCTION answered;
