@@ -69,7 +69,6 @@ static const Planner undeferrals = {
 static const Planner deletions = {
 	"erasure_plan_deletions", 1, {REGCLASSARRAYOID}
 };
-
 static const Planner lost_edges = {
 	"erasure_plan_lost_edges", 0, {InvalidOid}
 };
@@ -216,7 +215,6 @@ ndrs_optout_erasure_deletions(PG_FUNCTION_ARGS)
 	return cached_plan(fcinfo, &deletions);
 }
 
-<<<<<<< HEAD
 /* A table and the one that stands for it, as erasure_plan_kin() returns them */
 typedef struct Kin
 {
@@ -278,10 +276,10 @@ ndrs_optout_erasure_kin(PG_FUNCTION_ARGS)
 		result[i] = ObjectIdGetDatum(list_nth_oid(found, i));
 	PG_RETURN_ARRAYTYPE_P(construct_array(result, list_length(found), REGCLASSOID, sizeof(Oid),
 										  true, TYPALIGN_INT));
-=======
+}
+
 Datum
 ndrs_optout_erasure_lost_edges(PG_FUNCTION_ARGS)
 {
 	return cached_plan(fcinfo, &lost_edges);
->>>>>>> a2ae36e (Expected edges: the walk knows what it has followed, and an erasure refuses while one edge is lost (ND032))
 }
