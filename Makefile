@@ -70,6 +70,7 @@ PIECES = $(addprefix sql/install/, \
 	purpose.sql \
 	national_check.sql \
 	erasure_walk.sql \
+	erasure_in_flight.sql \
 	erasure_statistics.sql \
 	erasure.sql \
 	sharing.sql \
@@ -114,7 +115,7 @@ ISOLATION = setup \
 	audit_in_two_sessions audit_while_locked \
 	carry_out_after_insert_opened carry_out_against_unguard carry_out_before_insert_opens \
 	carry_out_in_long_copy carry_out_locks_without_rows carry_out_prepared_transaction \
-	carry_out_savepoint_rolled_back carry_out_while_attaching \
+	carry_out_savepoint_rolled_back carry_out_while_attaching carry_out_while_reloaded \
 	confidential_key_while_recorded \
 	erasure_child_in_flight erasure_graph_while_changing erasure_together_twice erasure_while_detached \
 	erasure_statistics_while_locked erasure_while_readmitted \

@@ -39,6 +39,7 @@
 
 PG_FUNCTION_INFO_V1(ndrs_optout_key_fingerprint);
 PG_FUNCTION_INFO_V1(ndrs_optout_encode_nhs_number);
+PG_FUNCTION_INFO_V1(ndrs_optout_case_secret);
 
 /* What is authenticated for the fingerprint: no NHS number looks like it. */
 #define FINGERPRINT_TEXT	"ndrs_optout key fingerprint"
@@ -468,4 +469,26 @@ ndrs_optout_key_fingerprint(PG_FUNCTION_ARGS)
 	load_key();
 	*result = fingerprint;
 	PG_RETURN_POINTER(result);
+}
+
+/*
+ * A passphrase that is one patient's, and that only the key can make, for what is kept
+ * of the patient until the case is carried out.
+ */
+#define CASE_TEXT	"ndrs_optout case"
+
+Datum
+ndrs_optout_case_secret(PG_FUNCTION_ARGS)
+{
+	EncodedNhsNumber *encoded = (EncodedNhsNumber *) PG_GETARG_POINTER(0);
+	uint8		message[sizeof(CASE_TEXT) + sizeof(EncodedNhsNumber)];
+	EncodedNhsNumber secret;
+	char	   *result = palloc(2 * sizeof(secret) + 1);
+
+	ndrs_encoding_ready();
+	memcpy(message, CASE_TEXT, sizeof(CASE_TEXT));
+	memcpy(message + sizeof(CASE_TEXT), encoded, sizeof(*encoded));
+	authenticate((const char *) message, sizeof(message), &secret);
+	result[hex_encode((const char *) &secret, sizeof(secret), result)] = '\0';
+	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

@@ -33,6 +33,96 @@ COMMENT ON TABLE case_guard IS
     'internal: what was guarded when the patient of a case was excluded, until it is carried out';
 SELECT pg_catalog.pg_extension_config_dump('case_guard', '');
 
+-- What may lead to rows of the patient whose parents have gone since (erasure_in_flight.sql), from
+-- before the exclusion until the case is carried out.  As ciphertext, which opens with the key of
+-- the encoding: the rows are to be forgotten.
+CREATE TABLE case_leads (
+    case_id    bigint PRIMARY KEY,
+    ciphertext bytea NOT NULL
+);
+COMMENT ON TABLE case_leads IS
+    'internal: keys of the rows that a patient had when the case was being carried out, as ciphertext, until it is';
+-- not dumped: tables have other numbers in a restored database.
+
+CREATE FUNCTION case_secret(encoded encoded_nhs_number) RETURNS text
+    AS 'MODULE_PATHNAME', 'ndrs_optout_case_secret'
+    LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION case_secret(encoded_nhs_number) IS
+    'internal: the passphrase of what is kept as ciphertext of a patient''s case, which only the key of the encoding '
+    'makes; errors ND010, ND011';
+
+CREATE FUNCTION case_read_leads(this optout_case) RETURNS erasure_lead[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stored bytea := (SELECT l.ciphertext FROM ndrs_optout.case_leads l WHERE l.case_id = this.case_id);
+    leads text;
+BEGIN
+    IF stored IS NULL THEN
+        RETURN ARRAY[]::ndrs_optout.erasure_lead[];
+    END IF;
+    EXECUTE format('SELECT %s($1, $2)',
+                   ndrs_optout.extension_function('pgcrypto', 'pgp_sym_decrypt', '{bytea,text}'))
+        INTO leads USING stored, ndrs_optout.case_secret(this.encoded_nhs_number);
+    RETURN leads::ndrs_optout.erasure_lead[];
+END
+$$;
+COMMENT ON FUNCTION case_read_leads(optout_case) IS 'internal: the leads that are kept for a case';
+
+-- Read and keep the keys of the patient's rows.  Those that were kept earlier stay, without
+-- the ones that another row has now.  Settings as in erase().
+--
+-- What is wrong with the walk must not keep the patient from being excluded: it will be
+-- wrong when the case is to be certified.
+CREATE FUNCTION case_keep_leads(this optout_case, number nhs_number) RETURNS void
+LANGUAGE plpgsql
+SET datestyle = 'ISO, YMD'
+SET intervalstyle = postgres
+SET extra_float_digits = 3
+SET array_nulls = on
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET row_security = off
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    patient_group record;
+    batches ndrs_optout.erasure_batch[];
+    lead ndrs_optout.erasure_lead;
+    leads ndrs_optout.erasure_lead[];
+BEGIN
+    IF NOT ndrs_optout.erasure_has_leads(this.registers) THEN
+        DELETE FROM ndrs_optout.case_leads l WHERE l.case_id = this.case_id;
+        RETURN;
+    END IF;
+    SELECT g.* INTO STRICT patient_group FROM ndrs_optout.erasure_groups(ARRAY[number], this.registers, false) AS g;
+    batches := ndrs_optout.erasure_walk(patient_group.patients, this.registers, patient_group.excluded_registers,
+                                        false);
+    leads := ndrs_optout.erasure_leads(batches);
+    FOREACH lead IN ARRAY ndrs_optout.erasure_missed_leads(
+        ndrs_optout.case_read_leads(this), patient_group.excluded_registers, batches) LOOP
+        lead.keys := ndrs_optout.erasure_keys_without(lead.keys, ndrs_optout.erasure_taken_keys(lead, batches));
+        IF lead.keys IS NOT NULL THEN
+            leads := leads || lead;
+        END IF;
+    END LOOP;
+    EXECUTE format('INSERT INTO ndrs_optout.case_leads AS l (case_id, ciphertext) VALUES ($1, %s($2, $3, $4))
+                        ON CONFLICT ON CONSTRAINT case_leads_pkey DO UPDATE SET ciphertext = excluded.ciphertext',
+                   ndrs_optout.extension_function('pgcrypto', 'pgp_sym_encrypt', '{text,text,text}'))
+        USING this.case_id, leads::text, ndrs_optout.case_secret(this.encoded_nhs_number),
+              'cipher-algo=aes256, s2k-mode=1, compress-algo=1'::text;
+EXCEPTION WHEN OTHERS THEN
+    -- A lock that was not to be had, a full disk: of the moment, so the call can be repeated.
+    IF SQLSTATE ~ '^(40|53|55P03|57|58)' THEN
+        RAISE;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION case_keep_leads(optout_case, nhs_number) IS
+    'internal: keeps the keys of the rows that a patient has now, for references that no foreign key enforces';
+
 CREATE FUNCTION case_must_be_opt_out(this optout_case) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -129,7 +219,7 @@ COMMENT ON FUNCTION confirm_identity(bigint) IS
     'carry_out() goes on then. It counts until the case is carried out; errors P0002, ND020, ND021';
 
 -- What is kept is there to be found again when the case is carried out again.
-CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[]) RETURNS void
+CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[], leads erasure_lead[]) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -139,11 +229,11 @@ AS $$
                ARRAY(SELECT d.relation::oid FROM ndrs_optout.erasure_descendants(e.relation) AS d
                          JOIN pg_class r ON r.oid = d.relation AND r.relkind <> 'p'),
                e.path, e.action, e.row_count
-            FROM ndrs_optout.erase(number, record_erasure.registers) AS e;
+            FROM ndrs_optout.erase_with_leads(ARRAY[number], record_erasure.registers, leads) AS e;
     UPDATE ndrs_optout.statistics_renewal s SET case_id = record_erasure.case_id
         WHERE s.erased_by = pg_current_xact_id() AND s.case_id IS NULL AND s.renewed_at IS NULL
 $$;
-COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[]) IS
+COMMENT ON FUNCTION record_erasure(bigint, nhs_number, text[], erasure_lead[]) IS
     'internal: erases for a case and records what was done';
 
 -- A register that cannot be searched must not be certified.
@@ -191,6 +281,9 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.case_check_guards(this);
     PERFORM ndrs_optout.case_check_identity(this, number);
+    -- Before the exclusion takes effect: from then on the guard leaves out what a loader has deleted
+    -- and would put back.
+    PERFORM ndrs_optout.case_keep_leads(this, number);
     PERFORM ndrs_optout.exclude(number, this.registers);
     INSERT INTO ndrs_optout.case_guard (case_id, target, nhs_number_column, registers)
         SELECT case_exclude.case_id, g.target, g.nhs_number_column, g.registers
@@ -299,13 +392,14 @@ BEGIN
     END LOOP;
     PERFORM ndrs_optout.case_check_identity(this, number);
     first_lsn := pg_current_wal_insert_lsn();
-    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers);
+    PERFORM ndrs_optout.record_erasure(case_id, number, this.registers, ndrs_optout.case_read_leads(this));
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp(), identity_confirmed = false,
             erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn(), erased_by = pg_current_xact_id(),
             recalls = ndrs_optout.raise_recalls(this), not_told = ndrs_optout.releases_not_told(this)
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
+    DELETE FROM ndrs_optout.case_leads l WHERE l.case_id = case_certify.case_id;
 END
 $$;
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS

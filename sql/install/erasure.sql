@@ -168,9 +168,10 @@ CREATE TYPE erasure_group AS (
 );
 COMMENT ON TYPE erasure_group IS 'internal: patients of an erasure who are out of the same registers';
 
-CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
+-- leads: of one patient, who is looked for alone.
+CREATE FUNCTION erase_with_leads(numbers nhs_number[], registers text[], leads erasure_lead[])
 RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = postgres
 SET extra_float_digits = 3
@@ -214,6 +215,17 @@ BEGIN
                 CASE WHEN round > 1 THEN ARRAY(SELECT b FROM unnest(remaining) AS b
                                                    WHERE b.patients = patient_group.patients) END);
         END LOOP;
+        IF round = 1 AND leads <> '{}' THEN
+            leads := ndrs_optout.erasure_missed_leads(leads, patient_group.excluded_registers, round_batches);
+            IF leads <> '{}' THEN
+                round_batches := ndrs_optout.erasure_walk(
+                    patient_group.patients, codes, patient_group.excluded_registers, true,
+                    ndrs_optout.erasure_root_batches(patient_group.patients, codes, patient_group.excluded_registers)
+                    || ndrs_optout.erasure_lead_batches(leads, patient_group.patients,
+                                                        patient_group.excluded_registers));
+                PERFORM ndrs_optout.erasure_check_leads(leads, patient_group.excluded_registers, round_batches);
+            END IF;
+        END IF;
         round_batches := ndrs_optout.erasure_merge_batches(round_batches);
         SELECT (b.search).relation INTO obstacle FROM unnest(round_batches) AS b
             WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
@@ -262,6 +274,21 @@ BEGIN
             FROM ndrs_optout.erasure_summary(batches) AS s;
 END
 $$;
+COMMENT ON FUNCTION erase_with_leads(nhs_number[], text[], erasure_lead[]) IS
+    'internal: erase_patients(), which also looks for what refers to the keys of leads; errors of erase(), and ND030 '
+    'when another row has such a key now';
+
+CREATE FUNCTION erase_patients(numbers nhs_number[], registers text[])
+RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET plan_cache_mode = force_generic_plan
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM ndrs_optout.erase_with_leads(numbers, registers, '{}');
+END
+$$;
 COMMENT ON FUNCTION erase_patients(nhs_number[], text[]) IS
     'erase() for many patients together: all of them or none; no rows for no patients. Audited, with counts; errors '
     '22004 (a number is NULL) and those of erase()';
@@ -274,7 +301,7 @@ SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN QUERY SELECT * FROM ndrs_optout.erase_patients(ARRAY[number], registers);
+    RETURN QUERY SELECT * FROM ndrs_optout.erase_with_leads(ARRAY[number], registers, '{}');
 END
 $$;
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
@@ -307,6 +334,18 @@ AS $$
     SELECT coalesce(array_agg(p.relation ORDER BY p.relation), '{}')::regclass[] FROM passed p WHERE p.reached
 $$;
 COMMENT ON FUNCTION erasure_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
+
+-- Whether there is a reference in the walk that no foreign key enforces.
+CREATE FUNCTION erasure_has_leads(registers text[]) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM ndrs_optout.erasure_edge e
+            WHERE NOT e.enforced AND e.child = ANY (ndrs_optout.erasure_tables(registers)))
+$$;
+COMMENT ON FUNCTION erasure_has_leads(text[]) IS
+    'internal: whether an erasure from these registers follows a reference that no foreign key enforces';
 
 CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_wait_for_writers'

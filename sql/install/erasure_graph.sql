@@ -547,6 +547,28 @@ CREATE FUNCTION erasure_root_searches(registers text[], excluded_registers text[
 COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
     'internal: erasure_plan_root_searches(), as the session keeps it; error 55000 when a guard is damaged';
 
+-- The searches for what refers to rows of a parent by one reference.
+CREATE FUNCTION erasure_edge_searches(edge erasure_edge, excluded_registers text[]) RETURNS erasure_search[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT ROW(edge.child, a.action, ndrs_optout.erasure_source(edge, a.condition), c.relowner::regrole,
+                   ndrs_optout.erasure_missing_index(edge.child, edge.child_columns, false), NULL,
+                   CASE WHEN NOT edge.enforced THEN edge.unlinking END, edge.enforced, edge.parent_columns,
+                   CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(edge.child) END,
+                   ndrs_optout.erasure_is_alone(edge.child))::ndrs_optout.erasure_search
+            FROM pg_class c
+            CROSS JOIN LATERAL ndrs_optout.erasure_actions(edge.child, edge.unlinks, excluded_registers) a
+            WHERE c.oid = edge.child
+            ORDER BY a.action DESC);
+END
+$$;
+COMMENT ON FUNCTION erasure_edge_searches(erasure_edge, text[]) IS
+    'internal: the searches for what refers to rows of a parent by one reference, for patients who are out of these '
+    'registers; none without a reference; error 0A000';
+
 -- The searches for what refers to rows of a table that were found for such patients.
 CREATE FUNCTION erasure_plan_child_searches(leaf regclass, excluded_registers text[]) RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
@@ -554,16 +576,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT ROW(e.child, a.action, ndrs_optout.erasure_source(e, a.condition), c.relowner::regrole,
-                   ndrs_optout.erasure_missing_index(e.child, e.child_columns, false), NULL,
-                   CASE WHEN NOT e.enforced THEN e.unlinking END, e.enforced, e.parent_columns,
-                   CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(e.child) END,
-                   ndrs_optout.erasure_is_alone(e.child))::ndrs_optout.erasure_search
+        SELECT s.searches[i.n]
             FROM ndrs_optout.erasure_lineage(leaf) l
             JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
-            JOIN pg_class c ON c.oid = e.child
-            CROSS JOIN LATERAL ndrs_optout.erasure_actions(e.child, e.unlinks, excluded_registers) a
-            ORDER BY e.child::text, e.child_columns, e.parent_columns, a.action DESC);
+            CROSS JOIN LATERAL (
+                SELECT ndrs_optout.erasure_edge_searches(e, excluded_registers) AS searches OFFSET 0) AS s
+            CROSS JOIN LATERAL generate_subscripts(s.searches, 1) AS i (n)
+            ORDER BY e.child::text, e.child_columns, e.parent_columns, i.n);
 END
 $$;
 COMMENT ON FUNCTION erasure_plan_child_searches(regclass, text[]) IS
