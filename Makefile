@@ -20,6 +20,8 @@ OBJS = \
 	src/encoded_set_core.o \
 	src/encoded_set.o \
 	src/exclusion_list.o \
+	src/secret_file.o \
+	src/recall_id.o \
 	src/national_check.o \
 	src/national_check_reply.o \
 	src/sharing.o \
@@ -77,7 +79,9 @@ PIECES = $(addprefix sql/install/, \
 	release.sql \
 	register_use.sql \
 	pseudo_id.sql \
+	recall_id.sql \
 	recall.sql \
+	recall_file.sql \
 	carry_out.sql \
 	guard_copies.sql \
 	guard_coverage.sql \
@@ -108,7 +112,7 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 # extension comes first, because it makes the extension.
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
 	guard guard_paths erasure erasure_graph erasure_history optout_case correspondence certificate subject_access audit \
-	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing release \
+	guard_coverage sentry sweep retention purpose national_check national_check_sets sharing release recall_file \
 	privileges access access_text_parameters health erasure_statistics version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -29,6 +28,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "privacy.h"
+#include "secret_file.h"
 #include "sqlstates.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -139,24 +139,22 @@ key_missing(KeyFault fault, const char *detail)
 				 errhint("%s", hint));
 }
 
-/*
- * The same demands as for the server's TLS key: a regular file of ours with no
- * access for others, or one of root's that our group may read.
- */
 static void
 check_key_file(int fd)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) != 0)
-		key_missing(KEY_NOT_OURS, psprintf("The key file cannot be examined: %m."));
-	if (!S_ISREG(st.st_mode))
-		key_missing(KEY_NO_KEY, "The key file is not a regular file.");
-	if (st.st_uid != geteuid() && st.st_uid != 0)
-		key_missing(KEY_NOT_OURS, "The key file does not belong to the server's user or root.");
-	if (st.st_mode & (st.st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO)
-					  : (S_IRWXG | S_IRWXO)))
-		key_missing(KEY_NOT_OURS, "The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
+	switch (ndrs_check_secret_file(fd))
+	{
+		case SECRET_FILE_GOOD:
+			break;
+		case SECRET_FILE_UNKNOWN:
+			key_missing(KEY_NOT_OURS, psprintf("The key file cannot be examined: %m."));
+		case SECRET_FILE_NOT_REGULAR:
+			key_missing(KEY_NO_KEY, "The key file is not a regular file.");
+		case SECRET_FILE_NOT_OURS:
+			key_missing(KEY_NOT_OURS, "The key file does not belong to the server's user or root.");
+		case SECRET_FILE_OPEN_TO_OTHERS:
+			key_missing(KEY_NOT_OURS, "The key file is open to others: its mode must be 0600, or 0640 when it belongs to root.");
+	}
 }
 
 /*

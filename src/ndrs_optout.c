@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "guard_tally.h"
 #include "privacy.h"
+#include "recall_id.h"
 #include "sentry.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -39,6 +40,14 @@ _PG_init(void)
 							   "File with the key that encodes NHS numbers (64 hexadecimal digits).",
 							   "It must belong to the server's user or root and be closed to all other users.",
 							   &ndrs_key_file,
+							   "",
+							   PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY | GUC_ALLOW_IN_PARALLEL,
+							   NULL, NULL, NULL);
+	DefineCustomStringVariable("ndrs_optout.salt_directory",
+							   "Directory of the files with the salts of recipients' ids, RECIPIENT.salt and RECIPIENT-RELEASE.salt.",
+							   "Each file must belong to the server's user or root and be closed to all other users.",
+							   &ndrs_salt_directory,
 							   "",
 							   PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY | GUC_ALLOW_IN_PARALLEL,

@@ -28,9 +28,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
     SELECT d.duty, 'table', t.name, 'SELECT'
         FROM (VALUES
             ('officer', '{case_progress,code,guard_count,register,subject_access_progress}'::name[]),
-            ('officer', '{recipient,release_progress,recall_progress}'),
+            ('officer', '{recipient,release_progress,recall_progress,recall_recipient_progress}'),
             ('analyst', '{code,recipient}'),
-            ('auditor', '{code,recipient,release_progress,recall_progress}'),
+            ('auditor', '{code,recipient,release_progress,recall_progress,recall_recipient_progress}'),
             ('officer', '{purpose,exemption,national_check_progress}'),
             ('analyst', '{register,purpose,exemption,national_check_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
@@ -62,6 +62,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{record_release,release_contains,record_destruction}'),
             ('officer', '{retract_release,retract_destruction,retract_acknowledgement}'),
             ('officer', '{issue_recall_letter,recall_letter,acknowledge_recall,chase_recall}'),
+            ('officer', '{set_recipient_key,seal_recall,recall_file,load_recall_replies}'),
             ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),

@@ -396,7 +396,7 @@ BEGIN
     UPDATE ndrs_optout.optout_case c
         SET state = 'carried_out', carried_out_at = clock_timestamp(), identity_confirmed = false,
             erased_from = first_lsn, erased_to = pg_current_wal_insert_lsn(), erased_by = pg_current_xact_id(),
-            recalls = ndrs_optout.raise_recalls(this), not_told = ndrs_optout.releases_not_told(this)
+            recalls = ndrs_optout.raise_recalls(this, number), not_told = ndrs_optout.releases_not_told(this)
         WHERE c.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_guard k WHERE k.case_id = case_certify.case_id;
     DELETE FROM ndrs_optout.case_leads l WHERE l.case_id = case_certify.case_id;

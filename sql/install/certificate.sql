@@ -147,7 +147,8 @@ AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('notice', n.notice_id, 'release', r.release_id, 'recipient', p.name,
                                                  'released_on', r.released_on, 'raised_at', n.raised_at, 'asked_at',
                                                      n.asked_at, 'due_on', n.due_on,
-                                                 'acknowledged_at', n.acknowledged_at, 'deleted_on', n.deleted_on)
+                                                 'acknowledged_at', n.acknowledged_at, 'outcome', n.outcome,
+                                                 'deleted_on', n.deleted_on)
                               ORDER BY n.notice_id), '[]')
         FROM ndrs_optout.recall_notice n
         JOIN ndrs_optout.release r USING (release_id)

@@ -8,9 +8,9 @@ COMMENT ON TABLE confidential_key IS
     'public keys that confidential copies are encrypted for, the newest first in use; the private keys are not here';
 SELECT pg_catalog.pg_extension_config_dump('confidential_key', '');
 
-CREATE FUNCTION set_confidential_key(armored_public_key text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
+-- Nothing of what was given is repeated: the caller may have taken the wrong file.
+CREATE FUNCTION checked_public_key(armored_public_key text) RETURNS bytea
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -23,8 +23,6 @@ BEGIN
     IF armored_public_key IS NULL THEN
         PERFORM ndrs_optout.raise_error('22004', 'a public key is needed');
     END IF;
-    -- Nothing of what was given is repeated: the caller may have taken the wrong
-    -- file.
     BEGIN
         EXECUTE format('SELECT %s($1)', ndrs_optout.extension_function('pgcrypto', 'dearmor', '{text}'))
             INTO key USING armored_public_key;
@@ -33,9 +31,7 @@ BEGIN
         -- private subkey behind a public key, pgcrypto refuses to encrypt.
         first_byte := get_byte(key, 0);
         IF (CASE WHEN first_byte & 64 <> 0 THEN first_byte & 63 ELSE (first_byte >> 2) & 15 END) = 6 THEN
-            EXECUTE format('SELECT %s($1, $2)',
-                           ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea}'))
-                INTO trial USING ''::bytea, key;
+            trial := ndrs_optout.sealed('', key);
         END IF;
     EXCEPTION WHEN external_routine_invocation_exception OR data_exception THEN
         IF id IS NULL THEN
@@ -56,6 +52,38 @@ BEGIN
         PERFORM ndrs_optout.raise_error('22023', 'the key is too short',
             detail => 'It must have 2048 bits at least.');
     END IF;
+    RETURN key;
+END
+$$;
+COMMENT ON FUNCTION checked_public_key(text) IS
+    'internal: an armored PGP public key (RSA or ElGamal), as pgcrypto takes it; errors 22004, 22023 (no public key, '
+    'or a short one)';
+
+CREATE FUNCTION sealed(content bytea, public_key bytea) RETURNS bytea
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result bytea;
+BEGIN
+    EXECUTE format('SELECT %s($1, $2, $3)',
+                   ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea,text}'))
+        INTO result USING content, public_key, 'cipher-algo=aes256, compress-algo=1'::text;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION sealed(bytea, bytea) IS
+    'internal: content as PGP ciphertext, which only the holder of the private key can open';
+
+CREATE FUNCTION set_confidential_key(armored_public_key text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    key bytea := ndrs_optout.checked_public_key(armored_public_key);
+    id text := ndrs_optout.confidential_key_id(key);
+BEGIN
     INSERT INTO ndrs_optout.confidential_key AS k (key_id, public_key) VALUES (id, key)
         ON CONFLICT ON CONSTRAINT confidential_key_pkey DO UPDATE SET public_key = key, set_at = clock_timestamp();
     PERFORM ndrs_optout.audit('confidential_key_set', jsonb_build_object('key', id));
@@ -80,7 +108,6 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     key bytea := (ndrs_optout.current_confidential_key()).public_key;
-    result bytea;
 BEGIN
     IF content IS NULL THEN
         RETURN NULL;
@@ -94,10 +121,7 @@ BEGIN
             hint => 'The database''s administrator sets the Caldicott Guardian''s public key with '
                     'ndrs_optout.set_confidential_key(). Until then leave the content out.');
     END IF;
-    EXECUTE format('SELECT %s($1, $2, $3)',
-                   ndrs_optout.extension_function('pgcrypto', 'pgp_pub_encrypt_bytea', '{bytea,bytea,text}'))
-        INTO result USING content, key, 'cipher-algo=aes256, compress-algo=1'::text;
-    RETURN result;
+    RETURN ndrs_optout.sealed(content, key);
 END
 $$;
 COMMENT ON FUNCTION confidential(bytea) IS

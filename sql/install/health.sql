@@ -114,15 +114,42 @@ CREATE FUNCTION health_recalls() RETURNS health_finding
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ROW(CASE WHEN r.overdue > 0 THEN 'warning' ELSE 'ok' END,
-               format('recall notices overdue: %s, open: %s', r.overdue, r.open),
+    SELECT ROW(CASE WHEN r.escalated > 0 THEN 'failed' WHEN r.overdue > 0 THEN 'warning' ELSE 'ok' END,
+               format('recall notices escalated: %s, overdue: %s, open: %s', r.escalated, r.overdue, r.open),
                CASE WHEN r.overdue > 0
-                   THEN 'SELECT * FROM ndrs_optout.recall_progress' END)
+                   THEN 'SELECT * FROM ndrs_optout.recall_recipient_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
-                     count(*) FILTER (WHERE p.acknowledged_at IS NULL) AS open
+                     count(*) FILTER (WHERE p.stage = 'escalated') AS escalated,
+                     count(*) FILTER (WHERE p.stage <> 'answered') AS open
                   FROM ndrs_optout.recall_progress p) AS r
 $$;
-COMMENT ON FUNCTION health_recalls() IS 'internal: check: no recipient is late with deleting what a patient recalled';
+COMMENT ON FUNCTION health_recalls() IS
+    'internal: check: no recall notice is overdue (warning), or has been for as long as the policy''s '
+    'recall_escalation_days (failed)';
+
+-- Without its salt, carry_out() cannot name patients to a recipient.
+CREATE FUNCTION health_salts() RETURNS health_finding
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN f.faults IS NULL
+            THEN ROW('ok', 'each recipient with a key can be named its patients', NULL)::ndrs_optout.health_finding
+        ELSE ROW('warning', 'salt files that cannot be used: ' || f.faults,
+                 'put the files into the directory of setting ndrs_optout.salt_directory, owned by the server''s user '
+                 'and closed to others; until then name patients with seal_recall()')::ndrs_optout.health_finding END
+        FROM (SELECT string_agg(format('%s.salt (%s)', w.name, x.fault), ', ' ORDER BY w.name) AS faults
+                  FROM (SELECT r.recipient AS name FROM ndrs_optout.recipient r
+                            WHERE r.public_key IS NOT NULL AND r.id_scheme <> 'nhs_number'
+                        UNION ALL
+                        SELECT format('%s-%s', r.recipient, l.release_id)
+                            FROM ndrs_optout.recipient r JOIN ndrs_optout.release l USING (recipient)
+                            WHERE r.public_key IS NOT NULL AND r.id_scheme = 'release_pseudo_id'
+                                AND l.destroyed_on IS NULL AND l.retracted_at IS NULL) AS w
+                  CROSS JOIN LATERAL (SELECT ndrs_optout.salt_file_fault(w.name)) AS x (fault)
+                  WHERE x.fault IS NOT NULL) AS f
+$$;
+COMMENT ON FUNCTION health_salts() IS
+    'internal: check: the salt of each recipient that has a key can be read, and so the salts of its releases';
 
 CREATE FUNCTION health_subject_access() RETURNS health_finding
 LANGUAGE sql STABLE

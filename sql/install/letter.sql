@@ -52,9 +52,12 @@ AS $$
                      string_agg(format('  - %s, data of %s given on %s: %s', p.name,
                                        ndrs_optout.recalled_names(r.registers, this),
                                        ndrs_optout.english_date(r.released_on),
-                                       CASE WHEN n.acknowledged_at IS NOT NULL
+                                       CASE WHEN n.deleted_on IS NOT NULL
                                                 THEN 'has confirmed that it was deleted on '
                                                     || ndrs_optout.english_date(n.deleted_on)
+                                            WHEN n.outcome = 'not_found' THEN 'has answered that it found no such data'
+                                            WHEN n.outcome = 'exempt'
+                                                THEN 'has answered that it must keep it: ' || n.outcome_reason
                                             WHEN n.asked_at IS NULL THEN 'will be asked by us'
                                             ELSE format('was asked on %s to delete it by %s, and has not confirmed yet',
                                                         ndrs_optout.english_date(n.asked_at::date),

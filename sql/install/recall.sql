@@ -12,14 +12,20 @@ CREATE TABLE recall_notice (
     asked_at        timestamptz,    -- when the letter was first written
     chased_on       date,
     acknowledged_at timestamptz,
+    outcome         recall_outcome,
+    outcome_reason  text,
     deleted_on      date,
     by_destruction  boolean NOT NULL DEFAULT false,  -- answered by the destruction of the whole release
+    sealed_id       bytea,  -- the patient's id, for the recipient alone
     UNIQUE (case_id, release_id),
-    CHECK ((acknowledged_at IS NULL) = (deleted_on IS NULL)),
+    CHECK ((acknowledged_at IS NULL) = (outcome IS NULL)),
+    CHECK ((deleted_on IS NOT NULL) = coalesce(outcome IN ('deleted', 'already_deleted'), false)),
+    CHECK ((outcome_reason IS NOT NULL) = coalesce(outcome = 'exempt', false)),
     CHECK (NOT by_destruction OR acknowledged_at IS NOT NULL)
 );
 COMMENT ON TABLE recall_notice IS
-    'requests to recipients to delete the data of one patient, one for each case and release, and their answers';
+    'requests to recipients to delete the data of one patient, one for each case and release, and their answers. '
+    'sealed_id: the patient''s id for the recipient, which only the recipient can open';
 SELECT pg_catalog.pg_extension_config_dump('recall_notice', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.recall_notice', 'notice_id')::regclass, '');
@@ -27,7 +33,7 @@ SELECT pg_catalog.pg_extension_config_dump(
 -- One notice for each release that held the patient's data of the case's registers,
 -- is not destroyed and was not for care; what was raised before stays.  Returns how many there are.
 -- The caller has waited for transactions that were recording releases.
-CREATE FUNCTION raise_recalls(this optout_case) RETURNS integer
+CREATE FUNCTION raise_recalls(this optout_case, number nhs_number) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -48,17 +54,23 @@ BEGIN
             ORDER BY h.release_id
         ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS raised = ROW_COUNT;
+    UPDATE ndrs_optout.recall_notice n
+        SET sealed_id = ndrs_optout.sealed_recipient_id(p, n.release_id, number)
+        FROM ndrs_optout.release r JOIN ndrs_optout.recipient p USING (recipient)
+        WHERE n.case_id = this.case_id AND n.release_id = r.release_id AND p.public_key IS NOT NULL
+            AND n.sealed_id IS NULL AND n.acknowledged_at IS NULL;
     SELECT count(*) INTO notices FROM ndrs_optout.recall_notice n WHERE n.case_id = this.case_id;
     IF raised > 0 THEN
         PERFORM ndrs_optout.audit('recall_notices_raised', jsonb_build_object('case', this.case_id, 'notices', raised));
         PERFORM ndrs_optout.raise_notice(false, format('recall notices raised for case %s: %s', this.case_id, raised),
-            'View ndrs_optout.recall_progress lists them; ndrs_optout.issue_recall_letter() writes each letter.');
+            'View ndrs_optout.recall_progress lists them, and says how each recipient is asked.');
     END IF;
     RETURN notices;
 END
 $$;
-COMMENT ON FUNCTION raise_recalls(optout_case) IS
-    'internal: raises the recall notices of a case that are not there yet; returns how many there are';
+COMMENT ON FUNCTION raise_recalls(optout_case, nhs_number) IS
+    'internal: raises the recall notices of a case that are not there yet, and seals the patient''s ids; returns how '
+    'many there are';
 
 -- Which releases these were is for a request for subject access to tell.
 CREATE FUNCTION releases_not_told(this optout_case) RETURNS integer
@@ -121,25 +133,37 @@ $$;
 COMMENT ON FUNCTION checked_deletion(date, bigint) IS
     'internal: the day itself; error 22023 when it is not between the release and today';
 
-CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT today()) RETURNS void
+CREATE FUNCTION acknowledge_recall(notice_id bigint, deleted_on date DEFAULT today(),
+    outcome text DEFAULT 'deleted', reason text DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
+SET log_min_error_statement = panic
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this ndrs_optout.recall_notice := ndrs_optout.locked_notice(notice_id);
+    day date;
 BEGIN
+    IF ndrs_optout.checked_word(outcome, 'recall_outcome', 'outcome') IN ('deleted', 'already_deleted') THEN
+        day := ndrs_optout.checked_deletion(acknowledge_recall.deleted_on, this.release_id);
+    END IF;
+    IF outcome = 'exempt' THEN
+        PERFORM ndrs_optout.checked_reason(reason);
+    ELSIF reason IS NOT NULL THEN
+        PERFORM ndrs_optout.raise_error('22023', 'only outcome "exempt" has a reason');
+    END IF;
     UPDATE ndrs_optout.recall_notice n
-        SET acknowledged_at = clock_timestamp(),
-            deleted_on = ndrs_optout.checked_deletion(acknowledge_recall.deleted_on, this.release_id)
+        SET acknowledged_at = clock_timestamp(), outcome = acknowledge_recall.outcome, outcome_reason = reason,
+            deleted_on = day
         WHERE n.notice_id = this.notice_id;
-    PERFORM ndrs_optout.audit('recall_acknowledged', jsonb_build_object('notice', this.notice_id, 'case', this.case_id,
-                                                                        'release', this.release_id, 'deleted_on',
-                                                                            deleted_on));
+    PERFORM ndrs_optout.audit('recall_acknowledged', jsonb_strip_nulls(jsonb_build_object('notice', this.notice_id,
+        'case', this.case_id, 'release', this.release_id, 'outcome', outcome, 'deleted_on', day, 'reason', reason)));
 END
 $$;
-COMMENT ON FUNCTION acknowledge_recall(bigint, date) IS
-    'records that the recipient has deleted the patient''s data, and when; errors P0002, ND021 (answered already), '
-    '22023';
+COMMENT ON FUNCTION acknowledge_recall(bigint, date, text, text) IS
+    'records what the recipient answered. outcome: deleted, now, or already_deleted, with the day deleted_on; '
+    'not_found; or exempt, with the reason why it must keep the patient''s data. Errors P0002, ND021 (answered '
+    'already), 22004 (no reason), 22023';
 
 -- The notice stays overdue: what the recipient was given is still there.
 CREATE FUNCTION chase_recall(notice_id bigint, chased_on date DEFAULT today()) RETURNS void
@@ -166,31 +190,19 @@ COMMENT ON FUNCTION chase_recall(bigint, date) IS
     'records that the recipient was reminded, and when; the notice is as overdue as before; errors P0002, ND021 '
     '(answered already, or no letter was written), 22023';
 
--- The id under which a recipient knows a patient.
-CREATE FUNCTION recipient_id(this recipient, number nhs_number, salt text, release_salt text, fields jsonb) RETURNS text
+CREATE FUNCTION check_notice_patient(this recall_notice, number nhs_number) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF this.id_scheme <> 'nhs_number' AND salt IS NULL
-        OR this.id_scheme = 'release_pseudo_id' AND release_salt IS NULL THEN
-        PERFORM ndrs_optout.raise_error('22004', format('the ids of recipient "%s" need a salt', this.recipient),
-            detail => format('It is kept here: %s.', this.salt_reference),
-            hint => CASE this.id_scheme
-                WHEN 'release_pseudo_id' THEN 'Give the salt of the pseudo-ids, and that of the release as '
-                                              'release_salt.' END);
+    IF (SELECT c.encoded_nhs_number FROM ndrs_optout.optout_case c WHERE c.case_id = this.case_id)
+        OPERATOR(ndrs_optout.<>) ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
+        PERFORM ndrs_optout.raise_error('ND031', format('the NHS number is not that of case %s', this.case_id));
     END IF;
-    RETURN CASE this.id_scheme
-        WHEN 'nhs_number' THEN ndrs_optout.nhs_number_format(number)
-        WHEN 'ndrs_pseudo_id' THEN ndrs_optout.ndrs_pseudo_id(number, salt)
-        WHEN 'release_pseudo_id' THEN ndrs_optout.release_pseudo_id(ndrs_optout.ndrs_pseudo_id(number, salt),
-                                                                    release_salt)
-        ELSE ndrs_optout.openpseudonymiser_digest(number, salt, fields)
-    END;
 END
 $$;
-COMMENT ON FUNCTION recipient_id(recipient, nhs_number, text, text, jsonb) IS
-    'internal: the id under which a recipient knows a patient; errors 22004 (a salt is missing), 22023';
+COMMENT ON FUNCTION check_notice_patient(recall_notice, nhs_number) IS
+    'internal: errors ND004, ND010, ND011, 22004, and ND031 when the number is not that of the notice''s case';
 
 -- What asks a recipient to delete a patient's data.
 CREATE FUNCTION recall_letter_text(this recall_notice, number nhs_number, salt text, release_salt text, fields jsonb)
@@ -209,10 +221,7 @@ BEGIN
     SELECT r.recipient, r.released_on, r.registers, r.reference INTO STRICT its_release
         FROM ndrs_optout.release r WHERE r.release_id = this.release_id;
     SELECT * INTO STRICT its_recipient FROM ndrs_optout.recipient r WHERE r.recipient = its_release.recipient;
-    IF its_case.encoded_nhs_number OPERATOR(ndrs_optout.<>)
-        ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
-        PERFORM ndrs_optout.raise_error('ND031', format('the NHS number is not that of case %s', this.case_id));
-    END IF;
+    PERFORM ndrs_optout.check_notice_patient(this, number);
     RETURN concat_ws(E'\n\n',
         format('Our reference: recall notice %s', this.notice_id),
         'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
@@ -292,22 +301,39 @@ COMMENT ON FUNCTION recall_letter(bigint, nhs_number, text, text, jsonb) IS
     'changes nothing of the notice, and leaves an event in the audit. Errors P0002, ND004, ND010, ND011, ND031 '
     '(another patient''s number), 22004 (a salt is missing), 22023, 25006 and 53000 (the event cannot be written)';
 
+-- An answer that the data cannot be deleted, or was not found, is one all the same: what to make of it is said there.
 CREATE VIEW recall_progress AS
     SELECT n.notice_id, n.case_id, n.release_id, r.recipient, r.reference, n.raised_at, n.due_on,
            CASE WHEN f.open THEN n.due_on - today() END AS days_left,
            f.open AND n.due_on < today() AS overdue,
-           n.asked_at, n.chased_on, n.acknowledged_at, n.deleted_on,
-           CASE WHEN f.open THEN pg_catalog.format(
-               CASE WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.issue_recall_letter(%s, ...)'
-                    WHEN n.due_on < today() THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%s)'
-                    ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%s, ...)' END, n.notice_id)
-                        END AS next_action
+           CASE WHEN NOT f.open THEN 'answered'
+                WHEN n.due_on + p.recall_escalation_days < today() THEN 'escalated'
+                WHEN n.due_on < today() THEN 'overdue'
+                WHEN n.asked_at IS NULL THEN 'to_ask'
+                ELSE 'asked' END AS stage,
+           n.sealed_id IS NOT NULL AS by_file,
+           n.asked_at, n.chased_on, n.acknowledged_at, n.outcome, n.outcome_reason, n.deleted_on,
+           CASE WHEN f.open THEN
+               CASE WHEN n.due_on + p.recall_escalation_days < today()
+                   THEN 'write to the head of the organisation; ' ELSE '' END
+               || pg_catalog.format(CASE
+                   WHEN n.sealed_id IS NOT NULL AND (n.asked_at IS NULL OR n.due_on < today())
+                       THEN 'send SELECT * FROM ndrs_optout.recall_file(%2$L)'  -- told, not called
+                   WHEN n.sealed_id IS NOT NULL
+                       THEN 'on an answer, SELECT * FROM '
+                           'ndrs_optout.load_recall_replies(%2$L, ...)'  -- told, not called
+                   WHEN n.asked_at IS NULL THEN 'send SELECT ndrs_optout.issue_recall_letter(%1$s, ...)'
+                   WHEN n.due_on < today() THEN 'remind the recipient, and SELECT ndrs_optout.chase_recall(%1$s)'
+                   ELSE 'on an answer, SELECT ndrs_optout.acknowledge_recall(%1$s, ...)' END, n.notice_id, r.recipient)
+               END AS next_action
         FROM recall_notice n JOIN release r USING (release_id)
+        CROSS JOIN policy p
         CROSS JOIN LATERAL (SELECT n.acknowledged_at IS NULL AS open) AS f
         ORDER BY f.open DESC, n.due_on, n.notice_id;
 COMMENT ON VIEW recall_progress IS
-    'recall notices, open ones first, the most urgent first: due date, days left, whether overdue, when the letter '
-    'and the last reminder went, the answer, and what comes next';
+    'recall notices, open ones first, the most urgent first: due date, days left, stage (to_ask, asked, overdue, '
+    'escalated, answered), whether a file names the patient, when the letter or file and the last reminder went, the '
+    'answer, and what comes next';
 
 -- The recipient has destroyed the data of a release: that answers what it was asked
 -- to delete of it, and it will be asked for nothing more.  The lock keeps out a recall
@@ -339,7 +365,7 @@ BEGIN
     UPDATE ndrs_optout.release r SET destroyed_on = record_destruction.destroyed_on
         WHERE r.release_id = record_destruction.release_id;
     UPDATE ndrs_optout.recall_notice n
-        SET acknowledged_at = clock_timestamp(), deleted_on = destroyed_on, by_destruction = true
+        SET acknowledged_at = clock_timestamp(), outcome = 'deleted', deleted_on = destroyed_on, by_destruction = true
         WHERE n.release_id = record_destruction.release_id AND n.acknowledged_at IS NULL;
     GET DIAGNOSTICS answered = ROW_COUNT;
     PERFORM ndrs_optout.audit('release_destroyed',
@@ -431,7 +457,8 @@ BEGIN
             detail => 'No patient could be recalled from it.');
     END IF;
     UPDATE ndrs_optout.release r SET destroyed_on = NULL WHERE r.release_id = retract_destruction.release_id;
-    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = NULL, deleted_on = NULL, by_destruction = false
+    UPDATE ndrs_optout.recall_notice n
+        SET acknowledged_at = NULL, outcome = NULL, deleted_on = NULL, by_destruction = false
         WHERE n.release_id = retract_destruction.release_id AND n.by_destruction;
     GET DIAGNOSTICS reopened = ROW_COUNT;
     WITH added AS (
@@ -491,13 +518,15 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND021', format('the data of release %s is destroyed', this.release_id),
             hint => format('If that is a mistake, call ndrs_optout.retract_destruction(%s, ...).', this.release_id));
     END IF;
-    UPDATE ndrs_optout.recall_notice n SET acknowledged_at = NULL, deleted_on = NULL
+    UPDATE ndrs_optout.recall_notice n
+        SET acknowledged_at = NULL, outcome = NULL, outcome_reason = NULL, deleted_on = NULL
         WHERE n.notice_id = this.notice_id;
     PERFORM ndrs_optout.audit('acknowledgement_retracted', jsonb_build_object('notice', this.notice_id,
-        'case', this.case_id, 'release', this.release_id, 'deleted_on', this.deleted_on, 'reason', reason));
+        'case', this.case_id, 'release', this.release_id, 'outcome', this.outcome, 'deleted_on', this.deleted_on,
+        'reason', reason));
 END
 $$;
 COMMENT ON FUNCTION retract_acknowledgement(bigint, text) IS
-    'says that a recipient has not deleted a patient''s data after all: the recall notice is open again, and as '
+    'says that what a recipient answered was wrong: the recall notice is open again, and as '
     'overdue as it was. Audited with the day that was recorded and the reason; errors P0002, ND021 (not answered, or '
     'the whole release is destroyed), 22004, 22023, 25000';

@@ -7,13 +7,14 @@ CREATE TABLE recipient (
     kind           recipient_kind NOT NULL DEFAULT 'other',
     id_scheme      id_scheme NOT NULL,
     salt_reference text CHECK (salt_reference IS NOT NULL OR id_scheme = 'nhs_number'),
+    public_key     bytea,  -- what patients are named to it with, sealed
     added_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE recipient IS
     'organisations that data is released to, and under which ids they know patients: nhs_number, ndrs_pseudo_id, '
     'release_pseudo_id or openpseudonymiser. kind: a care_provider is never told that a patient opted out. '
     'salt_reference says where the salt of the ids is kept; the salt itself '
-    'is not here';
+    'is not here. public_key: the recipient''s PGP key, for the ids in its recall files';
 SELECT pg_catalog.pg_extension_config_dump('recipient', '');
 
 -- What is said of a recipient.

@@ -167,7 +167,7 @@ AS $$
     SELECT 'recall_notice', to_jsonb(l), false
         FROM (SELECT n.notice_id, n.case_id, n.release_id, p.name AS recipient, n.raised_at, n.due_on, n.asked_at,
               n.chased_on,
-                     n.acknowledged_at, n.deleted_on
+                     n.acknowledged_at, n.outcome, n.outcome_reason, n.deleted_on
                   FROM ndrs_optout.recall_notice n
                   JOIN ndrs_optout.optout_case c USING (case_id)
                   JOIN ndrs_optout.release r USING (release_id)

@@ -20,6 +20,7 @@ AS $$
         WHEN 'document' THEN '{passport,driving_licence,utility_bill,bank_statement,power_of_attorney,deputyship,'
                              'court_order,parental_responsibility}'
         WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
+        WHEN 'recall_outcome' THEN '{deleted,already_deleted,not_found,exempt}'
         WHEN 'recipient_kind' THEN '{care_provider,other}'
         WHEN 'letter_format' THEN '{standard,large_print,easy_read}'
         WHEN 'on_match' THEN '{reject,skip,redact}'
@@ -82,5 +83,8 @@ COMMENT ON DOMAIN id_scheme IS
 CREATE DOMAIN recipient_kind AS text CHECK (VALUE = ANY (words('recipient_kind')));
 COMMENT ON DOMAIN recipient_kind IS
     'what a recipient is: care_provider, which looks after patients and is never told of an opt-out, or other';
+CREATE DOMAIN recall_outcome AS text CHECK (VALUE = ANY (words('recall_outcome')));
+COMMENT ON DOMAIN recall_outcome IS
+    'what a recipient answered to a recall notice: deleted, already_deleted, not_found or exempt';
 CREATE DOMAIN letter_format AS text CHECK (VALUE = ANY (words('letter_format')));
 COMMENT ON DOMAIN letter_format IS 'what a letter is made for: standard, large_print or easy_read';

@@ -237,7 +237,7 @@ SELECT release_id = :release AS this_release, register, patients FROM releases_w
 -- A case that is being carried out will raise the notice, and then has.
 SELECT opted_out('9990000042', '{cancer}') AS opted_out \gset
 SELECT register, patients FROM releases_without_notice();
-UPDATE optout_case c SET state = 'carried_out', carried_out_at = clock_timestamp(), recalls = raise_recalls(c) WHERE case_id = :opted_out;
+UPDATE optout_case c SET state = 'carried_out', carried_out_at = clock_timestamp(), recalls = raise_recalls(c, '9990000042') WHERE case_id = :opted_out;
 SELECT count(*) FROM recall_notice;
 SELECT register, patients FROM releases_without_notice();
 DELETE FROM recall_notice;

@@ -250,7 +250,7 @@ SELECT source, record - 'raised_at' - 'due_on' - 'asked_at' - 'acknowledged_at' 
 CREATE VIEW due AS SELECT what, due, held FROM purge_due WHERE what IN ('recall_notices', 'release_sets') AND (due > 0 OR held > 0);
 SELECT * FROM due;
 UPDATE optout_case SET ended_at = ended_at - interval '3 years' WHERE case_id = :case_id;
-UPDATE recall_notice SET acknowledged_at = now() - interval '4 years', deleted_on = current_date WHERE case_id = :second_case_id;
+UPDATE recall_notice SET acknowledged_at = now() - interval '4 years', outcome = 'deleted', deleted_on = current_date WHERE case_id = :second_case_id;
 SELECT * FROM due;
 UPDATE recall_notice SET acknowledged_at = acknowledged_at - interval '3 years' WHERE case_id = :case_id;
 UPDATE release SET released_on = released_on - 2000, destroyed_on = destroyed_on - 1200 WHERE release_id = :destroyed;
