@@ -95,7 +95,7 @@ test_packages() {
 		echo pg-bsd-indent
 	fi
 	if [ -n "$version" ]; then
-		for name in cron pgtap plpgsql-check partman repack pgaudit; do
+		for name in cron pgtap plpgsql-check partman repack pgaudit periods; do
 			# Of the version that is to come, what is packaged already
 			if [ "$version" -le 18 ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
 				echo "postgresql-$version-$name"

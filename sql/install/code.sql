@@ -73,6 +73,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('gap', 'rule_may_keep_rows', 'a rule may do something else than delete'),
     ('gap', 'rule_may_copy_rows', 'a rule may write rows elsewhere'),
     ('gap', 'trigger_may_copy_rows', 'a trigger may write rows elsewhere'),
+    ('gap', 'owner_lacks_rights', 'the owner of a table may not read, lock or delete its rows, so the erasure cannot'),
     ('gap', 'owner_differs_from_parent', 'a table has another owner than the one that it refers to or is a part of'),
     ('gap', 'distributed_table', 'another extension keeps the rows elsewhere'),
     ('gap', 'table_not_heap', 'the table has an untested access method'),

@@ -163,11 +163,31 @@ AS $$
         FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
     SELECT 'medium', 'trigger_may_copy_rows', w.relation, t.tgname::text,
-           'Guard what it writes to, or declare a reference from there. If it copies nothing, accept the gap.'
+           format('If it copies rows into another table, guard the NHS number there%s. Then, or if it copies none, accept '
+                  'the gap.',
+                  -- A row that is redacted leads nowhere: it stays.
+                  (SELECT format(', or SELECT ndrs_optout.declare_reference(''...'', ''{...}'', %L, %L)', w.relation,
+                                 array_agg(a.attname ORDER BY k.position))
+                       FROM pg_index i
+                       CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, position)
+                       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+                       WHERE i.indrelid = w.relation AND i.indisprimary AND NOT EXISTS (
+                           SELECT FROM ndrs_optout.guard g WHERE g.target = w.relation AND g.on_match = 'redact')
+                       HAVING count(*) > 0))
         FROM guard_walk w
         JOIN pg_trigger t ON t.tgrelid = w.relation AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
         JOIN pg_proc f ON f.oid = t.tgfoid
             AND f.pronamespace NOT IN ('ndrs_optout'::regnamespace, 'pg_catalog'::regnamespace)
+    UNION ALL
+    SELECT 'high', 'owner_lacks_rights', w.relation, r.relowner::regrole::text,
+           format('GRANT SELECT, UPDATE, DELETE ON %s TO %s', w.relation, r.relowner::regrole)
+               || CASE WHEN EXISTS (SELECT FROM pg_extension x WHERE x.extname = 'periods')
+                       THEN '. If that is refused because it is a history table: before cases are carried out, SELECT '
+                            'periods.drop_system_versioning(...), and afterwards periods.add_system_versioning(...).'
+                       ELSE '' END
+        FROM guard_walk w JOIN pg_class r ON r.oid = w.relation AND r.relkind IN ('r', 'p')
+        WHERE NOT (has_table_privilege(r.relowner, r.oid, 'SELECT') AND has_table_privilege(r.relowner, r.oid, 'UPDATE')
+                   AND has_table_privilege(r.relowner, r.oid, 'DELETE'))
     UNION ALL
     SELECT 'medium', 'owner_differs_from_parent', e.child, c.relowner::regrole::text,
            format('ALTER TABLE %s OWNER TO %s', e.child, p.relowner::regrole)

@@ -126,6 +126,27 @@ subtest 'rows of the default partition' => sub {
 	is(gaps(), '', 'no gap');
 };
 
+subtest 'rows of the default partition that move during an opt-out' => sub {
+	# The guard leaves the row out, so nothing leads to what refers to it any more.
+	$server->safe_psql('postgres', qq{
+		SELECT ndrs_optout.readmit('$PATIENT', '{cancer}');
+		CREATE TABLE scan (visit_number text, note text);
+		CREATE INDEX ON scan (visit_number);
+		SELECT ndrs_optout.declare_reference('scan', '{visit_number}', 'visit', '{nhs_number}');
+		INSERT INTO visit SELECT n, now() + interval '30 years' FROM unnest('{$PATIENT,$NEIGHBOUR}'::text[]) AS n;
+		INSERT INTO scan SELECT n, 'x' FROM unnest('{$PATIENT,$NEIGHBOUR}'::text[]) AS n});
+	my $case_id = ready_case($server, $PATIENT);
+	$server->safe_psql('postgres', "SELECT ndrs_optout.case_exclude($case_id, '$PATIENT')");
+	$server->safe_psql('postgres', q{SELECT partman.partition_data_time('public.visit', p_batch_count => 1)});
+	is(rows_in('visit', $PATIENT), 0, 'the row was moved, and left out');
+	$server->safe_psql('postgres', "SELECT ndrs_optout.case_certify($case_id, '$PATIENT')");
+	is($server->safe_psql('postgres', 'SELECT string_agg(visit_number, chr(32)) FROM scan'), $NEIGHBOUR,
+		'what refers to it is gone, and nothing else');
+	$server->safe_psql('postgres', q{
+		SELECT ndrs_optout.drop_reference('scan', '{visit_number}', 'visit', '{nhs_number}');
+		DROP TABLE scan});
+};
+
 subtest 'retention that drops' => sub {
 	set_config('visit', q{retention = '3 months', retention_keep_table = false, retention_keep_index = false});
 	my $oldest = oldest('visit');
