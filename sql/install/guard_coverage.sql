@@ -163,8 +163,8 @@ AS $$
         FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
     SELECT 'medium', 'trigger_may_copy_rows', w.relation, t.tgname::text,
-           format('If it copies rows into another table, guard the NHS number there%s. Then, or if it copies none, accept '
-                  'the gap.',
+           format('If it copies rows into another table, guard the NHS number there%s. Then, or if it copies none, '
+                  'accept the gap.',
                   -- A row that is redacted leads nowhere: it stays.
                   (SELECT format(', or SELECT ndrs_optout.declare_reference(''...'', ''{...}'', %L, %L)', w.relation,
                                  array_agg(a.attname ORDER BY k.position))
