@@ -59,7 +59,10 @@ PIECES = $(addprefix sql/install/, \
 	policy.sql \
 	letter_template.sql \
 	confidential.sql \
+	hold.sql \
 	optout_case.sql \
+	correspondence.sql \
+	hold_case.sql \
 	table_tree.sql \
 	search_as_owner.sql \
 	expected_edge.sql \
@@ -86,7 +89,6 @@ PIECES = $(addprefix sql/install/, \
 	guard_copies.sql \
 	guard_coverage.sql \
 	certificate.sql \
-	correspondence.sql \
 	letter.sql \
 	case_progress.sql \
 	subject_access.sql \

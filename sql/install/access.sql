@@ -40,6 +40,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('steward', '{code,guard,guard_count,reference,accepted_gap,sweep_progress}'),
             ('steward', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
             ('steward', '{purpose,exemption,national_check_progress}'),
+            ('officer', '{hold_progress}'),
+            ('auditor', '{hold_progress}'),
             ('officer', '{letter_kind,letter_fact,letter_template}'),
             ('auditor', '{letter_kind,letter_fact,letter_template}'),
             ('steward', '{letter_kind,letter_fact,letter_template}')) AS d (duty, names)
@@ -56,6 +58,9 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{carry_out,complete_case,completion_letter,renew_statistics}'),
             ('officer', '{today}'),
             ('officer', '{opt_in,supersede_nhs_number,place_hold,lift_hold}'),
+            ('officer', '{place_patient_hold,place_register_hold,held_cases}'),
+            ('auditor', '{held_cases,held_records}'),
+            ('steward', '{held_records}'),
             ('officer', '{erasure_certificate,verify_certificate}'),
             ('officer', '{request_subject_access,answer_subject_access,disclose_records}'),
             ('officer', '{add_recipient,change_recipient,remove_recipient}'),

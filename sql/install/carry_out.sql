@@ -344,6 +344,8 @@ BEGIN
     IF this.state = 'carried_out' THEN
         RETURN;
     END IF;
+    PERFORM ndrs_optout.case_must_not_be_held(this, 'erase for',
+        'The patient is excluded: nothing new gets in. Nothing was deleted.');
     PERFORM ndrs_optout.require_read_committed();
     -- Until commit no guard and no reference can be added or removed.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
@@ -404,7 +406,8 @@ END
 $$;
 COMMENT ON FUNCTION case_certify(bigint, nhs_number) IS
     'internal: step 2 of carry_out: waits for writers in flight, erases, counts again, certifies and raises recall '
-    'notices; errors ND021, ND030, ND031, ND032, 25000, 55000 (guards do not read the exclusion list as SQL does), 55P03';
+    'notices; errors ND021, ND022, ND030, ND031, ND032, 25000, 55000 (guards do not read the exclusion list as SQL '
+    'does), 55P03';
 
 -- A procedure that commits can neither pin its search_path nor be SECURITY
 -- DEFINER, so it does nothing but call those that are.  The first COMMIT ends

@@ -6,13 +6,18 @@ CREATE VIEW case_progress AS
            CASE WHEN f.ended THEN NULL ELSE c.due_on - today() END AS days_left,
            coalesce(NOT f.ended AND c.due_on < today(), false) AS overdue,
            m.missing,
-           CASE c.state
+           CASE WHEN h.reason IS NOT NULL AND c.state IN ('excluded', 'carried_out') THEN 'hold' ELSE CASE c.state
                WHEN 'awaiting_identity' THEN 'applicant'
                WHEN 'ready' THEN 'officer'
                WHEN 'excluded' THEN 'officer'
                WHEN 'carried_out' THEN 'officer'
-           END AS waiting_for,
-           CASE c.state
+           END END AS waiting_for,
+           CASE WHEN h.reason IS NOT NULL AND c.state IN ('excluded', 'carried_out')
+                    THEN 'wait until the hold is lifted: see hold_progress'
+                WHEN h.reason IS NOT NULL AND c.state = 'ready'
+                    THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...): the patient is excluded, and nothing '
+                                           'erased while the hold is there', c.case_id)
+                ELSE CASE c.state
                WHEN 'awaiting_identity' THEN 'ask for proof of '
                    || pg_catalog.regexp_replace(pg_catalog.array_to_string(m.missing, ', '), ', ([a-z]+)$', ' and \1')
                WHEN 'ready' THEN pg_catalog.format('CALL ndrs_optout.carry_out(%s, ...)', c.case_id)
@@ -22,10 +27,11 @@ CREATE VIEW case_progress AS
                                          WHERE s.case_id = c.case_id AND s.renewed_at IS NULL)
                        THEN 'CALL ndrs_optout.renew_statistics()' END,
                    pg_catalog.format('SELECT ndrs_optout.complete_case(%s)', c.case_id))
-           END AS next_action,
+           END END AS next_action,
            c.guardian_call,
-           c.hold_reason
+           h.reason AS hold_reason
         FROM optout_case c
+        LEFT JOIN held_cases() AS h USING (case_id)
         CROSS JOIN LATERAL (SELECT c.ended_at IS NOT NULL AS ended) AS f
         CROSS JOIN LATERAL (
             SELECT CASE WHEN c.state <> 'awaiting_identity' THEN '{}' ELSE ARRAY(

@@ -200,6 +200,7 @@ BEGIN
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
+    PERFORM ndrs_optout.patients_must_not_be_held(numbers, codes);
     -- A check that is being started would read what is not yet gone, or has read what
     -- is going, and keep it in its request: one waits for the other.
     LOCK TABLE ndrs_optout.national_check IN SHARE MODE;
@@ -307,8 +308,8 @@ $$;
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; '
     'returns what it did, in the columns of erasure_preview(). Audited. It does not wait for writers in flight, as '
-    'carry_out() does; errors ND004, ND010, ND011, ND030 (rows remain), 25000 (at another isolation level than READ '
-    'COMMITTED), 42704';
+    'carry_out() does; errors ND004, ND010, ND011, ND022 (a hold), ND030 (rows remain), 25000 (at another isolation '
+    'level than READ COMMITTED), 42704';
 
 -- Every table that the walk can come to from the guarded tables of these
 -- registers, with partitions and children: a writer may have locked just one.  An

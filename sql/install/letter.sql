@@ -14,7 +14,7 @@ AS $$
                        ndrs_optout.english_list(array_agg(DISTINCT CASE c.kind
                            WHEN 'email' THEN 'e-mails' WHEN 'letter' THEN 'letters' ELSE 'form' END)),
                        ndrs_optout.english_date(coalesce(this.copy_until, ndrs_optout.copy_until())),
-                       CASE WHEN this.hold_reason IS NOT NULL
+                       CASE WHEN ndrs_optout.case_hold(this) IS NOT NULL
                            THEN ', unless it is still needed for a complaint or by a court' END)
              FROM (SELECT c.kind FROM ndrs_optout.case_correspondence c
                        WHERE c.case_id = this.case_id AND c.kept_until IS NULL

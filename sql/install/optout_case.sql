@@ -26,7 +26,7 @@ CREATE TABLE optout_case (
     copy_until         date,  -- promised when the case ended
     refusal_reason     text,
     proofs_destroyed   integer,
-    hold_reason        text,
+    holds_overridden_at timestamptz,
     recalls            integer,  -- notices raised, whether they are still on record or not
     not_told           integer,  -- releases for care, whose recipients are not told
     CHECK (encoded_nhs_number IS NOT NULL OR state IN ('withdrawn', 'refused'))
@@ -365,6 +365,11 @@ BEGIN
 
     -- To see the other proofs, whichever session has recorded them.
     PERFORM ndrs_optout.require_read_committed();
+    IF EXISTS (SELECT FROM ndrs_optout.identity_evidence e
+               WHERE e.case_id = this.case_id AND e.proof = record_identity.proof) THEN
+        PERFORM ndrs_optout.case_must_not_be_held(this, 'replace a proof of', 'The proof that is there would be '
+                                                                              'destroyed.');
+    END IF;
     INSERT INTO ndrs_optout.identity_evidence AS e (case_id, proof, document, proof_of, received_on, content)
         VALUES (case_id, proof, document, proof_of, received_on, ndrs_optout.confidential(content))
         ON CONFLICT ON CONSTRAINT identity_evidence_pkey
@@ -405,6 +410,31 @@ COMMENT ON FUNCTION record_guardian_call(bigint, text) IS
     'records that a call with the Caldicott Guardian was offered, declined or held; changes nothing else; errors '
     'P0002, ND021, 22023';
 
+CREATE FUNCTION case_hold(this optout_case) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.hold_reason(this.case_id, this.encoded_nhs_number, this.registers, this.holds_overridden_at)
+$$;
+COMMENT ON FUNCTION case_hold(optout_case) IS 'internal: why a case is held; NULL when it is not';
+
+CREATE FUNCTION case_must_not_be_held(this optout_case, action text, detail text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM ndrs_optout.lock_holds();
+    IF ndrs_optout.case_hold(this) IS NOT NULL THEN
+        PERFORM ndrs_optout.raise_error('ND022', format('cannot %s case %s: it is held', action, this.case_id),
+            detail => case_must_not_be_held.detail,
+            hint => 'View ndrs_optout.hold_progress lists the holds. Go on when they are lifted.');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION case_must_not_be_held(optout_case, text, text) IS
+    'internal: error ND022 when a case is held, or its patient or one of its registers; no hold is placed until the '
+    'transaction ends';
+
 -- The day until which what is kept of something that ends today is kept.
 CREATE FUNCTION copy_until() RETURNS date
 LANGUAGE sql STABLE
@@ -425,6 +455,7 @@ DECLARE
 BEGIN
     -- To see every proof: one that was recorded since an older snapshot would stay.
     PERFORM ndrs_optout.require_read_committed();
+    PERFORM ndrs_optout.case_must_not_be_held(this, 'end', 'Its proofs would be destroyed.');
     DELETE FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id;
     GET DIAGNOSTICS destroyed = ROW_COUNT;
     UPDATE ndrs_optout.optout_case c
@@ -433,7 +464,8 @@ BEGIN
         WHERE c.case_id = this.case_id;
 END
 $$;
-COMMENT ON FUNCTION end_case(optout_case, text, text) IS 'internal: ends a case: destroys the proofs; error 25000';
+COMMENT ON FUNCTION end_case(optout_case, text, text) IS
+    'internal: ends a case: destroys the proofs; errors ND022 (the case is held), 25000';
 
 CREATE FUNCTION withdraw_case(case_id bigint) RETURNS void
 LANGUAGE sql SECURITY DEFINER
@@ -443,7 +475,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION withdraw_case(bigint) IS
     'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors '
-    'P0002, ND021, 25000';
+    'P0002, ND021, ND022 (the case is held), 25000';
 
 CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -457,8 +489,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION refuse_case(bigint, text) IS
-    'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, 22004, 22023 (the '
-    'reason holds an NHS number), 25000';
+    'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, ND022 (the case is '
+    'held), 22004, 22023 (the reason holds an NHS number), 25000';
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
 CREATE FUNCTION opt_in(number nhs_number, registers text[], applicant text DEFAULT 'self',

@@ -13,6 +13,27 @@ CREATE TABLE purge_run (
 COMMENT ON TABLE purge_run IS 'when the last purge ran, and how much it removed of what';
 SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 
+-- What a hold keeps from the purge.
+CREATE FUNCTION held_records() RETURNS TABLE (source text, id bigint)
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'optout_case', c.case_id FROM ndrs_optout.held_cases() AS c
+    UNION ALL
+    SELECT 'release', r.release_id
+        FROM ndrs_optout.release r
+        WHERE EXISTS (SELECT FROM ndrs_optout.hold h LEFT JOIN ndrs_optout.optout_case c USING (case_id)
+                      WHERE h.register = ANY (r.registers) OR c.registers && r.registers
+                              AND r.patients OPERATOR(ndrs_optout.@>) c.encoded_nhs_number
+                          OR r.patients OPERATOR(ndrs_optout.@>) h.encoded_nhs_number)
+    UNION ALL
+    SELECT 'subject_access_request', q.request_id
+        FROM ndrs_optout.subject_access_request q
+        JOIN ndrs_optout.hold h ON h.encoded_nhs_number OPERATOR(ndrs_optout.=) q.encoded_nhs_number
+$$;
+COMMENT ON FUNCTION held_records() IS
+    'what holds keep from the purge: cases, releases, and requests for subject access';
+
 -- What will be purged, when it is due, and whether a hold keeps it all the same.
 -- The only place that knows.  The day on which a copy goes is promised in letters, so it
 -- is stored when the case ends, or when something comes afterwards (copy_until()); a
@@ -27,27 +48,34 @@ SELECT pg_catalog.pg_extension_config_dump('purge_run', '');
 -- check with its reply stays as long as an older one is in force, which it would else
 -- bring back for those whom both asked about.
 CREATE VIEW retention_schedule AS
+    WITH held AS MATERIALIZED (SELECT DISTINCT h.source, h.id FROM held_records() AS h)
     SELECT 'correspondence' AS what, k.correspondence_id AS id, 1::bigint AS rows,
            coalesce(k.kept_until, c.copy_until)::timestamp AT TIME ZONE p.time_zone AS due_at,
-           c.hold_reason IS NOT NULL AS held
+           h.id IS NOT NULL AS held
         FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
+        LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
     UNION ALL
     SELECT 'case_numbers', c.case_id, 1,
            GREATEST(c.copy_until, (SELECT max(k.kept_until) FROM case_correspondence k WHERE k.case_id = c.case_id))
-               ::timestamp AT TIME ZONE p.time_zone, c.hold_reason IS NOT NULL
-        FROM optout_case c CROSS JOIN policy p
+               ::timestamp AT TIME ZONE p.time_zone,
+           h.id IS NOT NULL
+        FROM optout_case c CROSS JOIN policy p LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.state IN ('withdrawn', 'refused') AND c.encoded_nhs_number IS NOT NULL
     UNION ALL
     SELECT 'unproven_cases', c.case_id, 1,
            ((GREATEST(c.recorded_at, max(e.recorded_at)) AT TIME ZONE p.time_zone)::date + p.evidence_days)
-               ::timestamp AT TIME ZONE p.time_zone, c.hold_reason IS NOT NULL
+               ::timestamp AT TIME ZONE p.time_zone,
+           h.id IS NOT NULL
         FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
+        LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.state = 'awaiting_identity'
-        GROUP BY c.case_id, p.evidence_days, p.time_zone
+        GROUP BY c.case_id, p.evidence_days, p.time_zone, h.id
     UNION ALL
     SELECT 'subject_access_requests', q.request_id, 1,
-           q.answered_at + pg_catalog.make_interval(years => p.subject_access_years), false
+           q.answered_at + pg_catalog.make_interval(years => p.subject_access_years),
+           h.id IS NOT NULL
         FROM subject_access_request q CROSS JOIN policy p
+        LEFT JOIN held h ON h.source = 'subject_access_request' AND h.id = q.request_id
     UNION ALL
     SELECT 'audit_events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
            (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
@@ -71,15 +99,17 @@ CREATE VIEW retention_schedule AS
     UNION ALL
     SELECT 'recall_notices', c.case_id, count(*),
            greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.recall_years),
-               c.hold_reason IS NOT NULL
+           h.id IS NOT NULL
         FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
+        LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
-        GROUP BY c.case_id, p.recall_years
+        GROUP BY c.case_id, p.recall_years, h.id
     UNION ALL
     SELECT 'release_sets', r.release_id, 1,
            (coalesce(r.destroyed_on, (r.retracted_at AT TIME ZONE p.time_zone)::date)
-               + pg_catalog.make_interval(years => p.release_years)) AT TIME ZONE p.time_zone, false
-        FROM release r CROSS JOIN policy p
+               + pg_catalog.make_interval(years => p.release_years)) AT TIME ZONE p.time_zone,
+           h.id IS NOT NULL
+        FROM release r CROSS JOIN policy p LEFT JOIN held h ON h.source = 'release' AND h.id = r.release_id
         WHERE r.patients IS NOT NULL
     UNION ALL
     SELECT 'national_checks', n.check_id, 1,
@@ -133,6 +163,7 @@ COMMENT ON VIEW purge_due IS
 
 CREATE FUNCTION retention_due(what text, as_of timestamptz) RETURNS SETOF bigint
 LANGUAGE sql STABLE
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.id FROM ndrs_optout.retention_schedule r
@@ -380,6 +411,7 @@ BEGIN
     END IF;
     PERFORM ndrs_optout.require_read_committed();
     LOCK TABLE ndrs_optout.purge_run IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM ndrs_optout.lock_holds();
     FOR kind IN SELECT * FROM ndrs_optout.purge_kind k ORDER BY k.position LOOP
         EXECUTE format('SELECT r.removed, r.details FROM %s($1, $2) AS r', kind.function::regproc)
             INTO STRICT this_removed, this_details USING kind.what, as_of;
@@ -400,45 +432,6 @@ COMMENT ON FUNCTION purge(timestamptz) IS
     'view retention_schedule, how much: pieces of correspondence, cases that came to an end, requests, events, rows, '
     'sweeps, notices, sets, checks. Can be repeated; catches up. The exclusion list and the cases stay; errors 22023 '
     '(a time to come), 25000';
-
-CREATE FUNCTION place_hold(case_id bigint, reason text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
-BEGIN
-    -- To tell what a purge has left.
-    PERFORM ndrs_optout.require_read_committed();
-    UPDATE ndrs_optout.optout_case c SET hold_reason = ndrs_optout.checked_reason(reason)
-        WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('hold_placed', jsonb_build_object('case', this.case_id, 'reason', reason));
-    RETURN (SELECT count(*) FROM ndrs_optout.case_correspondence k WHERE k.case_id = this.case_id)
-        + (SELECT count(*) FROM ndrs_optout.identity_evidence e WHERE e.case_id = this.case_id);
-END
-$$;
-COMMENT ON FUNCTION place_hold(bigint, text) IS
-    'holds a case for a complaint or a court order: purges leave its copy and its proofs '
-    'alone until lift_hold(). Returns how many documents there are; errors P0002, 22004, 22023 (the reason holds an '
-    'NHS number), 25000';
-
-CREATE FUNCTION lift_hold(case_id bigint) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'hold');
-BEGIN
-    IF this.hold_reason IS NULL THEN
-        PERFORM ndrs_optout.raise_error('ND021', format('case %s is not held', case_id));
-    END IF;
-    UPDATE ndrs_optout.optout_case c SET hold_reason = NULL WHERE c.case_id = this.case_id;
-    PERFORM ndrs_optout.audit('hold_lifted', jsonb_build_object('case', this.case_id));
-END
-$$;
-COMMENT ON FUNCTION lift_hold(bigint) IS
-    'ends the hold of a case: what is due goes with the next purge; errors P0002, ND021 (not held)';
 
 -- The job that purges this database.  pg_cron keeps the jobs of all databases in
 -- one, hence the name; a long one is cut off as pg_cron does.

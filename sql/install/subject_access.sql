@@ -144,7 +144,7 @@ AS $$
     SELECT 'optout_case', to_jsonb(l), false
         FROM (SELECT c.case_id, c.kind, c.state, c.registers, c.applicant, c.channel, c.received_on,
                      c.clock_started_on, c.due_on, c.date_of_birth, c.guardian_call, c.excluded_at, c.carried_out_at,
-                     c.ended_at, c.proofs_destroyed, c.refusal_reason, c.hold_reason,
+                     c.ended_at, c.proofs_destroyed, c.refusal_reason, ndrs_optout.case_hold(c) AS hold_reason,
                      (SELECT jsonb_agg(jsonb_build_object('proof', i.proof, 'document', i.document,
                                                           'proof_of', i.proof_of, 'received_on', i.received_on)
                                        ORDER BY i.proof DESC)

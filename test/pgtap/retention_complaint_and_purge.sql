@@ -23,7 +23,8 @@ UPDATE ndrs_optout.policy SET copy_years = 3;
 SELECT ndrs_optout.record_correspondence(:ada, 'email', 'I complain. Ada Seeded') \g /dev/null
 SELECT alike(story.refusal(format('SELECT ndrs_optout.place_hold(%s, ''complaint of 999 000 0018'')', :ada)),
              '22023 | the reason must not hold an NHS number | %', 'a reason names nobody');
-SELECT is(ndrs_optout.place_hold(:ada, 'complaint 2026/17'), 3::bigint, 'form, letter and complaint are held');
+SELECT ndrs_optout.place_hold(:ada, 'complaint 2026/17') AS hold \gset
+SELECT ok(:hold > 0, 'form, letter and complaint are held');
 SELECT is((SELECT hold_reason FROM ndrs_optout.case_progress WHERE case_id = :ada), 'complaint 2026/17', 'the officer sees why');
 SELECT story.let_pass(:ada, interval '2 days') \g /dev/null
 SELECT is((SELECT (due, held)::text FROM ndrs_optout.purge_due WHERE what = 'correspondence'), '(0,2)', 'three years and a day later what is due is held');
@@ -32,7 +33,7 @@ SELECT is((SELECT status FROM ndrs_optout.health() WHERE check_name = 'purge'), 
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 3, 'the copy is there');
 
 -- The complaint is settled.  It is kept for three years from when it came.
-SELECT ndrs_optout.lift_hold(:ada) \g /dev/null
+SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 BEGIN;
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 2::bigint, 'the copy of the request goes');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 1, 'and not the complaint, which came today');
@@ -46,7 +47,9 @@ SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'c
 SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer'), 'she is out, for ever');
 SELECT ok(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(:ada)), 'what was done can still be proved');
 SELECT unalike(ndrs_optout.completion_letter(:ada), '%confidential copy%', 'the letter, asked for again, promises no copy any more');
-SELECT is(ndrs_optout.place_hold(:ada, 'complaint 2026/18'), 0::bigint, 'a complaint that comes now finds nothing to hold');
+SELECT ndrs_optout.place_hold(:ada, 'complaint 2026/18') AS hold \gset
+SELECT is((SELECT held FROM ndrs_optout.purge_due WHERE what = 'correspondence'), 0::bigint, 'a complaint that comes now finds nothing to hold');
+SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 
 -- Ben sent his passport and was not heard of again.
 SELECT ndrs_optout.open_case('9990000026', '{cancer}', received_on => current_date - 200) AS ben \gset
@@ -56,9 +59,9 @@ UPDATE ndrs_optout.optout_case SET recorded_at = now() - interval '190 days' WHE
 UPDATE ndrs_optout.identity_evidence SET recorded_at = now() - interval '179 days';
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 0::bigint, 'his case stays for 180 days from the last thing he sent');
 UPDATE ndrs_optout.identity_evidence SET recorded_at = now() - interval '180 days';
-SELECT ndrs_optout.place_hold(:ben, 'question to the ICO') \g /dev/null
+SELECT ndrs_optout.place_hold(:ben, 'question to the ICO') AS hold \gset
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 0::bigint, 'a hold keeps it');
-SELECT ndrs_optout.lift_hold(:ben) \g /dev/null
+SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'unproven_cases'), 1::bigint, 'then it ends');
 SELECT is((SELECT (state, proofs_destroyed)::text FROM ndrs_optout.optout_case WHERE case_id = :ben), '(withdrawn,1)', 'as if it were withdrawn');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence), 0, 'and his passport is gone');

@@ -2,6 +2,7 @@
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 SET timezone = 'Europe/London';
+ALTER TABLE hold ALTER hold_id RESTART;
 SET client_min_messages = warning;
 ALTER TABLE optout_case ALTER case_id RESTART;
 ALTER TABLE release ALTER release_id RESTART;
@@ -255,10 +256,10 @@ SELECT * FROM due;
 UPDATE recall_notice SET acknowledged_at = acknowledged_at - interval '3 years' WHERE case_id = :case_id;
 UPDATE release SET released_on = released_on - 2000, destroyed_on = destroyed_on - 1200 WHERE release_id = :destroyed;
 SELECT * FROM due;
-SELECT place_hold(:case_id, 'complaint');
+SELECT place_hold(:case_id, 'complaint') AS hold \gset
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE what IN ('recall_notices', 'release_sets');
-SELECT lift_hold(:case_id);
+SELECT lift_hold(:hold);
 SELECT what, removed FROM purge() WHERE what IN ('recall_notices', 'release_sets');
 SELECT * FROM due;
 SELECT recipient, acknowledged_at IS NOT NULL AS answered FROM recall_progress WHERE case_id = :case_id;

@@ -2,6 +2,7 @@
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 SET timezone = 'Europe/London';
+ALTER TABLE hold ALTER hold_id RESTART;
 ALTER TABLE optout_case ALTER case_id RESTART WITH 1;
 \getenv inputdir PG_ABS_SRCDIR
 \set public_file :inputdir /keys/guardian.public.asc
@@ -39,7 +40,7 @@ SELECT complete_case(:case_id) AS letter \gset
 SELECT :'letter' LIKE '%until ' || english_date((due_at AT TIME ZONE 'UTC')::date) || '. Then it is destroyed.%' AS day_as_in_the_letter
     FROM retention_schedule WHERE what = 'correspondence';
 BEGIN;
-SELECT place_hold(:case_id, 'complaint') AS documents;
+SELECT place_hold(:case_id, 'complaint') > 0 AS held;
 SELECT completion_letter(:case_id) LIKE '%Then it is destroyed, unless it is still needed for a complaint or by a court.%' AS held_as_in_the_letter;
 ROLLBACK;
 SELECT ended(:case_id, interval '3 years' - interval '1 day');
@@ -108,23 +109,23 @@ SELECT record_correspondence(:withdrawn, 'email', 'a complaint') > 0 AS recorded
 -- It counts from when it came, not from the end of the case.
 SELECT what, due FROM due;
 UPDATE case_correspondence SET kept_until = current_date WHERE case_id = :withdrawn;
-SELECT place_hold(:withdrawn, 'complaint 2026/17 to the ICO') AS documents;
+SELECT place_hold(:withdrawn, 'complaint 2026/17 to the ICO') > 0 AS held;
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
 SELECT case_id, hold_reason FROM case_progress WHERE hold_reason IS NOT NULL;
--- Another reason takes its place.
-SELECT place_hold(:withdrawn, 'court order') AS documents;
+-- Another hold joins it.
+SELECT place_hold(:withdrawn, 'court order') > 0 AS held;
 SELECT hold_reason FROM case_progress WHERE hold_reason IS NOT NULL;
-SELECT lift_hold(:withdrawn);
+SELECT count(lift_hold(hold_id)) FROM hold_progress WHERE case_id = :withdrawn;
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
-SELECT event, detail FROM audit_event WHERE event ~ '^hold_' ORDER BY event_id;
+SELECT event, detail - 'hold' AS detail FROM audit_event WHERE event ~ '^hold_' ORDER BY event_id;
 -- Too late: there is nothing to hold any more.
-SELECT place_hold(:withdrawn, 'complaint') AS documents;
-SELECT lift_hold(:withdrawn);
-SELECT lift_hold(:withdrawn);
+SELECT place_hold(:withdrawn, 'complaint') AS hold \gset
+SELECT lift_hold(:hold);
+SELECT lift_hold(:hold);
 \echo :SQLSTATE
 SELECT place_hold(99, 'complaint');
 \echo :SQLSTATE
@@ -162,7 +163,7 @@ SELECT what, removed FROM purge() WHERE removed > 0;
 UPDATE identity_evidence SET recorded_at = now() - interval '180 days';
 SELECT * FROM due;
 BEGIN;
-SELECT place_hold(:open, 'complaint') AS documents;
+SELECT place_hold(:open, 'complaint') > 0 AS held;
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;
 ROLLBACK;

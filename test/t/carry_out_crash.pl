@@ -223,7 +223,7 @@ subtest 'killed after anything that an officer or a DBA is told is done' => sub 
 		"ndrs_optout.set_confidential_key('$public_key')",
 		"ndrs_optout.record_correspondence($case, 'form', 'the form')",
 		"ndrs_optout.place_hold($case, 'complaint')",
-		"ndrs_optout.lift_hold($case)",
+		"ndrs_optout.lift_hold(1)",
 		"ndrs_optout.withdraw_case($other)",
 		"ndrs_optout.refuse_case($third, 'not for this register')",
 		"ndrs_optout.request_subject_access('$TEST_NUMBERS[7]')",
