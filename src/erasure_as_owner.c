@@ -8,12 +8,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "compat.h"
 #include "encoding.h"
 #include "erasure_as_owner.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "guard_erasure.h"
+#include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/params.h"
@@ -43,25 +45,28 @@ PG_FUNCTION_INFO_V1(ndrs_optout_search_as_owner);
  * A plan belongs to the role with whose rights it was made.  The type of the first
  * parameter is ours: another one is another extension's, dropped and created again.
  *
- * When there are too many, the one that was not used for longest is given up.  One that
- * is running is kept, since a trigger that it fires may get here.
+ * When they take too much memory, those that were not used for longest are given up: a
+ * plan that reads a thousand partitions takes megabytes.  One that is running is kept,
+ * since a trigger that it fires may get here.
  */
 typedef struct OwnerCommand
 {
+	dlist_node	node;
+	MemoryContext context;		/* holds this, when it is kept */
 	Oid			role;
 	int			nparams;
 	Oid			types[3];
+	uint32		hash;			/* of the text */
 	const char *text;
 	SPIPlanPtr	plan;
+	Size		size;			/* of the plan, as of its last run */
 	int			running;
-	uint64		last_used;
 } OwnerCommand;
 
-#define MAX_KEPT_COMMANDS	256
+#define MAX_KEPT_SIZE	(32 * 1024 * 1024)
 
-static OwnerCommand *kept_commands[MAX_KEPT_COMMANDS];
-static int	nkept_commands = 0;
-static uint64 ncommands_run = 0;
+static dlist_head kept_commands = DLIST_STATIC_INIT(kept_commands); /* used last, first */
+static Size kept_size = 0;
 
 /*
  * Commands are parsed with the rights of the extension's owner, since they name
@@ -111,79 +116,90 @@ ndrs_erasure_as_owner_init(void)
 }
 
 /*
- * A place for one more command to keep, or NULL while all of them are running.
- */
-static OwnerCommand **
-place_to_keep(void)
-{
-	OwnerCommand **oldest = NULL;
-
-	if (nkept_commands < MAX_KEPT_COMMANDS)
-		return &kept_commands[nkept_commands++];
-	for (int i = 0; i < nkept_commands; i++)
-	{
-		OwnerCommand **kept = &kept_commands[i];
-
-		if (*kept == NULL)
-			return kept;
-		if ((*kept)->running == 0 &&
-			(oldest == NULL || (*kept)->last_used < (*oldest)->last_used))
-			oldest = kept;
-	}
-	if (oldest != NULL)
-	{
-		OwnerCommand *given_up = *oldest;
-
-		*oldest = NULL;
-		SPI_freeplan(given_up->plan);
-		pfree(unconstify(char *, given_up->text));
-		pfree(given_up);
-	}
-	return oldest;
-}
-
-/*
  * A command with its plan: one that is kept, or a new one.
  */
 static OwnerCommand *
 find_command(Oid role, const char *text, int nparams, const Oid *types)
 {
-	MemoryContext outer = CurrentMemoryContext;
+	bool		keep = plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN;
+	MemoryContext context = CurrentMemoryContext;
+	uint32		hash = DatumGetUInt32(hash_any((const unsigned char *) text, (int) strlen(text)));
 	OwnerCommand *command;
-	OwnerCommand **place;
+	dlist_iter	iter;
 
-	for (int i = 0; i < nkept_commands; i++)
+	dlist_foreach(iter, &kept_commands)
 	{
-		command = kept_commands[i];
-		if (command != NULL && command->role == role && command->types[0] == types[0] &&
+		command = dlist_container(OwnerCommand, node, iter.cur);
+		if (command->hash == hash && command->role == role && command->types[0] == types[0] &&
 			command->nparams == nparams && strcmp(command->text, text) == 0)
+		{
+			dlist_move_head(&kept_commands, &command->node);
 			return command;
+		}
 	}
 
 	/*
 	 * The server asks it for the parameters' types as long as it has the
 	 * plan.
 	 */
-	place = plan_cache_mode == PLAN_CACHE_MODE_FORCE_GENERIC_PLAN ? place_to_keep() : NULL;
-	if (place != NULL)
-		MemoryContextSwitchTo(TopMemoryContext);
-	command = palloc0(sizeof(OwnerCommand));
+	if (keep)
+		context = AllocSetContextCreate(CurrentMemoryContext, "ndrs_optout erasure command",
+										ALLOCSET_SMALL_SIZES);
+	command = MemoryContextAllocZero(context, sizeof(OwnerCommand));
 	command->role = role;
 	command->nparams = nparams;
 	memcpy(command->types, types, nparams * sizeof(Oid));
-	MemoryContextSwitchTo(outer);
-
 	command->plan = SPI_prepare_params(text, begin_parsing, command, CURSOR_OPT_PARALLEL_OK);
 	if (command->plan == NULL)
 		ndrs_elog("could not prepare a command of the erasure");
-	if (place != NULL)
+	if (keep)
 	{
-		command->text = MemoryContextStrdup(TopMemoryContext, text);
+		command->context = context;
+		command->hash = hash;
+		command->text = MemoryContextStrdup(context, text);
 		if (SPI_keepplan(command->plan) != 0)
 			ndrs_elog("could not keep a plan of the erasure");
-		*place = command;
+		MemoryContextSetParent(context, TopMemoryContext);
+		dlist_push_head(&kept_commands, &command->node);
 	}
 	return command;
+}
+
+/*
+ * Count the memory of a kept command's plan, which it may have got just now, and give
+ * others up for it.
+ */
+static void
+count_size(OwnerCommand *command)
+{
+	dlist_node *previous;
+	ListCell   *cell;
+
+	kept_size -= command->size;
+	command->size = 0;
+	foreach(cell, SPI_plan_get_plan_sources(command->plan))
+	{
+		CachedPlanSource *source = lfirst(cell);
+
+		command->size += MemoryContextMemAllocated(source->context, true);
+		if (source->gplan != NULL)
+			command->size += MemoryContextMemAllocated(source->gplan->context, true);
+	}
+	kept_size += command->size;
+
+	for (dlist_node *node = dlist_tail_node(&kept_commands);
+		 kept_size > MAX_KEPT_SIZE && dlist_has_prev(&kept_commands, node); node = previous)
+	{
+		OwnerCommand *unused = dlist_container(OwnerCommand, node, node);
+
+		previous = dlist_prev_node(&kept_commands, node);
+		if (unused->running > 0)
+			continue;
+		kept_size -= unused->size;
+		dlist_delete(node);
+		SPI_freeplan(unused->plan);
+		MemoryContextDelete(unused->context);
+	}
 }
 
 /*
@@ -248,7 +264,6 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 							   SECURITY_RESTRICTED_OPERATION);
 		command = find_command(role, text, nparams, types);
 		command->running++;
-		command->last_used = ++ncommands_run;
 
 		/* For a message: when there is an error, it is too late to ask. */
 		source = linitial(SPI_plan_get_plan_sources(command->plan));
@@ -263,6 +278,8 @@ run_as(Oid role, const char *text, bool latest, int nparams, const Oid *types,
 			ndrs_elog("could not run a command of the erasure");
 		if (latest)
 			PopActiveSnapshot();
+		if (command->context != NULL)
+			count_size(command);
 		if (SPI_processed == 1 && SPI_tuptable != NULL)
 		{
 			if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != result_type)

@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "lib/ilist.h"
 #include "nodes/pg_list.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
@@ -25,6 +26,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_erasure_base_type);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_kin);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_root_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_child_searches);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_tables);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_deletions);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_lost_edges);
@@ -63,6 +65,9 @@ static const Planner child_searches = {
 static const Planner kin = {
 	"erasure_plan_kin", 1, {REGCLASSOID}
 };
+static const Planner tables = {
+	"erasure_plan_tables", 1, {TEXTARRAYOID}
+};
 static const Planner undeferrals = {
 	"erasure_plan_undeferrals", 1, {REGCLASSARRAYOID}
 };
@@ -78,11 +83,13 @@ static const Planner lost_edges = {
  * (catalog.c), which is read before the snapshot that they were made with: a
  * message that comes in between leaves them stale instead of being lost.
  *
- * Each partition that held a patient's rows has a plan, and so has each set of them, so
- * a session begins anew when they take too much memory.
+ * Each set of partitions that held patients' rows has plans, so those that were not
+ * used for longest are given up when all of them take too much memory.
  */
 typedef struct CachedPlan
 {
+	dlist_node	node;
+	MemoryContext context;		/* holds all of it */
 	const Planner *planner;
 	uint32		hash;			/* of the arguments */
 	Datum		args[2];
@@ -91,7 +98,7 @@ typedef struct CachedPlan
 
 #define MAX_CACHE_SIZE	(16 * 1024 * 1024)
 
-static List *cached_plans = NIL;
+static dlist_head cached_plans = DLIST_STATIC_INIT(cached_plans);	/* used last, first */
 static uint64 cache_generation = 0;
 static MemoryContext cache_context = NULL;	/* holds the plans */
 
@@ -126,7 +133,8 @@ cached_plan(FunctionCallInfo fcinfo, const Planner *planner)
 	Datum		args[2];
 	uint32		hash = 0;
 	Datum		plan;
-	ListCell   *cell;
+	dlist_iter	iter;
+	MemoryContext context;
 	MemoryContext outer;
 	CachedPlan *cached;
 
@@ -151,18 +159,17 @@ cached_plan(FunctionCallInfo fcinfo, const Planner *planner)
 		cache_context = AllocSetContextCreate(TopMemoryContext, "ndrs_optout erasure plans",
 											  ALLOCSET_DEFAULT_SIZES);
 	AcceptInvalidationMessages();
-	if (cache_generation != ndrs_schema_generation() ||
-		MemoryContextMemAllocated(cache_context, true) > MAX_CACHE_SIZE)
+	if (cache_generation != ndrs_schema_generation())
 	{
-		cached_plans = NIL;
+		dlist_init(&cached_plans);
 		MemoryContextReset(cache_context);
 		cache_generation = ndrs_schema_generation();
 	}
-	foreach(cell, cached_plans)
+	dlist_foreach(iter, &cached_plans)
 	{
 		bool		same;
 
-		cached = lfirst(cell);
+		cached = dlist_container(CachedPlan, node, iter.cur);
 		same = cached->planner == planner && cached->hash == hash;
 		for (int i = 0; same && i < planner->nargs; i++)
 		{
@@ -171,12 +178,18 @@ cached_plan(FunctionCallInfo fcinfo, const Planner *planner)
 			same = datumIsEqual(cached->args[i], args[i], by_value, by_value ? sizeof(Oid) : -1);
 		}
 		if (same)
+		{
+			dlist_move_head(&cached_plans, &cached->node);
 			return datumCopy(cached->plan, false, -1);
+		}
 	}
 
 	plan = make_plan(planner, args, get_func_rettype(fcinfo->flinfo->fn_oid));
-	outer = MemoryContextSwitchTo(cache_context);
+	context = AllocSetContextCreate(CurrentMemoryContext, "ndrs_optout erasure plan",
+									ALLOCSET_SMALL_SIZES);
+	outer = MemoryContextSwitchTo(context);
 	cached = palloc0(sizeof(CachedPlan));
+	cached->context = context;
 	cached->planner = planner;
 	cached->hash = hash;
 	for (int i = 0; i < planner->nargs; i++)
@@ -186,8 +199,17 @@ cached_plan(FunctionCallInfo fcinfo, const Planner *planner)
 		cached->args[i] = datumCopy(args[i], by_value, by_value ? sizeof(Oid) : -1);
 	}
 	cached->plan = datumCopy(plan, false, -1);
-	cached_plans = lappend(cached_plans, cached);
 	MemoryContextSwitchTo(outer);
+	MemoryContextSetParent(context, cache_context);
+	dlist_push_head(&cached_plans, &cached->node);
+
+	while (MemoryContextMemAllocated(cache_context, true) > MAX_CACHE_SIZE &&
+		   dlist_has_next(&cached_plans, dlist_head_node(&cached_plans)))
+	{
+		cached = dlist_tail_element(CachedPlan, node, &cached_plans);
+		dlist_delete(&cached->node);
+		MemoryContextDelete(cached->context);
+	}
 	return plan;
 }
 
@@ -201,6 +223,12 @@ Datum
 ndrs_optout_erasure_child_searches(PG_FUNCTION_ARGS)
 {
 	return cached_plan(fcinfo, &child_searches);
+}
+
+Datum
+ndrs_optout_erasure_tables(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &tables);
 }
 
 Datum

@@ -221,6 +221,7 @@ COMMENT ON FUNCTION confirm_identity(bigint) IS
 -- What is kept is there to be found again when the case is carried out again.
 CREATE FUNCTION record_erasure(case_id bigint, number nhs_number, registers text[], leads erasure_lead[]) RETURNS void
 LANGUAGE sql
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
     DELETE FROM ndrs_optout.case_erasure ce WHERE ce.case_id = record_erasure.case_id AND ce.action = 'kept';
@@ -389,7 +390,7 @@ BEGIN
         waited := tables;
         tables := ndrs_optout.erasure_tables(this.registers)
             || '{ndrs_optout.release,ndrs_optout.national_check,ndrs_optout.national_check_part}'::regclass[];
-        EXIT WHEN tables <@ waited;
+        EXIT WHEN tables = waited;
         PERFORM ndrs_optout.wait_for_writers(tables);
     END LOOP;
     PERFORM ndrs_optout.case_check_identity(this, number);

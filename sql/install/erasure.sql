@@ -147,9 +147,8 @@ BEGIN
             ORDER BY 1
     LOOP
         step := batches[n];
-        IF ndrs_optout.search_as_owner((step.search).role,
-               format('SELECT ARRAY[''found''] WHERE EXISTS (SELECT FROM %s)', (step.search).source),
-               step.patients, step.keys) IS NOT NULL THEN
+        -- By the walk's own command, since to plan another one may take longer than all the rest.
+        IF (ndrs_optout.erasure_search_step(step, true))[1].row_ids <> '{}' THEN
             step.leaves := NULL;
             step.row_ids := NULL;
             remaining := remaining || step;
@@ -311,31 +310,6 @@ COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'carry_out() does; errors ND004, ND010, ND011, ND022 (a hold), ND030 (rows remain), 25000 (at another isolation '
     'level than READ COMMITTED), 42704';
 
--- Every table that the walk can come to from the guarded tables of these
--- registers, with partitions and children: a writer may have locked just one.  An
--- ancestor of such a table is only passed through, to what refers to it.  All steps are
--- read once, since partitions are thousands.
-CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
-LANGUAGE sql STABLE
-SET jit = off
-SET search_path = pg_catalog, pg_temp
-AS $$
-    WITH RECURSIVE step AS MATERIALIZED (
-        SELECT e.parent::oid AS origin, e.child::oid AS target, 'refers' AS kind FROM ndrs_optout.erasure_edge e
-        UNION ALL
-        SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
-        UNION ALL
-        SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
-    passed (relation, reached) AS (
-        SELECT g.target::oid, true FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
-            WHERE g.registers && erasure_tables.registers
-        UNION
-        SELECT s.target, s.kind <> 'above'
-            FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
-    SELECT coalesce(array_agg(p.relation ORDER BY p.relation), '{}')::regclass[] FROM passed p WHERE p.reached
-$$;
-COMMENT ON FUNCTION erasure_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
-
 -- Whether there is a reference in the walk that no foreign key enforces.
 CREATE FUNCTION erasure_has_leads(registers text[]) RETURNS boolean
 LANGUAGE sql STABLE
@@ -343,7 +317,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT EXISTS (
         SELECT FROM ndrs_optout.erasure_edge e
-            WHERE NOT e.enforced AND e.child = ANY (ndrs_optout.erasure_tables(registers)))
+            WHERE NOT e.enforced AND e.child IN (SELECT unnest(ndrs_optout.erasure_tables(registers))))
 $$;
 COMMENT ON FUNCTION erasure_has_leads(text[]) IS
     'internal: whether an erasure from these registers follows a reference that no foreign key enforces';

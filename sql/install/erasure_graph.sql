@@ -218,8 +218,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ARRAY(
         SELECT DISTINCT a.attname
-            FROM (SELECT DISTINCT l.ancestor FROM ndrs_optout.erasure_lineages(relation) AS l) AS t
-            JOIN ndrs_optout.erasure_edge e ON e.parent = t.ancestor
+            FROM (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(relation) AS l
+                  UNION
+                  SELECT d.relation FROM ndrs_optout.erasure_descendants(relation) AS d) AS t (relation)
+            JOIN ndrs_optout.erasure_edge e ON e.parent = t.relation
             JOIN pg_attribute a ON a.attrelid = relation AND a.attname = ANY (e.parent_columns)
                 AND a.attnum > 0 AND NOT a.attisdropped
             WHERE ndrs_optout.erasure_can_follow(a.atttypid)

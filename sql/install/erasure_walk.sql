@@ -34,13 +34,18 @@ COMMENT ON FUNCTION erasure_rows(erasure_batch[]) IS
 -- Run one step of the walk: look for rows of table t where the given batch says, and
 -- lock them if asked.  Batches like it, one for each kin; nothing found is a batch
 -- too: it says that the table was searched.  Keys are read with the rows, once these are locked.
+--
+-- By an index, where there is one: the planner takes an array that it does not see for ten
+-- keys, and would rather read a small table than ask its index ten times, and so a
+-- thousand small partitions for one patient.
 CREATE FUNCTION erasure_search_step(like_this erasure_batch, locking boolean) RETURNS erasure_batch[]
 LANGUAGE plpgsql
+SET enable_seqscan = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     batch ndrs_optout.erasure_batch := like_this;
-    batches ndrs_optout.erasure_batch[] := '{}';
+    batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     search ndrs_optout.erasure_search := like_this.search;
     keys_read text := '';
     keys_told text := '';
@@ -206,7 +211,7 @@ DECLARE
     parent ndrs_optout.erasure_batch;
     search ndrs_optout.erasure_search;
     searches ndrs_optout.erasure_search[];
-    searched regclass[] := '{}';
+    searched regclass[] := ARRAY[]::regclass[];
     keys_of name[];
     again boolean;
     i integer := 0;
@@ -230,7 +235,7 @@ BEGIN
                 batch := ROW(search, patients, parent.registers,
                     parent.path[:coalesce(array_position(parent.path, search.relation::text) - 1,
                                           cardinality(parent.path))] || search.relation::text,
-                    batch.keys);
+                    batch.keys, NULL, NULL, NULL, NULL);
             END IF;
             again := NOT search.alone OR search.relation = ANY (searched);
             searched := searched || search.relation;
@@ -299,6 +304,38 @@ END
 $$;
 COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS
     'internal: the batches of walks, each row once, and none of other batches that one deletes';
+
+-- Every table that the walk can come to from the guarded tables of these
+-- registers, with partitions and children: a writer may have locked just one.  An
+-- ancestor of such a table is only passed through, to what refers to it.  All steps are
+-- read once, since partitions are thousands.
+CREATE FUNCTION erasure_plan_tables(registers text[]) RETURNS regclass[]
+LANGUAGE sql STABLE
+SET jit = off
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE step AS MATERIALIZED (
+        SELECT e.parent::oid AS origin, e.child::oid AS target, 'refers' AS kind FROM ndrs_optout.erasure_edge e
+        UNION ALL
+        SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
+        UNION ALL
+        SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
+    passed (relation, reached) AS (
+        SELECT g.target::oid, true FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
+            WHERE g.registers && erasure_plan_tables.registers
+        UNION
+        SELECT s.target, s.kind <> 'above'
+            FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
+    SELECT coalesce(array_agg(p.relation ORDER BY p.relation), '{}')::regclass[] FROM passed p WHERE p.reached
+$$;
+COMMENT ON FUNCTION erasure_plan_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
+
+CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_tables'
+    LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION erasure_tables(text[]) IS
+    'internal: erasure_plan_tables(), as the session keeps it: every table that an erasure from these registers can come '
+    'to';
 
 CREATE FUNCTION erasure_summary(batches erasure_batch[])
 RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
