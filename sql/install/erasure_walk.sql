@@ -328,14 +328,15 @@ AS $$
             FROM passed p JOIN step s ON s.origin = p.relation AND (p.reached OR s.kind <> 'below'))
     SELECT coalesce(array_agg(p.relation ORDER BY p.relation), '{}')::regclass[] FROM passed p WHERE p.reached
 $$;
-COMMENT ON FUNCTION erasure_plan_tables(text[]) IS 'internal: every table that an erasure from these registers can come to';
+COMMENT ON FUNCTION erasure_plan_tables(text[]) IS
+    'internal: every table that an erasure from these registers can come to';
 
 CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
     AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_tables'
     LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION erasure_tables(text[]) IS
-    'internal: erasure_plan_tables(), as the session keeps it: every table that an erasure from these registers can come '
-    'to';
+    'internal: erasure_plan_tables(), as the session keeps it: every table that an erasure from these registers can '
+    'come to';
 
 CREATE FUNCTION erasure_summary(batches erasure_batch[])
 RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
