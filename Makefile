@@ -73,6 +73,7 @@ PIECES = $(addprefix sql/install/, \
 	erasure_order.sql \
 	recipient.sql \
 	purpose.sql \
+	agreement.sql \
 	national_check.sql \
 	erasure_walk.sql \
 	erasure_in_flight.sql \
@@ -84,6 +85,7 @@ PIECES = $(addprefix sql/install/, \
 	pseudo_id.sql \
 	recall_id.sql \
 	recall.sql \
+	release_record.sql \
 	recall_file.sql \
 	carry_out.sql \
 	guard_copies.sql \

@@ -88,6 +88,8 @@ the_releases() {
 	show officer -o /dev/null <<-'SQL'
 		SELECT ndrs_optout.add_recipient('university', 'University of Somewhere', 'release_pseudo_id', 'safe 3, envelope 7');
 		SELECT ndrs_optout.add_recipient('charity', 'Somewhere Charity', 'nhs_number', contact => 'records@charity.example');
+		SELECT ndrs_optout.add_agreement('university', 'section 251, regulation 5', '21/CAG/0001', '2026-01-01', '2099-12-31', destruction_due_on => '2099-12-31');
+		SELECT ndrs_optout.add_agreement('charity', 'explicit consent', 'agreement 7', '2026-01-01', '2099-12-31');
 	SQL
 	echo
 	tell "A release is recorded before it is sent, and only if all of its patients may be in" \

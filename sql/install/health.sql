@@ -127,6 +127,24 @@ COMMENT ON FUNCTION health_recalls() IS
     'internal: check: no recall notice is overdue (warning), or has been for as long as the policy''s '
     'recall_escalation_days (failed)';
 
+CREATE FUNCTION health_agreements() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN a.overdue > 0 THEN 'failed' WHEN a.ending + a.review > 0 THEN 'warning' ELSE 'ok' END,
+               format('agreements in force: %s, end within 30 days: %s, to be reviewed: %s, data not destroyed in '
+                      'time: %s', a.in_force, a.ending, a.review, a.overdue),
+               CASE WHEN a.overdue + a.ending + a.review > 0 THEN 'SELECT * FROM ndrs_optout.agreement_progress' END)
+        FROM (SELECT count(*) FILTER (WHERE p.in_force) AS in_force,
+                     count(*) FILTER (WHERE p.in_force AND p.days_left <= 30) AS ending,
+                     count(*) FILTER (WHERE p.in_force AND p.review_on <= ndrs_optout.today()) AS review,
+                     count(*) FILTER (WHERE p.destruction_overdue) AS overdue
+                  FROM ndrs_optout.agreement_progress p) AS a
+$$;
+COMMENT ON FUNCTION health_agreements() IS
+    'internal: check: no agreement ends within 30 days or is to be reviewed (warning), and what was released is '
+    'destroyed when it must be (failed)';
+
 -- Without its salt, carry_out() cannot name patients to a recipient.
 CREATE FUNCTION health_salts() RETURNS health_finding
 LANGUAGE sql

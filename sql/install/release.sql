@@ -10,6 +10,7 @@ CREATE TABLE release (
     registers     text[] NOT NULL,
     released_on   date NOT NULL,
     reference     text NOT NULL,
+    agreement_id  bigint,  -- NULL: for care
     patients      encoded_set,
     patient_count bigint NOT NULL,
     recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -24,133 +25,23 @@ SELECT pg_catalog.pg_extension_config_dump('release', '');
 SELECT pg_catalog.pg_extension_config_dump(
     pg_catalog.pg_get_serial_sequence('ndrs_optout.release', 'release_id')::regclass, '');
 
--- Refuses a set of patients unless each of them may be in this release now.
-CREATE FUNCTION release_check(patients encoded_set, purpose text, registers text[], recipient text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    refused bigint;
-    reasons text;
-BEGIN
-    SELECT sum(d.patients), string_agg(format('%s: %s', d.decision, d.patients), ', ' ORDER BY d.decision) INTO refused,
-        reasons
-        FROM (SELECT ndrs_optout.share_decision(member, purpose, registers, recipient) AS decision, count(*) AS patients
-                  FROM ndrs_optout.unnest(release_check.patients) AS member
-                  GROUP BY 1) AS d
-        WHERE d.decision IS DISTINCT FROM 'eligible';
-    IF refused > 0 THEN
-        PERFORM ndrs_optout.raise_error('ND041',
-            format('%s of %s patients must not be in this release', refused, ndrs_optout.cardinality(patients)),
-            detail => format('By reason: %s.', reasons),
-            hint => 'Nothing was recorded. Leave them out of the data, and record the release of the others before it '
-                    'is sent.');
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION release_check(encoded_set, text, text[], text) IS
-    'internal: error ND041 unless every member may be released to the recipient for the purpose now';
-
--- The lock comes before the decision.  An opt-out that is carried out at the same
--- time waits for the transaction that holds the lock, after its exclusion is
--- committed and before it looks for releases; a transaction that locks later
--- decides with the new list.  So no patient is in a release that was not found.
-CREATE FUNCTION record_release(patients encoded_set, purpose text, registers text[], recipient text,
-    released_on date, reference text, legal_basis text DEFAULT NULL)
-RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    codes text[];
-    result bigint;
-BEGIN
-    LOCK TABLE ndrs_optout.release IN ROW EXCLUSIVE MODE;
-    PERFORM ndrs_optout.checked_recipient(recipient);
-    PERFORM ndrs_optout.checked_day(released_on, 'the data is released');
-    PERFORM ndrs_optout.checked_reason(reference, 'reference');
-    IF legal_basis IS NOT NULL THEN
-        PERFORM ndrs_optout.checked_reason(legal_basis, 'legal basis');
-    END IF;
-    codes := ndrs_optout.checked_registers(coalesce(registers, ARRAY(SELECT r.code FROM ndrs_optout.register r)));
-    IF coalesce(ndrs_optout.cardinality(patients), 0) = 0 THEN
-        PERFORM ndrs_optout.raise_error('22004', 'a release needs its patients',
-            hint => 'Data that is about no particular patient is no release.');
-    END IF;
-    PERFORM ndrs_optout.release_check(patients, purpose, codes, recipient);
-    INSERT INTO ndrs_optout.release (recipient, purpose, legal_basis, registers, released_on, reference, patients,
-                                     patient_count)
-        VALUES (recipient, purpose, legal_basis, codes, released_on, reference, patients,
-                ndrs_optout.cardinality(patients))
-        RETURNING release_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('release_recorded', jsonb_build_object('release', result, 'recipient', recipient,
-        'purpose', purpose, 'registers', codes, 'patients', ndrs_optout.cardinality(patients)));
-    RETURN result;
-END
-$$;
-COMMENT ON FUNCTION record_release(encoded_set, text, text[], text, date, text, text) IS
-    'records a release of data before it is sent: to whom, for which purpose, from which registers (NULL: all), '
-    'and whose data it holds; returns its id. Refused, with counts by reason and nothing recorded, when a patient may '
-    'not be in it now; errors ND010, ND011, ND041, 22004, 22023, 42704 (no such recipient, register or purpose)';
-
-CREATE FUNCTION record_release(patients nhs_number[], purpose text, registers text[], recipient text,
-    released_on date, reference text, legal_basis text DEFAULT NULL)
-RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    unusable bigint := (SELECT count(*) FROM unnest(patients) AS number
-                        WHERE number IS NULL OR ndrs_optout.nhs_number_is_placeholder(number));
-BEGIN
-    IF unusable > 0 THEN
-        PERFORM ndrs_optout.raise_error('22004', format('%s of %s patients have no NHS number', unusable,
-                                                        cardinality(patients)),
-            detail => 'It is missing, a placeholder, or cannot be read.',
-            hint => 'Who cannot be identified could not be recalled: leave them out.');
-    END IF;
-    RETURN ndrs_optout.record_release(
-        (SELECT ndrs_optout.encoded_set_agg(ndrs_optout.encode_nhs_number(number)) FROM unnest(patients) AS number),
-        purpose, registers, recipient, released_on, reference, legal_basis);
-END
-$$;
-COMMENT ON FUNCTION record_release(nhs_number[], text, text[], text, date, text, text) IS
-    'records a release of data before it is sent, with the NHS numbers of the patients whose data it holds; returns '
-    'its id. Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, '
-    'ND011, ND041, 22004 (a number is missing or a placeholder), 22023, 42704 (no such recipient, register or purpose)';
-
--- The query runs with the caller's rights.
-CREATE FUNCTION record_release(query text, purpose text, registers text[], recipient text,
-    released_on date, reference text, legal_basis text DEFAULT NULL)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    numbers ndrs_optout.nhs_number[];
-BEGIN
-    EXECUTE format('SELECT array_agg(ndrs_optout.guard_number(q.value)) FROM %s', ndrs_optout.query_source(query))
-        INTO numbers;
-    RETURN ndrs_optout.record_release(numbers, purpose, registers, recipient, released_on, reference, legal_basis);
-END
-$$;
-COMMENT ON FUNCTION record_release(text, text, text[], text, date, text, text) IS
-    'records a release of data before it is sent, with a query whose only column holds the NHS numbers of the '
-    'patients, of any type that a guard reads; the query runs with the caller''s rights. Returns the release''s id. '
-    'Refused, with counts by reason and nothing recorded, when a patient may not be in it now; errors ND010, ND011, '
-    'ND041, 22004 (a number is missing or a placeholder), 22023 (also: not a query, an NHS number in the query), '
-    '42601 (more columns), 42704 (no such recipient, register or purpose), and the query''s';
-
 -- The service promises not to tell those who look after the patient: it would tell them
 -- of a choice that is none of theirs.
+CREATE FUNCTION is_for_care(purpose text, recipient text) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT purpose = 'direct_care'
+        OR (SELECT p.kind = 'care_provider' FROM ndrs_optout.recipient p WHERE p.recipient = is_for_care.recipient)
+$$;
+COMMENT ON FUNCTION is_for_care(text, text) IS
+    'internal: whether data for this purpose and recipient is for individual care';
+
 CREATE FUNCTION release_for_care(this release) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT this.purpose = 'direct_care'
-        OR (SELECT p.kind = 'care_provider' FROM ndrs_optout.recipient p WHERE p.recipient = this.recipient)
+    SELECT ndrs_optout.is_for_care(this.purpose, this.recipient)
 $$;
 COMMENT ON FUNCTION release_for_care(release) IS
     'internal: whether a release was for individual care or went to a care provider: then its recipient is not told '
@@ -194,12 +85,36 @@ COMMENT ON FUNCTION release_contains(bigint, nhs_number) IS
 CREATE VIEW release_progress AS
     SELECT r.release_id, r.recipient, r.purpose, r.legal_basis, r.registers, r.released_on, r.reference,
         r.patient_count,
-           r.recorded_at, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record, r.retracted_at
+           r.recorded_at, r.agreement_id, r.destroyed_on, r.patients IS NOT NULL AS patients_on_record, r.retracted_at
         FROM release r
         ORDER BY r.release_id;
 COMMENT ON VIEW release_progress IS
     'the releases, without their sets of patients; patients_on_record: the set is not purged yet; retracted_at: when '
     'the release was found to have been recorded by mistake';
+
+CREATE VIEW agreement_progress AS
+    SELECT a.agreement_id, a.recipient, a.legal_basis, a.approval_reference, a.starts_on, a.ends_on,
+           a.ended_at IS NULL AND today() BETWEEN a.starts_on AND a.ends_on AS in_force,
+           CASE WHEN a.ended_at IS NULL AND today() <= a.ends_on THEN a.ends_on - today() END AS days_left,
+           a.review_on, a.destruction_due_on, a.ended_at, r.held AS releases_held,
+           r.held > 0 AND a.destruction_due_on < today() AS destruction_overdue,
+           CASE WHEN r.held > 0 AND a.destruction_due_on < today()
+                    THEN 'ask for the destruction, and SELECT ndrs_optout.record_destruction(...)'  -- told, not called
+                WHEN a.ended_at IS NULL AND today() BETWEEN a.review_on AND a.ends_on
+                    THEN pg_catalog.format('review it, and SELECT ndrs_optout.change_agreement(%s, ...)',
+                                           a.agreement_id)
+                WHEN a.ended_at IS NULL AND today() BETWEEN a.ends_on - 30 AND a.ends_on
+                    THEN pg_catalog.format('renew it with SELECT ndrs_optout.change_agreement(%s, ...), or let it end',
+                                           a.agreement_id)
+                END AS next_action
+        FROM agreement a
+        CROSS JOIN LATERAL (SELECT count(*) AS held FROM release l
+                            WHERE l.agreement_id = a.agreement_id AND l.destroyed_on IS NULL
+                                AND l.retracted_at IS NULL) AS r
+        ORDER BY a.recipient, a.agreement_id;
+COMMENT ON VIEW agreement_progress IS
+    'agreements with recipients: whether in force, days left, how many releases the recipient has not destroyed, '
+    'whether it should have, and what comes next';
 
 -- The id under which a recipient knows a patient must stay what it was when data was released: a recall letter names
 -- the patient by it.
@@ -262,15 +177,17 @@ BEGIN
         PERFORM ndrs_optout.checked_recipient(recipient);
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.release l WHERE l.recipient = remove_recipient.recipient)
-        OR EXISTS (SELECT FROM ndrs_optout.exemption e WHERE e.recipient = remove_recipient.recipient) THEN
+        OR EXISTS (SELECT FROM ndrs_optout.exemption e WHERE e.recipient = remove_recipient.recipient)
+        OR EXISTS (SELECT FROM ndrs_optout.agreement a WHERE a.recipient = remove_recipient.recipient) THEN
         PERFORM ndrs_optout.raise_error('23503',
-            format('cannot remove recipient "%s" because releases or exemptions name it', recipient),
+            format('cannot remove recipient "%s" because releases, exemptions or agreements name it', recipient),
             hint => 'Keep it. Recall letters and answers to patients name the recipients of releases.');
     END IF;
+    DELETE FROM ndrs_optout.release_allowance w WHERE w.recipient = remove_recipient.recipient;
     DELETE FROM ndrs_optout.recipient r WHERE r.recipient = remove_recipient.recipient;
     PERFORM ndrs_optout.audit('recipient_removed', jsonb_build_object('recipient', recipient));
 END
 $$;
 COMMENT ON FUNCTION remove_recipient(text) IS
-    'removes a recipient that no release and no exemption names: the opposite of add_recipient(). Audited; errors '
-    '23503 (something names it), 25000, 42704 (no such recipient)';
+    'removes a recipient that no release, exemption or agreement names: the opposite of add_recipient(). Audited; '
+    'errors 23503 (something names it), 25000, 42704 (no such recipient)';

@@ -29,6 +29,7 @@ $$;
 
 SELECT ndrs_optout.add_recipient('hospital', 'Some Hospital', 'nhs_number') \g /dev/null
 SELECT ndrs_optout.add_recipient('university', 'Some University', 'release_pseudo_id', 'safe 3') \g /dev/null
+SELECT ndrs_optout.add_agreement(r, 'consent', 'agreement 1', '2000-01-01', '2099-12-31') FROM unnest('{hospital,university}'::text[]) AS r \g /dev/null
 
 SELECT plan(32);
 

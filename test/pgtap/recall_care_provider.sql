@@ -5,7 +5,8 @@ SELECT plan(13);
 
 SELECT ndrs_optout.add_recipient('trust', 'Some Trust', 'nhs_number', kind => 'care_provider'),
        ndrs_optout.add_recipient('laboratory', 'Some Laboratory', 'nhs_number'),
-       ndrs_optout.add_recipient('charity', 'Some Charity', 'nhs_number') \g /dev/null
+       ndrs_optout.add_recipient('charity', 'Some Charity', 'nhs_number'),
+       ndrs_optout.add_agreement('charity', 'consent', 'agreement 1', '2000-01-01', '2099-12-31') \g /dev/null
 SELECT ndrs_optout.record_release(ARRAY['9990000018', '9990000026']::ndrs_optout.nhs_number[], p.purpose, '{cancer}', p.recipient, current_date, 'order')
     FROM (VALUES ('trust', 'direct_care'), ('trust', 'explicit_consent'), ('laboratory', 'direct_care'), ('charity', 'explicit_consent'))
         AS p (recipient, purpose) \g /dev/null

@@ -226,6 +226,7 @@ ROLLBACK;
 -- Releases: an excluded patient is in one, and nobody was asked.
 BEGIN;
 SELECT add_recipient('hospital', 'Hospital', 'nhs_number');
+SELECT add_agreement('hospital', 'consent', 'agreement 1', '2000-01-01', '2099-12-31') \g /dev/null
 SELECT record_release('{9990000042,9990000034}'::nhs_number[], 'explicit_consent', '{cancer}', 'hospital', current_date, 'order') AS release \gset
 CREATE VIEW released AS SELECT status, detail, what_to_do FROM asked WHERE check_name = 'releases';
 SELECT * FROM released;

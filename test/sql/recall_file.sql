@@ -14,7 +14,8 @@ ALTER TABLE recall_notice ALTER notice_id RESTART;
 CREATE TABLE patient (nhs_number text);
 SELECT guard_table('patient', 'nhs_number', '{cancer}') AS guarded;
 SELECT add_recipient('biobank', 'Biobank', 'ndrs_pseudo_id', 'safe 3'),
-       add_recipient('fund', 'Fund', 'nhs_number') \g /dev/null
+       add_recipient('fund', 'Fund', 'nhs_number'),
+       add_agreement('biobank', 'consent', 'agreement 1', '2000-01-01', '2099-12-31'), add_agreement('fund', 'consent', 'agreement 1', '2000-01-01', '2099-12-31') \g /dev/null
 
 -- The key
 SELECT set_recipient_key('fund', :'private_key');
@@ -120,6 +121,7 @@ DELETE FROM release;
 DELETE FROM identity_evidence;
 DELETE FROM case_erasure;
 DELETE FROM optout_case;
+DELETE FROM agreement;
 DELETE FROM recipient WHERE recipient IN ('biobank', 'fund');
 SELECT readmit(n, '{cancer}') FROM unnest('{9990000018,9990000026}'::nhs_number[]) AS n \g /dev/null
 SELECT unguard_table('patient');

@@ -20,6 +20,7 @@ SELECT add_recipient('university', 'University of Somewhere', 'release_pseudo_id
 SELECT add_recipient('charity', 'A Charity', 'ndrs_pseudo_id', 'safe 3, envelope 8');
 SELECT add_recipient('hospital', 'Somewhere Hospital', 'nhs_number');
 SELECT add_recipient('studies', 'Studies', 'openpseudonymiser', 'the studies'' own vault');
+SELECT add_agreement(r, 'consent', 'agreement 1', '2000-01-01', '2099-12-31') FROM unnest('{university,charity,hospital,studies}'::text[]) AS r \g /dev/null
 SELECT recipient, name, contact, id_scheme, salt_reference FROM recipient ORDER BY recipient;
 SELECT detail FROM audit_event WHERE event = 'recipient_added' AND detail ->> 'name' = 'University of Somewhere';
 SELECT add_recipient('university', 'Another', 'nhs_number');
@@ -314,7 +315,7 @@ RESET client_min_messages;
 SELECT substring(dateless(completion_letter_text(:both_case_id, false)) FROM 'We had given.*?\n\n') \g (format=unaligned tuples_only=on)
 
 -- What was recorded by mistake is corrected, and the audit has both.
-SELECT add_recipient('clinic', 'A Clinic', 'ndrs_pseudo_id', 'safe 3') \g /dev/null
+SELECT add_recipient('clinic', 'A Clinic', 'ndrs_pseudo_id', 'safe 3'), add_agreement('clinic', 'consent', 'agreement 1', '2000-01-01', '2099-12-31') \g /dev/null
 SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', '{cancer}', 'clinic', current_date, 'order 12') AS given \gset
 SELECT record_release('{9990000026}'::nhs_number[], 'explicit_consent', '{cancer}', 'clinic', current_date, 'order 13') AS never \gset
 SELECT retract_release(:never, '');

@@ -176,6 +176,7 @@ subtest 'killed after a letter to a recipient, with asynchronous commits' => sub
 
 	$server->safe_psql('postgres', qq{
 		SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number');
+		SELECT ndrs_optout.add_agreement('hospital', 'consent', 'agreement 1', '2000-01-01', '2099-12-31');
 		SELECT ndrs_optout.record_release('{$number}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order');
 		CALL ndrs_optout.carry_out($case_id, '$number')});
 	like($server->safe_psql('postgres', "SET synchronous_commit = off; SELECT ndrs_optout.issue_recall_letter(1, '$number')"),

@@ -91,6 +91,8 @@ is((run_program('pg_dump', '-Fc', '--inserts', '-f', $old{inserts}, 'registry'))
 ask('registry', qq{
 	SELECT ndrs_optout.add_recipient('hospital', 'Hospital', 'nhs_number'),
 		ndrs_optout.add_recipient('university', 'University', 'ndrs_pseudo_id', 'safe 3');
+	SELECT ndrs_optout.add_agreement('hospital', 'consent', 'agreement 1', '2000-01-01', '2099-12-31');
+	SELECT ndrs_optout.add_agreement('university', 'consent', 'agreement 1', '2000-01-01', '2099-12-31');
 	SELECT ndrs_optout.record_release('{$excluded,$leaving}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'hospital', current_date, 'order 1'),
 		ndrs_optout.record_release('{$excluded,$allowed}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'university', current_date, 'order 2'),
 		ndrs_optout.record_release('{$leaving}'::ndrs_optout.nhs_number[], 'explicit_consent', NULL, 'university', current_date, 'order 3');

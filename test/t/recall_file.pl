@@ -43,6 +43,7 @@ foreach my $i (1 .. $RECIPIENTS)
 {
 	my $scheme = $schemes[ $i % 3 ];
 	$sql .= "SELECT ndrs_optout.add_recipient('r$i', 'Recipient $i', '$scheme', 'file $i');\n"
+	  . "SELECT ndrs_optout.add_agreement('r$i', 'consent', 'agreement 1', '2000-01-01', '2099-12-31');\n"
 	  . "SELECT ndrs_optout.set_recipient_key('r$i', \$k\$$public_key\$k\$);\n"
 	  . "SELECT ndrs_optout.record_release('{" . join(',', @numbers) . "}'::ndrs_optout.nhs_number[], 'explicit_consent', '{cancer}', 'r$i', current_date, 'order $i');\n";
 	write_salt("r$i", "salt of r$i\n");

@@ -45,6 +45,7 @@ $server->safe_psql('postgres', join ";\n",
 	'SET client_min_messages = warning',
 	"SELECT ndrs_optout.start_national_check('{$NEIGHBOUR}'::ndrs_optout.nhs_number[])",
 	q{SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number')},
+	q{SELECT ndrs_optout.add_agreement('institute', 'consent', 'agreement 1', '2000-01-01', '2099-12-31')},
 	"SELECT ndrs_optout.record_release('{$NEIGHBOUR}'::ndrs_optout.nhs_number[], 'legal_requirement', NULL, 'institute', current_date, 'r')",
 
 	# Whatever a function may be called with; a number that is nobody's stands for them all

@@ -154,7 +154,8 @@ sub create_stormy_registry
 		GRANT EXECUTE ON ROUTINE ndrs_optout.exclude, ndrs_optout.readmit, ndrs_optout.erase TO officer;
 		ALTER ROLE officer SET log_min_error_statement = panic;
 		ALTER ROLE officer SET synchronous_commit = off;
-		SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number')},
+		SELECT ndrs_optout.add_recipient('institute', 'Institute', 'nhs_number');
+		SELECT ndrs_optout.add_agreement('institute', 'consent', 'agreement 1', '2000-01-01', '2099-12-31')},
 		(map { "CREATE INDEX ON $_ (nhs_number)" } qw(visit consult consult_archive pathology)),
 		(map { "CREATE INDEX ON $_ (ndrs_optout.nhs_number_or_null(nhs_number))" } qw(patient birth specimen)),
 		'CREATE INDEX ON birth (ndrs_optout.nhs_number_or_null(mother_number))',
