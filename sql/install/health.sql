@@ -132,8 +132,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN a.overdue > 0 THEN 'failed' WHEN a.ending + a.review > 0 THEN 'warning' ELSE 'ok' END,
-               format('agreements in force: %s, end within 30 days: %s, to be reviewed: %s, data not destroyed in '
-                      'time: %s', a.in_force, a.ending, a.review, a.overdue),
+               format('in force: %s, end within 30 days: %s, to review: %s, not destroyed: %s', a.in_force, a.ending, a.review,
+                      a.overdue),
                CASE WHEN a.overdue + a.ending + a.review > 0 THEN 'SELECT * FROM ndrs_optout.agreement_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.in_force) AS in_force,
                      count(*) FILTER (WHERE p.in_force AND p.days_left <= 30) AS ending,
