@@ -6,6 +6,7 @@
 
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "lib/ilist.h"
@@ -30,6 +31,7 @@ PG_FUNCTION_INFO_V1(ndrs_optout_erasure_tables);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_deletions);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_lost_edges);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_pending);
 
 Datum
 ndrs_optout_erasure_base_type(PG_FUNCTION_ARGS)
@@ -73,6 +75,9 @@ static const Planner undeferrals = {
 };
 static const Planner deletions = {
 	"erasure_plan_deletions", 1, {REGCLASSARRAYOID}
+};
+static const Planner deferrables = {
+	"erasure_plan_deferrables", 0, {InvalidOid}
 };
 static const Planner lost_edges = {
 	"erasure_plan_lost_edges", 0, {InvalidOid}
@@ -310,4 +315,30 @@ Datum
 ndrs_optout_erasure_lost_edges(PG_FUNCTION_ARGS)
 {
 	return cached_plan(fcinfo, &lost_edges);
+}
+
+/*
+ * The tables for which a trigger, or a check of a foreign key, waits for the end of the
+ * transaction; NULL when no table has one that can.
+ */
+Datum
+ndrs_optout_erasure_pending(PG_FUNCTION_ARGS)
+{
+	ArrayType  *tables = DatumGetArrayTypeP(cached_plan(fcinfo, &deferrables));
+	int			ntables = ArrayGetNItems(ARR_NDIM(tables), ARR_DIMS(tables));
+	const Oid  *table = (const Oid *) ARR_DATA_PTR(tables);
+	Datum	   *result = palloc(sizeof(Datum) * Max(ntables, 1));
+	int			npending = 0;
+
+	if (ntables == 0)
+		PG_RETURN_NULL();
+	if (array_contains_nulls(tables))
+		ndrs_elog("unexpected null among the tables of an erasure");
+	for (int i = 0; i < ntables; i++)
+	{
+		if (AfterTriggerPendingOnRel(table[i]))
+			result[npending++] = ObjectIdGetDatum(table[i]);
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_array(result, npending, REGCLASSOID, sizeof(Oid), true,
+										  TYPALIGN_INT));
 }

@@ -101,6 +101,24 @@ CREATE FUNCTION erasure_undeferrals(leaves regclass[]) RETURNS erasure_command[]
 COMMENT ON FUNCTION erasure_undeferrals(regclass[]) IS
     'internal: erasure_plan_undeferrals(), as the session keeps it';
 
+-- The tables whose triggers can wait for the end of a transaction.
+CREATE FUNCTION erasure_plan_deferrables() RETURNS regclass[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(SELECT DISTINCT t.tgrelid::regclass FROM pg_trigger t WHERE t.tgdeferrable ORDER BY 1);
+END
+$$;
+COMMENT ON FUNCTION erasure_plan_deferrables() IS 'internal: the tables with a trigger that can be deferred';
+
+CREATE FUNCTION erasure_pending() RETURNS regclass[]
+    AS 'MODULE_PATHNAME', 'ndrs_optout_erasure_pending'
+    LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION erasure_pending() IS
+    'internal: the tables for which a trigger waits for the end of the transaction; NULL when no table has one that '
+    'can be deferred';
+
 -- What deletes rows of these tables, for each of which $1 has the text of their places, and
 -- returns how many, children first, tables of one owner in a row in one statement: foreign keys
 -- are checked at its end, so within it neither the order nor a cycle matters to them, and

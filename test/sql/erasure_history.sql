@@ -61,6 +61,23 @@ SELECT (SELECT array_agg(person_id) FROM past.person) AS persons, (SELECT array_
        (SELECT array_agg(DISTINCT version) FROM past.stay_log) AS logged, (SELECT array_agg(DISTINCT version) FROM past.stay_log_log) AS logged_twice;
 SELECT detail ->> 'rows' AS rows FROM audit_event WHERE event = 'patients_erased' ORDER BY event_id DESC LIMIT 1;
 ROLLBACK;
+-- A trigger that would wait for the end of the transaction, of a table that is in no walk; and what
+-- waits already
+BEGIN;
+CREATE TABLE past.queue (person_id int);
+CREATE FUNCTION past.enqueue() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO past.queue VALUES (OLD.person_id); RETURN NULL; END $$;
+CREATE FUNCTION past.dequeue() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO past.person VALUES (NEW.person_id, NULL, NULL, 'empty'); RETURN NULL; END $$;
+CREATE TRIGGER enqueue AFTER DELETE ON person FOR EACH ROW EXECUTE FUNCTION past.enqueue();
+CREATE CONSTRAINT TRIGGER dequeue AFTER INSERT ON past.queue DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION past.dequeue();
+INSERT INTO past.queue VALUES (1);
+SELECT * FROM erased() WHERE path ~ 'person$';
+SELECT person_id FROM past.person;
+INSERT INTO past.queue VALUES (3);
+SELECT person_id FROM past.person;
+ROLLBACK;
 -- One more, and it takes more rounds than there are.
 CREATE TABLE past.stay_log_log_log (version int, what text);
 CREATE TRIGGER log AFTER INSERT OR DELETE ON past.stay_log_log FOR EACH ROW EXECUTE FUNCTION past.log('stay_log_log_log');
