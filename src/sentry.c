@@ -85,9 +85,16 @@ static int	ntold = 0;
 static int	max_told = 0;
 static bool told_lost = false;
 
-/* What was detached, as arrays of sentry_part, to be looked at when the transaction ends */
-static MemoryContext detached_context = NULL;
+/*
+ * To be looked at when the transaction ends: what was detached, as arrays of sentry_part,
+ * and the tables that commands have changed or dropped, at which the erasure's walk may have lost
+ * an edge; and those of them that a superuser has allowed it at.  A savepoint that is rolled
+ * back leaves its own here, at which nothing is found.
+ */
+static MemoryContext at_commit_context = NULL;
 static List *detached = NIL;
+static List *touched = NIL;
+static List *allowed = NIL;
 
 static object_access_hook_type previous_object_access = NULL;
 
@@ -150,11 +157,22 @@ forget_innermost(void)
 }
 
 static void
-forget_detached(void)
+forget_at_commit(void)
 {
 	detached = NIL;
-	if (detached_context != NULL)
-		MemoryContextReset(detached_context);
+	touched = NIL;
+	allowed = NIL;
+	if (at_commit_context != NULL)
+		MemoryContextReset(at_commit_context);
+}
+
+static MemoryContext
+to_be_kept_until_commit(void)
+{
+	if (at_commit_context == NULL)
+		at_commit_context = AllocSetContextCreate(TopMemoryContext, "ndrs_optout sentry",
+												  ALLOCSET_SMALL_SIZES);
+	return MemoryContextSwitchTo(at_commit_context);
 }
 
 static void
@@ -177,15 +195,22 @@ sentry_transaction_callback(XactEvent event, void *arg)
 			}
 			forget_told();
 			if (innermost == NULL)
-				forget_detached();
+				forget_at_commit();
+			else
+			{
+				list_free(touched);
+				list_free(allowed);
+				touched = NIL;
+				allowed = NIL;
+			}
 			break;
 		case XACT_EVENT_ABORT:
 			while (innermost != NULL)
 				forget_innermost();
-			forget_detached();
+			forget_at_commit();
 			break;
 		case XACT_EVENT_PREPARE:
-			forget_detached();
+			forget_at_commit();
 			break;
 		default:
 			break;
@@ -332,7 +357,7 @@ ndrs_optout_sentry_start(PG_FUNCTION_ARGS)
 /* ------------------------------------------------------------- the judgement */
 
 /* Of the functions that judge */
-#define MAX_ARGUMENTS	3
+#define MAX_ARGUMENTS	4
 
 /*
  * The arguments are arrays, or of other types by reference: one that is not there is
@@ -393,7 +418,8 @@ judge_by(const char *query, int nargs, Oid *types, Datum *values)
 }
 
 /*
- * The tables that a command has changed, as an array of oid, or NULL.
+ * The tables that a command has changed, as an array of oid, or NULL.  These, and those
+ * that it has dropped, are remembered for the end of the transaction.
  */
 static ArrayType *
 changed_tables(const SentryCommand *command)
@@ -416,6 +442,16 @@ changed_tables(const SentryCommand *command)
 		if (!ndrs_keeps_others_from_changing(relid))
 			continue;
 		relkind = get_rel_relkind(relid);
+		if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE ||
+			relkind == RELKIND_FOREIGN_TABLE || relkind == '\0')
+		{
+			MemoryContext outer = to_be_kept_until_commit();
+
+			touched = lappend_oid(touched, relid);
+			if (ndrs_allow_unguarded)
+				allowed = lappend_oid(allowed, relid);
+			MemoryContextSwitchTo(outer);
+		}
 		if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE ||
 			relkind == RELKIND_FOREIGN_TABLE || relkind == RELKIND_VIEW)
 			changed = accumArrayResult(changed, ObjectIdGetDatum(relid), false,
@@ -444,12 +480,8 @@ judge_detached(Datum parts, Oid part_array)
 		judge_by("SELECT ndrs_optout.sentry_settle($1, true)", 1, &part_array, &parts);
 	else
 	{
-		MemoryContext outer;
+		MemoryContext outer = to_be_kept_until_commit();
 
-		if (detached_context == NULL)
-			detached_context = AllocSetContextCreate(TopMemoryContext, "ndrs_optout sentry",
-													 ALLOCSET_SMALL_SIZES);
-		outer = MemoryContextSwitchTo(detached_context);
 		detached = lappend(detached, PG_DETOAST_DATUM_COPY(parts));
 		MemoryContextSwitchTo(outer);
 	}
@@ -518,6 +550,42 @@ settle_detached(bool refusing)
 	}
 }
 
+static Datum
+oid_array(List *oids)
+{
+	ArrayBuildState *array = initArrayResult(OIDOID, CurrentMemoryContext, false);
+	ListCell   *lc;
+
+	list_sort(oids, list_oid_cmp);
+	list_deduplicate_oid(oids);
+	foreach(lc, oids)
+		array = accumArrayResult(array, ObjectIdGetDatum(lfirst_oid(lc)), false, OIDOID,
+								 CurrentMemoryContext);
+	return makeArrayResult(array, CurrentMemoryContext);
+}
+
+/*
+ * Look at the edges of the erasure's walk that begin or end at the tables that were changed
+ * or dropped.  SPI is connected.
+ */
+static void
+settle_walk(bool refusing)
+{
+	SentryCommand transaction = {.start = FirstCommandId};
+	Oid			types[] = {OIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, OIDARRAYOID};
+	Datum		values[4];
+
+	if (touched == NIL)
+		return;
+	values[0] = oid_array(touched);
+	if (!DatumGetBool(ask_strictly("SELECT ndrs_optout.sentry_touches_walk($1)", NULL, 1, types, values)))
+		return;
+	values[1] = ask_strictly("SELECT ndrs_optout.sentry_lost($1)", &transaction, 1, types, values);
+	values[2] = ask_strictly("SELECT ndrs_optout.sentry_links($1)", &transaction, 1, types, values);
+	values[3] = refusing ? oid_array(allowed) : values[0];
+	judge_by("SELECT ndrs_optout.sentry_settle_walk($1, $2, $3, $4)", 4, types, values);
+}
+
 /*
  * Before a transaction commits: the last moment to refuse.  A command that is not at its end
  * commits its first half.
@@ -528,7 +596,7 @@ before_commit(void)
 	Oid			user;
 	int			context;
 
-	if ((innermost == NULL && detached == NIL) ||
+	if ((innermost == NULL && detached == NIL && touched == NIL) ||
 		!OidIsValid(ndrs_relation("guard", true)))
 		return;
 	CommandCounterIncrement();
@@ -539,6 +607,7 @@ before_commit(void)
 	if (innermost != NULL)
 		judge(innermost);
 	settle_detached(true);
+	settle_walk(true);
 	SPI_finish();
 	SetUserIdAndSecContext(user, context);
 	PopActiveSnapshot();
@@ -561,7 +630,8 @@ ndrs_optout_sentry_end(PG_FUNCTION_ARGS)
 	{
 		/* A row came in between the halves; that one was detached stands. */
 		settle_detached(false);
-		forget_detached();
+		settle_walk(false);
+		forget_at_commit();
 	}
 	SPI_finish();
 	forget_innermost();

@@ -403,8 +403,8 @@ BEGIN
             format('table %s is not guarded', coalesce(target::text, 'NULL')),
             hint => 'Table ndrs_optout.guard lists the guarded tables.');
     END IF;
-    PERFORM ndrs_optout.guard_drop_parts(target);
     PERFORM ndrs_optout.forget_guarded_column(target, NULL);
+    PERFORM ndrs_optout.guard_drop_parts(target);
     PERFORM ndrs_optout.audit('table_unguarded', jsonb_build_object('target', target));
 END
 $$;

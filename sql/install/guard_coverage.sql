@@ -9,15 +9,19 @@ DECLARE
     severity text;
 BEGIN
     PERFORM ndrs_optout.checked_reason(reason);
-    SELECT c.severity INTO severity FROM ndrs_optout.guard_coverage() AS c
-        WHERE c.gap = accept_gap.gap AND c.relation IS NOT DISTINCT FROM accept_gap.relation
-            AND c.object IS NOT DISTINCT FROM accept_gap.object;
+    -- These without a look at all others: the transaction that drops the table may be waited for.
+    IF gap IN ('edge_lost', 'guarded_column_lost') THEN
+        PERFORM ndrs_optout.require_owner_to_accept();
+        SELECT 'high' INTO severity FROM ndrs_optout.lost_edges() AS l
+            WHERE l.gap = accept_gap.gap AND accept_gap.relation IS NULL AND l.object = accept_gap.object;
+    ELSE
+        SELECT c.severity INTO severity FROM ndrs_optout.guard_coverage() AS c
+            WHERE c.gap = accept_gap.gap AND c.relation IS NOT DISTINCT FROM accept_gap.relation
+                AND c.object IS NOT DISTINCT FROM accept_gap.object;
+    END IF;
     IF NOT FOUND THEN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such gap',
             hint => 'Name gap, relation and object as ndrs_optout.guard_coverage() does.');
-    END IF;
-    IF gap IN ('edge_lost', 'guarded_column_lost') THEN
-        PERFORM ndrs_optout.require_owner_to_accept();
     END IF;
     IF gap ~ '^guard_' OR gap IN ('sentry_off', 'distributed_table', 'extension_table_changed') THEN
         PERFORM ndrs_optout.raise_error('22023', 'this gap is to be closed, not accepted',
@@ -35,7 +39,7 @@ $$;
 COMMENT ON FUNCTION accept_gap(text, regclass, text, text) IS
     'leaves a gap out of guard_coverage(), as long as it does not become more severe, for a reason that goes into the '
     'audit; errors 22004 (no reason), 22023 (a part of a guard, which can be repaired, or the reason holds an NHS '
-    'number), 42704 (no such gap)';
+    'number), 42501 (a lost edge, which only the owner of the database can accept), 42704 (no such gap)';
 
 CREATE FUNCTION reopen_gap(gap text, relation regclass, object text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER

@@ -169,15 +169,17 @@ COMMENT ON FUNCTION edge_remedy(expected_edge) IS 'internal: the command that br
 
 -- Accepted or not.
 CREATE FUNCTION lost_edges(tables oid[] DEFAULT NULL)
-RETURNS TABLE (edge_id uuid, kind text, gap text, object text, what_to_do text)
+RETURNS TABLE (edge_id uuid, kind text, gap text, object text, what_to_do text, remedy text, lost_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
     SELECT (s.edge).edge_id, (s.edge).kind, ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge),
-           format('%s. If the rows are nowhere any more: SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''<reason>'')',
-                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge))
+           format('%s. If its rows are nowhere any more: '
+                  'SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''<reason>'')',  -- told, not called
+                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge)),
+           ndrs_optout.edge_remedy(s.edge), (s.edge).lost_at
         FROM ndrs_optout.edge_states(tables) AS s
         WHERE NOT (s.present AND NOT s.taken) AND NOT (s.present AND ndrs_optout.edge_of_names(s.edge));
 END
@@ -337,6 +339,9 @@ BEGIN
         IF NOT whole AND this.gone AND ndrs_optout.edge_of_names(its) THEN
             DELETE FROM ndrs_optout.expected_edge e WHERE e.edge_id = its.edge_id;
         ELSIF whole THEN
+            IF its.lost_at IS NOT NULL THEN
+                UPDATE ndrs_optout.expected_edge e SET lost_at = NULL WHERE e.edge_id = its.edge_id;
+            END IF;
             IF this.renamed THEN
                 UPDATE ndrs_optout.reference r
                     SET child_columns = ndrs_optout.column_names(r.child, r.child_attnums),
@@ -411,7 +416,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     reach oid[];
+    forgotten text[] := ARRAY(SELECT ndrs_optout.edge_label(ROW(o.*)::ndrs_optout.expected_edge) FROM old_rows o);
 BEGIN
+    IF EXISTS (SELECT FROM ndrs_optout.accepted_gap a
+               WHERE a.gap IN ('edge_lost', 'guarded_column_lost') AND a.object = ANY (forgotten)) THEN
+        DELETE FROM ndrs_optout.accepted_gap a
+            WHERE a.gap IN ('edge_lost', 'guarded_column_lost') AND a.object = ANY (forgotten);
+    END IF;
     -- A foreign key may lead the same way as a reference that was dropped.
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(
         ARRAY(SELECT DISTINCT o.parent::oid FROM old_rows o WHERE o.parent IS NOT NULL)));
@@ -424,7 +435,7 @@ END
 $$;
 COMMENT ON FUNCTION forget_below() IS
     'internal: trigger function of expected_edge: what was below an edge that is not expected any more is not expected '
-    'either, unless something else leads there';
+    'either, unless something else leads there; nor is its loss still accepted';
 CREATE TRIGGER forget_below AFTER DELETE ON expected_edge REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION forget_below();
 COMMENT ON TRIGGER forget_below ON expected_edge IS 'what is below goes with it, unless something else leads there';

@@ -351,6 +351,128 @@ COMMENT ON FUNCTION sentry_judge(text[]) IS
     'internal: error ND050 for what sentry_losses() returned; when ndrs_optout.allow_unguarded is on, events and '
     'warnings';
 
+-- Does one of the tables belong to the erasure's walk, or refer to one that does?
+CREATE FUNCTION sentry_touches_walk(touched oid[]) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ndrs_optout.expected_among(touched || ARRAY(
+        SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')) <> '{}';
+END
+$$;
+COMMENT ON FUNCTION sentry_touches_walk(oid[]) IS
+    'internal: whether one of the tables is passed by the erasure''s walk, or refers to one that is';
+
+CREATE FUNCTION sentry_lost(touched oid[]) RETURNS uuid[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(SELECT l.edge_id FROM ndrs_optout.lost_edges(touched) AS l);
+END
+$$;
+COMMENT ON FUNCTION sentry_lost(oid[]) IS 'internal: the expected edges at these tables that are lost';
+
+-- What was a partition or a child of a table, and has rows, is no longer reached by the
+-- references that lead to that table or from it.  So it needs its own.
+CREATE FUNCTION sentry_expect_detached(links_before text[], links_after text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this record;
+BEGIN
+    FOR this IN
+        SELECT split_part(b.link, ' ', 1)::oid AS parent, c.oid AS child
+            FROM unnest(links_before) AS b (link)
+            JOIN pg_class c ON c.oid = split_part(b.link, ' ', 2)::oid
+            WHERE b.link <> ALL (links_after)
+                AND EXISTS (SELECT FROM ndrs_optout.erasure_descendants(c.oid) AS d
+                            WHERE ndrs_optout.sentry_holds_rows(d.relation))
+    LOOP
+        INSERT INTO ndrs_optout.expected_edge (kind, child, child_name, child_columns, parent, parent_name,
+                                               parent_columns)
+            SELECT e.kind, this.child, ndrs_optout.name_of_table(this.child), e.child_columns,
+                   e.parent, e.parent_name, e.parent_columns
+                FROM ndrs_optout.expected_edge e
+                JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.child
+                WHERE e.kind = 'reference' AND NOT EXISTS (
+                    SELECT FROM ndrs_optout.erasure_lineage(this.child) AS o
+                        JOIN ndrs_optout.erasure_edge x ON x.child = o.ancestor
+                        WHERE x.parent = e.parent AND (x.declared OR o.by_partition)
+                            AND x.child_columns = e.child_columns AND x.parent_columns = e.parent_columns)
+            UNION ALL
+            SELECT e.kind, e.child, e.child_name, e.child_columns,
+                   this.child, ndrs_optout.name_of_table(this.child), e.parent_columns
+                FROM ndrs_optout.expected_edge e
+                JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.parent
+                WHERE e.kind = 'reference' AND ndrs_optout.expected_among(ARRAY[this.child]) <> '{}'
+                    AND NOT EXISTS (
+                        SELECT FROM ndrs_optout.erasure_lineage(this.child) AS o
+                            JOIN ndrs_optout.erasure_edge x ON x.parent = o.ancestor
+                            WHERE x.child = e.child AND (x.declared OR o.by_partition)
+                                AND x.child_columns = e.child_columns AND x.parent_columns = e.parent_columns);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sentry_expect_detached(text[], text[]) IS
+    'internal: what sentry_links() knew before and does not know now: tables with rows that were taken out from under '
+    'a table of the erasure''s walk are expected to have its references';
+
+-- At the end of the transaction, since what was dropped may be put back in it, or take
+-- another's place.
+-- allowed: the tables at which a superuser has let edges be lost, or it is too late to refuse.
+CREATE FUNCTION sentry_settle_walk(touched oid[], lost_before uuid[], links_before text[], allowed oid[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    this record;
+    accepted boolean;
+BEGIN
+    PERFORM ndrs_optout.settle_edges(touched);
+    PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(touched || ARRAY(
+        SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')));
+    PERFORM ndrs_optout.sentry_expect_detached(links_before, ndrs_optout.sentry_links(touched));
+    FOR this IN
+        SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l WHERE l.lost_at IS NULL
+            ORDER BY l.kind <> 'guard', l.object
+    LOOP
+        accepted := EXISTS (SELECT FROM ndrs_optout.accepted_gap a
+                            WHERE a.gap = this.gap AND a.relation IS NULL AND a.object = this.object);
+        IF NOT accepted AND this.edge_id <> ALL (lost_before)
+            AND NOT EXISTS (SELECT FROM ndrs_optout.expected_edge e
+                            WHERE e.edge_id = this.edge_id AND (e.child = ANY (allowed) OR e.parent = ANY (allowed))) THEN
+            PERFORM ndrs_optout.sentry_weakening(
+                format(CASE this.kind WHEN 'guard' THEN 'column %s would no longer be guarded'
+                                      ELSE 'erasures would no longer follow %s' END, this.object),
+                format(CASE this.kind
+                           WHEN 'guard' THEN
+                               'Call ndrs_optout.unguard_table() first if it goes for good. If another table takes its '
+                               'place, guard that in the same transaction: %s.'
+                           ELSE 'Put it back in the same transaction, or as that of the table that takes its place: %s.'
+                       END, this.remedy)
+                || format(' If its rows are nowhere any more, the database owner calls '
+                          'ndrs_optout.accept_gap(%L, NULL, %L, ...) in the transaction.', this.gap, this.object));
+        END IF;
+        UPDATE ndrs_optout.expected_edge e SET lost_at = clock_timestamp() WHERE e.edge_id = this.edge_id;
+        IF NOT accepted THEN
+            PERFORM ndrs_optout.audit('edge_lost', jsonb_build_object('gap', this.gap, 'edge', this.object));
+            PERFORM ndrs_optout.raise_notice(true,
+                format(CASE this.kind WHEN 'guard' THEN 'column %s is no longer guarded'
+                                      ELSE 'erasures no longer follow %s' END, this.object),
+                'No case is carried out before this is put right: call ndrs_optout.guard_coverage().');
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sentry_settle_walk(oid[], uuid[], text[], oid[]) IS
+    'internal: follows what has become of the erasure''s walk at tables that a transaction has changed or dropped: '
+    'error ND050 for an edge that it has lost; when ndrs_optout.allow_unguarded is on, or it is too late to refuse, an '
+    'event and a warning';
+
 -- A table that is about to be attached without the constraint of its parent's guard: the
 -- server would say less of what is missing.
 CREATE FUNCTION sentry_attach(parent regclass, child regclass) RETURNS void
@@ -391,8 +513,9 @@ CREATE FUNCTION sentry_end() RETURNS event_trigger
 COMMENT ON FUNCTION sentry_end() IS
     'internal: event trigger function: refuses what weakens a guard, or brings rows of excluded patients under one';
 
--- A table that is gone needs no guard, and leads nowhere.  Nothing is locked for
--- writing where there is nothing to do: every DROP comes here.
+-- What is there of a table that is gone goes with it.  What was expected of it stays, and is
+-- judged when the transaction ends.  Nothing is locked for writing where there is nothing to
+-- do: every DROP comes here.
 CREATE FUNCTION sentry_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -400,6 +523,7 @@ AS $$
 DECLARE
     dropped oid[] := ARRAY(SELECT o.objid FROM pg_event_trigger_dropped_objects() o
                                WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0);
+    changed oid[];
     lost record;
     message text;
 BEGIN
@@ -420,6 +544,11 @@ BEGIN
             PERFORM ndrs_optout.sentry_weakening(message, 'To remove the guard, call ndrs_optout.unguard_table().');
             PERFORM ndrs_optout.sentry_weakened(lost.relation::text, format('column "%s" dropped', lost.column_name));
         END LOOP;
+        changed := ARRAY(SELECT DISTINCT o.objid FROM pg_event_trigger_dropped_objects() o
+                             WHERE o.classid = 'pg_class'::regclass);
+        IF ndrs_optout.sentry_touches_walk(changed) THEN
+            PERFORM ndrs_optout.sentry_settle_walk(changed, '{}', '{}', '{}');
+        END IF;
     END IF;
     IF EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = ANY (dropped)) THEN
         FOR lost IN DELETE FROM ndrs_optout.guard g WHERE g.target = ANY (dropped) RETURNING g.* LOOP
@@ -438,8 +567,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sentry_drop() IS
-    'internal: event trigger function: forgets the guards, references and accepted gaps of tables that are dropped; '
-    'refuses a DROP EXTENSION that takes a column of a guard';
+    'internal: event trigger function: forgets the guards, references and accepted gaps of tables that are dropped, but '
+    'not that they are expected; refuses a DROP EXTENSION that takes a column of a guard or of the erasure''s walk';
 
 -- DROP EXTENSION of what this extension depends on would take it along.  The library
 -- refuses that to others than superusers, once it is loaded.  A superuser can do

@@ -163,7 +163,10 @@ RESET default_transaction_read_only;
 SELECT relation, action, row_count FROM case_erasure WHERE case_id = :case_id AND row_count > 0;
 SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about another person too, without the NHS number%' AS in_the_letter;
 SELECT unguard_table('guarded_child'), unguard_table('shared');
+BEGIN;
 DROP TABLE guarded_child, shared;
+SELECT accept_gap('edge_lost', NULL, 'public.guarded_child (patient_id) > public.patient (patient_id)', 'for this test only');
+COMMIT;
 
 -- A table that serves another register as well keeps what it holds, and the letter says so.
 CREATE TABLE serves_two (nhs nhs_number);

@@ -255,6 +255,7 @@ INSERT INTO case_erasure (case_id, registers, relation, path, action, row_count)
 DELETE FROM case_erasure;
 SELECT what, removed FROM purge() WHERE what = 'guard_counts';
 SELECT count(*), sum(rows) FROM guard_tally;
+SELECT unguard_table('patient');
 DROP TABLE patient;
 SELECT count(*) FROM accepted_gap;
 

@@ -193,7 +193,10 @@ SELECT count(*) FROM disclose_records('9990000018') WHERE source = 'mallory.chil
 ALTER TABLE mallory.child FORCE ROW LEVEL SECURITY;
 SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
+BEGIN;
 DROP TABLE mallory.child;
+SELECT accept_gap('edge_lost', NULL, 'mallory.child (patient_id) > public.patient (id)', 'for this test only');
+COMMIT;
 
 -- Cases, of which it says what was received but not what was in it.
 SELECT open_case('9990000018', '{cancer}', date_of_birth => '1980-02-01', received_on => '2020-03-01') AS case_id \gset
