@@ -21,7 +21,7 @@ CREATE TABLE expected_edge (
     parent_columns name[],
     parent_attnums smallint[],
     recorded_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    lost_at        timestamptz  -- when the loss was noticed, or allowed
+    lost_at        timestamptz  -- when a superuser has let it be lost
 );
 COMMENT ON TABLE expected_edge IS
     'internal: the guarded columns, foreign keys and declared references that erasures have followed, with the names '

@@ -437,14 +437,15 @@ BEGIN
         SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')));
     PERFORM ndrs_optout.sentry_expect_detached(links_before, ndrs_optout.sentry_links(touched));
     FOR this IN
-        SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l WHERE l.lost_at IS NULL
+        SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l
+            WHERE l.lost_at IS NULL AND l.edge_id <> ALL (lost_before)
             ORDER BY l.kind <> 'guard', l.object
     LOOP
         accepted := EXISTS (SELECT FROM ndrs_optout.accepted_gap a
                             WHERE a.gap = this.gap AND a.relation IS NULL AND a.object = this.object);
-        IF NOT accepted AND this.edge_id <> ALL (lost_before)
-            AND NOT EXISTS (SELECT FROM ndrs_optout.expected_edge e
-                            WHERE e.edge_id = this.edge_id AND (e.child = ANY (allowed) OR e.parent = ANY (allowed))) THEN
+        IF NOT accepted AND NOT EXISTS (
+            SELECT FROM ndrs_optout.expected_edge e
+                WHERE e.edge_id = this.edge_id AND (e.child = ANY (allowed) OR e.parent = ANY (allowed))) THEN
             PERFORM ndrs_optout.sentry_weakening(
                 format(CASE this.kind WHEN 'guard' THEN 'column %s would no longer be guarded'
                                       ELSE 'erasures would no longer follow %s' END, this.object),
