@@ -95,6 +95,7 @@ PIECES = $(addprefix sql/install/, \
 	case_progress.sql \
 	subject_access.sql \
 	sweep.sql \
+	sentry_part.sql \
 	sentry.sql \
 	retention.sql \
 	access.sql \

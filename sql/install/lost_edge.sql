@@ -222,8 +222,8 @@ BEGIN
             format('cannot erase: %s', lost[1]),
             detail => 'Rows below it would stay, and what leads to them would be gone.' || CASE
                 WHEN cardinality(lost) > 1 THEN format(' Gaps of this kind: %s.', cardinality(lost)) ELSE '' END,
-            hint => 'Ask the database owner to close the gap as ndrs_optout.guard_coverage() says, or to accept it with '
-                    'ndrs_optout.accept_gap() when no rows are left there.');
+            hint => 'Ask the database owner to close the gap as ndrs_optout.guard_coverage() says, or to accept it '
+                    'with ndrs_optout.accept_gap() when no rows are left there.');
     END IF;
 END
 $$;
