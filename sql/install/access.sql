@@ -14,10 +14,10 @@ CREATE TABLE duty_privilege (
 );
 COMMENT ON TABLE duty_privilege IS
     'what each duty may do here: officer (works cases and national checks), loader (nothing: a guard needs no right '
-    'of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), auditor (reads '
-    'the audit and how things stand, changes nothing), steward (watches over the guards). needed_by: the routine or '
-    'type that calls an internal routine with the rights of its caller. What is in no row is for the owner of the '
-    'extension';
+    'of who loads), analyst (asks whether patients'' data may be shared; reads nothing of the list), reader (reads '
+    'views that share_view() made, and can name nothing here), auditor (reads the audit and how things stand, '
+    'changes nothing), steward (watches over the guards). needed_by: the routine or type that calls an internal '
+    'routine with the rights of its caller. What is in no row is for the owner of the extension';
 -- not dumped: it comes with the extension.
 
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)
@@ -75,6 +75,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary}'),
+            -- Without USAGE on the schema: only what names it already, such as a view, can call it.
+            ('reader', '{share_eligible}'),
             ('auditor', '{today,verify_audit,verify_certificate,guard_coverage,guard_definition,health}'),
             ('steward', '{guard_coverage,guard_definition,accept_gap,reopen_gap,health}'),
             ('steward', '{renew_statistics}'),
@@ -308,9 +310,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION grant_access(regrole, text) IS
-    'gives a role what a duty needs: officer, loader, analyst, auditor or steward (table duty_privilege); can be '
-    'repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no such '
-    'duty)';
+    'gives a role what a duty needs: officer, loader, analyst, reader, auditor or steward (table duty_privilege); '
+    'can be repeated, and must be after an upgrade that brings more. Audited; errors 42704 (no such role), 22023 (no '
+    'such duty)';
 
 CREATE FUNCTION revoke_access(role regrole, duty text) RETURNS void
 LANGUAGE plpgsql

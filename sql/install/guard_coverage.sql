@@ -254,6 +254,8 @@ AS $$
         WHERE s.last_value > s.seqmax / 2
 
     UNION ALL
+    SELECT * FROM ndrs_optout.share_view_gaps()
+    UNION ALL
     SELECT * FROM ndrs_optout.guard_copies(ARRAY(SELECT w.relation FROM guard_walk w), time_limit)
 
     -- What makes an erasure slow

@@ -5,7 +5,7 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE list
-        WHEN 'duty' THEN '{officer,loader,analyst,auditor,steward}'
+        WHEN 'duty' THEN '{officer,loader,analyst,reader,auditor,steward}'
         WHEN 'duty_with_numbers' THEN '{officer,analyst}'
         WHEN 'applicant' THEN '{self,parent,representative}'
         WHEN 'competence' THEN '{not_competent,child_agrees}'
