@@ -95,9 +95,9 @@ test_packages() {
 		echo pg-bsd-indent
 	fi
 	if [ -n "$version" ]; then
-		for name in cron pgtap plpgsql-check partman repack pgaudit periods; do
-			# Of the version that is to come, what is packaged already
-			if [ "$version" -le 18 ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
+		for name in cron pgtap plpgsql-check partman repack pgaudit periods pglogical; do
+			# pglogical, and all of the version that is to come, where they are packaged
+			if [ "$version" -le 18 ] && [ "$name" != pglogical ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
 				echo "postgresql-$version-$name"
 			fi
 		done

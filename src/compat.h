@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "nodes/nodes.h"
+#include "nodes/parsenodes.h"
 
 /* Soft errors came with 16: before, an input function can only throw. */
 #if PG_VERSION_NUM >= 160000
@@ -38,6 +39,17 @@
 #else
 #define NDRS_JUMBLE_STATE	JumbleState
 #endif
+
+/* Does this action of ALTER TABLE compute a column anew?  SET EXPRESSION came with 17. */
+static inline bool
+ndrs_computes_column(AlterTableType subtype)
+{
+#if PG_VERSION_NUM >= 170000
+	if (subtype == AT_SetExpression)
+		return true;
+#endif
+	return subtype == AT_AlterColumnType;
+}
 
 /* Does the caller of an input function want errors saved, not thrown? */
 static inline bool

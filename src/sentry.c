@@ -65,7 +65,7 @@ typedef struct SentryCommand
 	int			nest_level;		/* subtransaction in which the command runs */
 	CommandId	start;			/* what was done before has lower numbers */
 	int			first_told;		/* in told */
-	ArrayType  *retyped;		/* names of columns that it gives a type */
+	ArrayType  *retyped;		/* names of columns that it computes anew */
 	bool		committed;		/* its first half, with all that came before */
 	struct SentryCommand *outer;
 } SentryCommand;
@@ -308,13 +308,12 @@ read_alter_table(AlterTableStmt *stmt)
 	{
 		AlterTableCmd *action = lfirst_node(AlterTableCmd, lc);
 
+		if (ndrs_computes_column(action->subtype))
+			retyped = accumArrayResult(retyped,
+									   DirectFunctionCall1(namein, CStringGetDatum(action->name)),
+									   false, NAMEOID, CurrentMemoryContext);
 		switch (action->subtype)
 		{
-			case AT_AlterColumnType:
-				retyped = accumArrayResult(retyped,
-										   DirectFunctionCall1(namein, CStringGetDatum(action->name)),
-										   false, NAMEOID, CurrentMemoryContext);
-				break;
 			case AT_AttachPartition:
 				look_at_attach(stmt->relation, castNode(PartitionCmd, action->def)->name);
 				break;

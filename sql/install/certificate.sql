@@ -173,6 +173,7 @@ AS $$
         'recipients', 'Not reached by the erasure. Each recipient that was given the patient''s data in a release on '
                       'record, and still had it, is to delete it: see recalls, which say who was asked and has '
                       'answered. Care providers are not told: see not_told. What was given to others is not known.',
+        'sessions', 'Temporary tables, and what clients have read, are not known.',
         'contents', 'Which columns without a guard hold NHS numbers was judged by their names. guard_coverage() also '
                     'looks at a sample of what they hold.',
         'gaps', coalesce(jsonb_agg(jsonb_build_object(

@@ -279,10 +279,15 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42703',
             format('column "%s" of table %s does not exist', nhs_number_column, target));
     END IF;
-    IF col.attgenerated <> '' THEN
+    -- The server computes it behind the triggers, and before the constraints.
+    IF col.attgenerated <> '' AND NOT (col.attgenerated = 's' AND mechanism = 'constraint') THEN
         PERFORM ndrs_optout.raise_error('42809',
-            format('column "%s" of table %s is generated and cannot be guarded', nhs_number_column, target),
-            hint => 'Guard the column that it is generated from.');
+            format('column "%s" of table %s is generated and cannot be guarded by a trigger', nhs_number_column,
+                   target),
+            hint => CASE col.attgenerated
+                WHEN 's' THEN 'Use mechanism "constraint", or guard the column that it is generated from.'
+                ELSE 'Guard the column that it is generated from, or a generated column that is stored, with mechanism '
+                     '"constraint".' END);
     END IF;
     IF on_match = 'redact' THEN
         SELECT c INTO unfit FROM unnest(nhs_number_column || redact_columns) AS c

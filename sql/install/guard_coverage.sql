@@ -182,6 +182,7 @@ AS $$
         JOIN pg_trigger t ON t.tgrelid = w.relation AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgparentid = 0
         JOIN pg_proc f ON f.oid = t.tgfoid
             AND f.pronamespace NOT IN ('ndrs_optout'::regnamespace, 'pg_catalog'::regnamespace)
+            AND NOT ndrs_optout.guard_is_lo_manage(f)
     UNION ALL
     SELECT 'high', 'owner_lacks_rights', w.relation, r.relowner::regrole::text,
            format('GRANT SELECT, UPDATE, DELETE ON %s TO %s', w.relation, r.relowner::regrole)

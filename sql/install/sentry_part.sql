@@ -104,8 +104,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION sentry_weakness(text) IS 'internal: how weak a part of a guard with this defect is; 0: in force';
 
--- Was a column of the table computed anew?  A command that gives it the type that it has
--- leaves no trace but the table's new file; the columns that it does that to are known.
+-- Was a column of the table computed anew?  A command that gives it the type, or the
+-- expression, that it has leaves no trace but the table's new file; the columns that it does
+-- that to are known.
 CREATE FUNCTION sentry_rewritten(before sentry_part, after sentry_part, column_name name, retyped name[])
 RETURNS boolean
 LANGUAGE sql IMMUTABLE

@@ -97,7 +97,7 @@ SELECT * FROM open_gap($$ CREATE TABLE yearly (reference text, year int) PARTITI
     ALTER TABLE yearly ATTACH PARTITION yearly_2 FOR VALUES IN (2); CREATE TABLE yearly_3 PARTITION OF yearly FOR VALUES IN (3);
     CREATE TABLE yearly_4 PARTITION OF yearly FOR VALUES IN (4);
     INSERT INTO yearly SELECT '9990000018', 2 + n % 3 FROM generate_series(1, 60) AS n; INSERT INTO yearly SELECT 'none', 1 $$);
--- A generated column cannot be guarded.
+-- A generated column cannot be guarded by a trigger.
 SELECT object, what_to_do FROM open_gap($$ CREATE TABLE made (reference text, nhs_number text GENERATED ALWAYS AS (reference || '') STORED) $$);
 -- Columns that are added later with a default, or dropped, are read as they are.
 SELECT * FROM open_gap($$ CREATE TABLE grown (id int, old text); INSERT INTO grown SELECT 1 FROM generate_series(1, 20);

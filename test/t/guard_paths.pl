@@ -93,6 +93,19 @@ sub ended_as_it_should
 
 # ------------------------------------------------------------- client programs
 
+# From version 17 on, a generated column can be computed anew, of what is there.
+subtest 'SET EXPRESSION' => sub {
+	plan skip_all => 'the version has none' if $registry->pg_version < 17;
+	$registry->safe_psql('postgres', qq{
+		CREATE TABLE computed (a jsonb, nhs text GENERATED ALWAYS AS (a ->> 'other') STORED);
+		INSERT INTO computed VALUES ('{"other": "$A", "nhs": "$X"}');
+		SELECT ndrs_optout.guard_table('computed', 'nhs', '{cancer}', mechanism => 'constraint')});
+	refused_with($registry, '23N01', q{ALTER TABLE computed ALTER nhs SET EXPRESSION AS (a ->> 'nhs')},
+		'numbers of excluded patients are found');
+	$registry->safe_psql('postgres', q{ALTER TABLE computed ALTER nhs SET EXPRESSION AS (upper(a ->> 'other'))});
+	is($registry->safe_psql('postgres', "SELECT count(*) FROM computed WHERE nhs = '$A'"), 1, 'others are no obstacle');
+};
+
 subtest 'psql \copy' => sub {
 	my %files = (csv => "$directory/rows.csv", binary => "$directory/rows.binary");
 	append_to_file($files{csv}, join('', map { "$_->[0],$_->[1],note\n" } @rows));

@@ -107,6 +107,12 @@ subtest 'pg_repack that is killed' => sub {
 		q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_repack')});
 	cmp_ok(rows_anywhere($NEIGHBOUR), '>', 1, 'a copy of the patients is left over');
 	like(gaps(), qr/medium trigger_may_copy_rows.*high unguarded_nhs_numbers/, 'guard_coverage() says so');
+	is($server->safe_psql('postgres', q{
+			SELECT string_agg(regexp_replace(relation::text, '\d+', 'N'), ' ' ORDER BY relation::text) FROM ndrs_optout.guard_coverage()
+				WHERE gap = 'repack_left_over' AND what_to_do ~ 'DROP EXTENSION pg_repack CASCADE'}),
+		'patient repack.log_N repack.table_N', 'and names the copy, the log and the table with the trigger');
+	is($server->safe_psql('postgres', q{SELECT count(*) FROM ndrs_optout.guard_coverage() WHERE gap = 'key_without_reference'}),
+		0, 'and none of them as an extract');
 	$server->safe_psql('postgres', 'SET client_min_messages = warning; DROP EXTENSION pg_repack CASCADE');
 	is(rows_anywhere($NEIGHBOUR), 1, 'it goes with the extension');
 	is(gaps(), '', 'and the gap with it');
