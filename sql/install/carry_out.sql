@@ -244,6 +244,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     unguarded text;
+    tables regclass[];
+    elsewhere regclass;
 BEGIN
     SELECT code INTO unguarded FROM unnest(this.registers) AS code
         WHERE NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE code = ANY (g.registers)) LIMIT 1;
@@ -253,14 +255,25 @@ BEGIN
             hint => 'Ask the database owner to guard its tables with ndrs_optout.guard_table(). If another database '
                     'holds the register, the request must be carried out there, too.');
     END IF;
-    PERFORM ndrs_optout.guard_must_be_local(ndrs_optout.erasure_tables(this.registers)
-        || ARRAY(SELECT c.oid::regclass FROM pg_class c
-                     WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'));
+    tables := ndrs_optout.erasure_tables(this.registers);
+    PERFORM ndrs_optout.guard_must_be_local(
+        tables || ARRAY(SELECT c.oid::regclass FROM pg_class c
+                            WHERE c.relnamespace = 'ndrs_optout'::regnamespace AND c.relkind = 'r'));
+    SELECT f.ftrelid INTO elsewhere FROM pg_foreign_table f
+        WHERE f.ftrelid = ANY (tables) AND NOT EXISTS (
+            SELECT FROM ndrs_optout.accepted_gap a WHERE a.gap = 'foreign_table' AND a.relation = f.ftrelid)
+        ORDER BY f.ftrelid LIMIT 1;
+    IF FOUND THEN
+        PERFORM ndrs_optout.raise_error('0A000', format('table %s is a foreign table', elsewhere),
+            detail => 'Rows that are on their way into it on its own server cannot be waited for.',
+            hint => 'Ask the database owner to hold its rows in a table of this server, or, if no other program writes '
+                    'to it, to accept its gap "foreign_table" with ndrs_optout.accept_gap().');
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION case_check_guards(optout_case) IS
     'internal: errors ND020 when no table is guarded for a register of the case, 0A000 when a table of its walk, or '
-    'of the extension, is distributed';
+    'of the extension, is distributed, or one of its walk is a foreign table whose gap is not accepted';
 
 -- Step 1 of carry_out: from here on nothing new gets in.  Nothing is erased yet:
 -- the patient's rows are the way to rows in flight that refer to them.  A

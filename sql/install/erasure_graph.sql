@@ -220,7 +220,8 @@ AS $$
         SELECT DISTINCT a.attname
             FROM (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(relation) AS l
                   UNION
-                  SELECT d.relation FROM ndrs_optout.erasure_descendants(erasure_key_columns.relation) AS d) AS t (member)
+                  SELECT d.relation FROM ndrs_optout.erasure_descendants(erasure_key_columns.relation) AS d)
+                 AS t (member)
             JOIN ndrs_optout.erasure_edge e ON e.parent = t.member
             JOIN pg_attribute a ON a.attrelid = relation AND a.attname = ANY (e.parent_columns)
                 AND a.attnum > 0 AND NOT a.attisdropped

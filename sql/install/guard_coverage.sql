@@ -217,6 +217,12 @@ AS $$
                            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(w.relation) AS l
                            WHERE l.ancestor = d.relation)
     UNION ALL
+    SELECT 'high', 'foreign_table', w.relation, s.srvname::text,
+           'Hold its rows in a table of this server. If no other program writes to it, accept the gap.'
+        FROM guard_walk w
+        JOIN pg_foreign_table f ON f.ftrelid = w.relation
+        JOIN pg_foreign_server s ON s.oid = f.ftserver
+    UNION ALL
     SELECT 'high', 'table_not_heap', c.oid::regclass, m.amname::text,
            format('ALTER TABLE %s SET ACCESS METHOD heap', c.oid::regclass)
         FROM pg_class c JOIN pg_am m ON m.oid = c.relam

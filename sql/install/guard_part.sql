@@ -76,17 +76,21 @@ COMMENT ON FUNCTION guard_parts(guard, regclass) IS
 
 -- A partition that is being detached CONCURRENTLY is none any more: a scan of the
 -- table does not come there.
-CREATE VIEW guard_part AS
+CREATE VIEW guard_covered AS
     WITH RECURSIVE below (target, relation) AS (
-        SELECT g.target, g.target FROM guard g
+        SELECT DISTINCT g.target, g.target FROM guard g
         UNION
         SELECT b.target, i.inhrelid FROM below b
             JOIN pg_catalog.pg_inherits i
                 ON i.inhparent OPERATOR(pg_catalog.=) b.relation AND NOT i.inhdetachpending)
+    SELECT b.target, b.relation FROM below b JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.relation;
+COMMENT ON VIEW guard_covered IS
+    'internal: every table that a guard covers: the guarded one, its partitions and inheritance children';
+
+CREATE VIEW guard_part AS
     SELECT g.target, g.nhs_number_column, d.relation, p.part, p.defect, p.object, p.attnum, p.atttypid
         FROM guard g
-        JOIN below d ON d.target OPERATOR(pg_catalog.=) g.target
-        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) d.relation
+        JOIN guard_covered d ON d.target OPERATOR(pg_catalog.=) g.target
         CROSS JOIN LATERAL guard_parts(g, d.relation) AS p;
 COMMENT ON VIEW guard_part IS
     'internal: every part that guards ought to have on their tables, partitions and inheritance children, with its '

@@ -421,9 +421,13 @@ AS $$
     WITH latest AS (
         SELECT DISTINCT ON (l.relation, l.nhs_number_column) l.*
             FROM ndrs_optout.sweep_leaf l JOIN pg_class c ON c.oid = l.relation
-            WHERE l.state = 'done'
+            WHERE l.state IN ('done', 'not_searched')
             ORDER BY l.relation, l.nhs_number_column, l.finished_at DESC)
     SELECT CASE
+        WHEN b.not_searched IS NOT NULL
+            THEN ROW('failed', format('tables that sweeps cannot search: %s', b.not_searched),
+                     'sweep them on their own server, or hold their rows here; or accept the gap "foreign_table" when '
+                     'no excluded patient can be in them')::ndrs_optout.health_finding
         WHEN b.stuck > 0
             THEN ROW('failed', format('patients whom sweeps could not erase: %s, in: %s', b.stuck, b.stuck_in),
                      'find them with guard_matches(); erase() says what stands in the way')::ndrs_optout.health_finding
@@ -438,10 +442,13 @@ AS $$
             THEN ROW('ok', 'there was no sweep yet', NULL)::ndrs_optout.health_finding
         ELSE ROW('ok', format('columns swept: %s', b.columns), NULL)::ndrs_optout.health_finding
         END
-        FROM (SELECT count(*) AS columns, coalesce(sum(l.patients_left), 0) AS stuck,
+        FROM (SELECT count(*) FILTER (WHERE l.state = 'done') AS columns, coalesce(sum(l.patients_left), 0) AS stuck,
                      coalesce(sum(l.patients_with_case), 0) AS with_case,
                      string_agg(l.relation::text, ', ' ORDER BY l.relation::text)
-                         FILTER (WHERE l.patients_left > 0) AS stuck_in
+                         FILTER (WHERE l.patients_left > 0) AS stuck_in,
+                     string_agg(DISTINCT l.relation::text, ', ') FILTER (WHERE l.state = 'not_searched' AND NOT EXISTS (
+                         SELECT FROM ndrs_optout.accepted_gap a
+                             WHERE a.gap = 'foreign_table' AND a.relation = l.relation)) AS not_searched
                   FROM latest l) AS b
         LEFT JOIN (SELECT max(s.sweep_id) AS sweep_id FROM ndrs_optout.sweep s WHERE s.finished_at IS NULL) AS u ON true
 $$;

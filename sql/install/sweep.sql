@@ -21,7 +21,8 @@ CREATE TABLE sweep_leaf (
     relation          regclass,
     nhs_number_column name,
     position          bigint NOT NULL DEFAULT 0,  -- in the order of names, which are made once
-    state             text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'erasing', 'encoding', 'done')),
+    state             text NOT NULL DEFAULT 'waiting' CHECK (
+        state IN ('waiting', 'erasing', 'encoding', 'done', 'not_searched')),
     patients_found    bigint NOT NULL DEFAULT 0,
     patients_erased   bigint NOT NULL DEFAULT 0,
     patients_left     bigint NOT NULL DEFAULT 0,
@@ -124,11 +125,20 @@ BEGIN
         INSERT INTO ndrs_optout.sweep (target, fingerprint) VALUES (target, current_fingerprint)
             RETURNING sweep_id INTO result.sweep_id;
     END IF;
-    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column, position)
-        SELECT result.sweep_id, p.target, p.relation, p.nhs_number_column,
-               row_number() OVER (ORDER BY p.relation::text, p.nhs_number_column, p.target)
-            FROM ndrs_optout.guard_part p JOIN pg_class c ON c.oid = p.relation AND c.relkind = 'r'
-            WHERE p.part = 'constraint' AND (p.target = sweep_begin.target OR sweep_begin.target IS NULL)
+    -- What is not searched is counted: rows on another server, and in what another extension
+    -- keeps elsewhere.
+    INSERT INTO ndrs_optout.sweep_leaf (sweep_id, target, relation, nhs_number_column, position, state, finished_at)
+        SELECT result.sweep_id, b.target, b.relation, g.nhs_number_column,
+               row_number() OVER (ORDER BY b.relation::text, g.nhs_number_column, b.target),
+               CASE WHEN e.elsewhere THEN 'not_searched' ELSE 'waiting' END, CASE WHEN e.elsewhere THEN now() END
+            FROM ndrs_optout.guard_covered AS b
+            JOIN ndrs_optout.guard g ON g.target = b.target
+            JOIN pg_class c ON c.oid = b.relation AND c.relkind IN ('r', 'f')
+            CROSS JOIN LATERAL (SELECT c.relkind = 'f' OR EXISTS (
+                SELECT FROM ndrs_optout.guard_distributed() AS d (relation)
+                    WHERE d.relation IN (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(b.relation) AS l)))
+                AS e (elsewhere)
+            WHERE b.target = sweep_begin.target OR sweep_begin.target IS NULL
         ON CONFLICT DO NOTHING;
     result.more := true;
     RETURN result;
@@ -219,13 +229,15 @@ BEGIN
     PERFORM ndrs_optout.require_read_committed();
     PERFORM ndrs_optout.erasure_begin();
     IF now.relation IS NULL THEN
-        SELECT * INTO this FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id AND l.state <> 'done'
+        SELECT * INTO this FROM ndrs_optout.sweep_leaf l
+            WHERE l.sweep_id = now.sweep_id AND l.state NOT IN ('done', 'not_searched')
             ORDER BY l.state = 'waiting' DESC, l.position LIMIT 1;
         IF NOT FOUND THEN
             now.more := false;
             SELECT count(*) AS leaves, sum(l.patients_erased) AS patients, sum(l.rows_erased) AS rows_erased,
                    sum(l.patients_left) AS patients_left, sum(l.patients_with_case) AS patients_with_case,
-                   sum(l.blocks_left) AS blocks_left
+                   sum(l.blocks_left) AS blocks_left,
+                   count(*) FILTER (WHERE l.state = 'not_searched') AS leaves_not_searched
                 INTO total FROM ndrs_optout.sweep_leaf l WHERE l.sweep_id = now.sweep_id;
             UPDATE ndrs_optout.sweep s SET finished_at = clock_timestamp() WHERE s.sweep_id = now.sweep_id;
             PERFORM ndrs_optout.audit('sweep_finished', to_jsonb(total) || jsonb_build_object('sweep', now.sweep_id));
@@ -240,6 +252,12 @@ BEGIN
                 PERFORM ndrs_optout.raise_notice(true, format('patients not erased: %s, blocks not encoded: %s',
                         total.patients_left, total.blocks_left),
                     'ndrs_optout.erase() says what stands in the way; ndrs_optout.guard_matches() finds them.');
+            END IF;
+            IF total.leaves_not_searched > 0 THEN
+                PERFORM ndrs_optout.raise_notice(true,
+                    format('tables not searched: %s', total.leaves_not_searched),
+                    'Their rows are on another server, or another extension keeps them: '
+                    'ndrs_optout.sweep_progress names them (state "not_searched").');
             END IF;
             PERFORM ndrs_optout.sweep_unlock();
             RETURN now;

@@ -164,6 +164,25 @@ SELECT case_exclude(:case_id, '9990000018');
 ROLLBACK;
 DROP TABLE pg_catalog.pg_dist_partition, spread;
 RESET allow_system_table_mods;
+-- Nobody who writes to a foreign table on its own server can be waited for.
+CREATE FOREIGN DATA WRAPPER beyond;
+CREATE SERVER beyond FOREIGN DATA WRAPPER beyond;
+SELECT * FROM open_gap('CREATE FOREIGN TABLE tumour_there (id int, patient_id int) INHERITS (tumour) SERVER beyond');
+SELECT * FROM open_gap($$ SELECT declare_reference('tumour', '{patient_id}', 'patient', '{id}');
+    CREATE FOREIGN TABLE tumour_there (id int, patient_id int) INHERITS (tumour) SERVER beyond $$);
+BEGIN;
+SELECT open_case('9990000018', '{cancer}') AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+SELECT declare_reference('tumour', '{patient_id}', 'patient', '{id}');
+CREATE FOREIGN TABLE tumour_there (id int, patient_id int) INHERITS (tumour) SERVER beyond;
+SAVEPOINT ready;
+SELECT case_exclude(:case_id, '9990000018');
+\echo :SQLSTATE
+ROLLBACK TO ready;
+SELECT accept_gap('foreign_table', 'tumour_there', 'beyond', 'nothing else writes to it');
+SELECT case_exclude(:case_id, '9990000018');
+ROLLBACK;
+DROP FOREIGN DATA WRAPPER beyond CASCADE;
 -- The library reads the extension's tables themselves, and SQL what is put before them.
 SELECT * FROM open_gap($$ CREATE TABLE also () INHERITS (ndrs_optout.exclusion); CREATE RULE less AS ON INSERT TO ndrs_optout.release DO INSTEAD NOTHING;
     ALTER TABLE ndrs_optout.exemption ENABLE ROW LEVEL SECURITY $$);

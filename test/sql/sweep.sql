@@ -105,6 +105,33 @@ SELECT sweep_fingerprint('birth') = :'births' AS births, sweep_fingerprint('pati
 SELECT readmit('9990000107', '{rare_disease}');
 SELECT sweep_fingerprint('birth') = :'births' AS births, sweep_fingerprint('patient') = :'patients' AS patients;
 
+-- What it does not search is counted, and no sweep is well without it, unless that is accepted.
+CREATE FOREIGN DATA WRAPPER elsewhere;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere;
+SET client_min_messages = error;
+ALTER EVENT TRIGGER ndrs_optout_sentry_start DISABLE;
+ALTER EVENT TRIGGER ndrs_optout_sentry_end DISABLE;
+CREATE FOREIGN TABLE visit_there PARTITION OF visit FOR VALUES IN (2040) SERVER elsewhere;
+ALTER EVENT TRIGGER ndrs_optout_sentry_start ENABLE ALWAYS;
+ALTER EVENT TRIGGER ndrs_optout_sentry_end ENABLE ALWAYS;
+SET allow_system_table_mods = on;
+CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL);
+INSERT INTO pg_dist_partition VALUES ('birth');
+RESET client_min_messages;
+CALL sweep();
+SELECT relation, state, finished_at IS NOT NULL AS finished FROM sweep_progress WHERE state <> 'done';
+SELECT detail -> 'leaves_not_searched' AS not_searched FROM audit_event WHERE event = 'sweep_finished' ORDER BY event_id DESC LIMIT 1;
+SELECT * FROM health() WHERE check_name = 'sweep';
+DROP TABLE pg_catalog.pg_dist_partition;
+RESET allow_system_table_mods;
+CALL sweep('birth');
+SELECT status, detail FROM health() WHERE check_name = 'sweep';
+SELECT accept_gap('foreign_table', 'visit_there', 'elsewhere', 'nothing is written there any more');
+SELECT status, detail FROM health() WHERE check_name = 'sweep';
+SET client_min_messages = error;
+DROP FOREIGN DATA WRAPPER elsewhere CASCADE;
+RESET client_min_messages;
+
 -- Mistakes.
 BEGIN;
 CALL sweep();

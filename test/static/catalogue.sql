@@ -237,7 +237,7 @@ used (code_set, code) AS (
     FROM member_function f
         CROSS JOIN LATERAL regexp_matches(f.prosrc, '''(published|[a-z]+(?:_[a-z]+)+)''', 'g') AS m
     WHERE f.proname IN ('guard_gaps', 'guard_copies', 'edge_gap') AND m[1] !~ '^pg_'
-        AND m[1] NOT IN ('event_triggers', 'not_enforced', 'foreign_table', 'row_level_security', 'ndrs_optout',
+        AND m[1] NOT IN ('event_triggers', 'not_enforced', 'row_level_security', 'ndrs_optout',
                              'lo_manage', 'repack_trigger')
     UNION
     SELECT 'gap', format('guard_%s_%s', p.part, m[1])
