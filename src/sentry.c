@@ -577,10 +577,13 @@ settle_walk(bool refusing)
 	if (touched == NIL)
 		return;
 	values[0] = oid_array(touched);
-	if (!DatumGetBool(ask_strictly("SELECT ndrs_optout.sentry_touches_walk($1)", NULL, 1, types, values)))
+
+	/* A child that inherits no more touches it no more. */
+	if (!DatumGetBool(ask_strictly("SELECT ndrs_optout.sentry_touches_walk($1)", NULL, 1, types, values)) &&
+		!DatumGetBool(ask_strictly("SELECT ndrs_optout.sentry_touches_walk($1)", &transaction, 1, types, values)))
 		return;
 	values[1] = ask_strictly("SELECT ndrs_optout.sentry_lost($1)", &transaction, 1, types, values);
-	values[2] = ask_strictly("SELECT ndrs_optout.sentry_links($1)", &transaction, 1, types, values);
+	values[2] = ask_strictly("SELECT ndrs_optout.sentry_links($1, true)", &transaction, 1, types, values);
 	values[3] = refusing ? oid_array(allowed) : values[0];
 	judge_by("SELECT ndrs_optout.sentry_settle_walk($1, $2, $3, $4)", 4, types, values);
 }

@@ -34,9 +34,53 @@ END
 $$;
 COMMENT ON FUNCTION sentry_lost(oid[]) IS 'internal: the expected edges at these tables that are lost';
 
+-- A table and its ancestors as a scan comes to them: without that of a partition that is being
+-- detached CONCURRENTLY.
+CREATE FUNCTION sentry_lineage(relation oid) RETURNS TABLE (ancestor oid, by_partition boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE lineage (ancestor, by_partition) AS (
+        SELECT relation, true
+        UNION
+        SELECT i.inhparent, l.by_partition AND c.relispartition
+            FROM lineage l
+            JOIN pg_inherits i ON i.inhrelid = l.ancestor AND NOT i.inhdetachpending
+            JOIN pg_class c ON c.oid = i.inhrelid)
+    SELECT l.ancestor, l.by_partition FROM lineage l
+$$;
+COMMENT ON FUNCTION sentry_lineage(oid) IS
+    'internal: a table and its ancestors, without that of a partition that is being detached; by_partition: through '
+    'partitions only';
+
+-- Is there an edge like an expected one at a table that a scan of which comes to the child, or
+-- to the parent?
+CREATE FUNCTION sentry_edge_above(this expected_edge) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF this.kind = 'guard' THEN
+        RETURN EXISTS (
+            SELECT FROM ndrs_optout.sentry_lineage(this.child) AS c
+                JOIN ndrs_optout.guard g ON g.target = c.ancestor
+                WHERE g.nhs_number_column = this.child_columns[1]);
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM ndrs_optout.sentry_lineage(this.child) AS c
+            JOIN ndrs_optout.erasure_edge x ON x.child = c.ancestor
+            JOIN ndrs_optout.sentry_lineage(this.parent) AS p ON p.ancestor = x.parent
+            WHERE (x.declared OR c.by_partition AND p.by_partition)
+                AND x.child_columns = this.child_columns AND x.parent_columns = this.parent_columns);
+END
+$$;
+COMMENT ON FUNCTION sentry_edge_above(expected_edge) IS
+    'internal: whether an edge of these columns is there, at the tables of an expected one or at their ancestors';
+
 -- What was a partition or a child of a table, and has rows, is no longer reached by the
--- references that lead to that table or from it.  So it needs its own.
-CREATE FUNCTION sentry_expect_detached(links_before text[], links_after text[]) RETURNS void
+-- guards and references of that table, nor what refers to it by a reference to that table.  So
+-- it needs its own; and does not any more when it is a partition or a child again.
+CREATE FUNCTION sentry_follow_links(links_before text[], links_after text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -53,32 +97,32 @@ BEGIN
     LOOP
         INSERT INTO ndrs_optout.expected_edge (kind, child, child_name, child_columns, parent, parent_name,
                                                parent_columns)
-            SELECT e.kind, this.child, ndrs_optout.name_of_table(this.child), e.child_columns,
-                   e.parent, e.parent_name, e.parent_columns
-                FROM ndrs_optout.expected_edge e
-                JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.child
-                WHERE e.kind = 'reference' AND NOT EXISTS (
-                    SELECT FROM ndrs_optout.erasure_lineage(this.child) AS o
-                        JOIN ndrs_optout.erasure_edge x ON x.child = o.ancestor
-                        WHERE x.parent = e.parent AND (x.declared OR o.by_partition)
-                            AND x.child_columns = e.child_columns AND x.parent_columns = e.parent_columns)
-            UNION ALL
-            SELECT e.kind, e.child, e.child_name, e.child_columns,
-                   this.child, ndrs_optout.name_of_table(this.child), e.parent_columns
-                FROM ndrs_optout.expected_edge e
-                JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.parent
-                WHERE e.kind = 'reference' AND ndrs_optout.expected_among(ARRAY[this.child]) <> '{}'
-                    AND NOT EXISTS (
-                        SELECT FROM ndrs_optout.erasure_lineage(this.child) AS o
-                            JOIN ndrs_optout.erasure_edge x ON x.parent = o.ancestor
-                            WHERE x.child = e.child AND (x.declared OR o.by_partition)
-                                AND x.child_columns = e.child_columns AND x.parent_columns = e.parent_columns);
+            SELECT n.kind, n.child, n.child_name, n.child_columns, n.parent, n.parent_name, n.parent_columns
+                FROM (SELECT e.kind, this.child::regclass AS child, ndrs_optout.name_of_table(this.child) AS child_name,
+                             e.child_columns, e.parent, e.parent_name, e.parent_columns
+                          FROM ndrs_optout.expected_edge e
+                          JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.child
+                          WHERE e.kind IN ('guard', 'reference')
+                      UNION ALL
+                      SELECT e.kind, e.child, e.child_name, e.child_columns, this.child::regclass,
+                             ndrs_optout.name_of_table(this.child), e.parent_columns
+                          FROM ndrs_optout.expected_edge e
+                          JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.parent
+                          WHERE e.kind = 'reference'
+                              AND ndrs_optout.expected_among(ARRAY[this.child]) <> '{}') AS n
+                WHERE NOT ndrs_optout.sentry_edge_above(
+                    jsonb_populate_record(NULL::ndrs_optout.expected_edge, to_jsonb(n)));
     END LOOP;
+    IF NOT links_after <@ links_before THEN
+        DELETE FROM ndrs_optout.expected_edge e
+            WHERE e.lost_at IS NOT NULL AND ndrs_optout.sentry_edge_above(e)
+                AND ARRAY[e.child, e.parent]::oid[] && ndrs_optout.sentry_moved(links_before, links_after);
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION sentry_expect_detached(text[], text[]) IS
-    'internal: what sentry_links() knew before and does not know now: tables with rows that were taken out from under '
-    'a table of the erasure''s walk are expected to have its references';
+COMMENT ON FUNCTION sentry_follow_links(text[], text[]) IS
+    'internal: by what sentry_links() knew before and knows now: tables with rows that were taken out from under a '
+    'table of the erasure''s walk are expected to have its guards and references, and those that are back are not';
 
 -- At the end of the transaction, since what was dropped may be put back in it, or take
 -- another's place.
@@ -95,7 +139,7 @@ BEGIN
     PERFORM ndrs_optout.settle_edges(touched);
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(touched || ARRAY(
         SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')));
-    PERFORM ndrs_optout.sentry_expect_detached(links_before, ndrs_optout.sentry_links(touched));
+    PERFORM ndrs_optout.sentry_follow_links(links_before, ndrs_optout.sentry_links(touched));
     FOR this IN
         SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l
             WHERE l.lost_at IS NULL AND l.edge_id <> ALL (lost_before)

@@ -33,20 +33,22 @@ $$;
 COMMENT ON FUNCTION sentry_concerned(oid[]) IS 'internal: whether one of the tables is covered by a guard';
 
 -- The links of inheritance that end at one of the tables.
-CREATE FUNCTION sentry_links(changed oid[]) RETURNS text[]
+-- pending: those too of partitions that are being detached CONCURRENTLY.
+CREATE FUNCTION sentry_links(changed oid[], pending boolean DEFAULT false) RETURNS text[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN ARRAY(SELECT format('%s %s', i.inhparent, i.inhrelid) FROM pg_inherits i
-                     WHERE i.inhparent = ANY (changed) AND NOT i.inhdetachpending
+                     WHERE i.inhparent = ANY (changed) AND (pending OR NOT i.inhdetachpending)
                  UNION
                  SELECT format('%s %s', i.inhparent, i.inhrelid) FROM pg_inherits i
-                     WHERE i.inhrelid = ANY (changed) AND NOT i.inhdetachpending);
+                     WHERE i.inhrelid = ANY (changed) AND (pending OR NOT i.inhdetachpending));
 END
 $$;
-COMMENT ON FUNCTION sentry_links(oid[]) IS
-    'internal: the links of inheritance that end at one of the tables, as text: parent and child';
+COMMENT ON FUNCTION sentry_links(oid[], boolean) IS
+    'internal: the links of inheritance that end at one of the tables, as text: parent and child; if asked, those too '
+    'that end when a DETACH PARTITION CONCURRENTLY does';
 
 -- The tables at the lower end of the links that are not in both.
 CREATE FUNCTION sentry_moved(before text[], after text[]) RETURNS oid[]

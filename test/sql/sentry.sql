@@ -463,6 +463,46 @@ SELECT guard_table('visit_2026', 'nhs', '{cancer}', 'skip');
 INSERT INTO visit_2026 VALUES (9990000018, 2026);
 SELECT count(*) FROM pg_constraint WHERE conrelid = 'visit_2026'::regclass AND contype = 'c';
 
+-- What is no part of a table any more, and has rows, needs the reference that led there.
+CREATE TABLE scan (id int, year int) PARTITION BY LIST (year);
+CREATE TABLE scan_1 PARTITION OF scan FOR VALUES IN (1);
+CREATE TABLE scan_2 PARTITION OF scan FOR VALUES IN (2);
+CREATE TABLE sample (id int);
+CREATE TABLE sample_more () INHERITS (sample);
+INSERT INTO scan VALUES (1, 1);
+INSERT INTO sample_more VALUES (1);
+SELECT declare_reference('scan', '{id}', 'patient', '{id}'), declare_reference('sample', '{id}', 'patient', '{id}');
+ALTER TABLE scan DETACH PARTITION scan_1;
+\echo :SQLSTATE
+ALTER TABLE scan DETACH PARTITION scan_1 CONCURRENTLY;
+\echo :SQLSTATE
+ALTER TABLE sample_more NO INHERIT sample;
+\echo :SQLSTATE
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE sample_more NO INHERIT sample;
+RESET ndrs_optout.allow_unguarded;
+SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
+SELECT erase('9990000018', '{cancer}');
+\echo :SQLSTATE
+ALTER TABLE sample_more INHERIT sample;
+SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
+ALTER TABLE scan DETACH PARTITION scan_2 CONCURRENTLY;
+SELECT declare_reference('scan_1', '{id}', 'patient', '{id}');
+ALTER TABLE scan DETACH PARTITION scan_1 CONCURRENTLY;
+-- The same of a guard.
+CREATE TABLE visit_2046 PARTITION OF visit FOR VALUES IN (2046);
+INSERT INTO visit VALUES (NULL, 2046);
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE visit DETACH PARTITION visit_2046;
+RESET ndrs_optout.allow_unguarded;
+SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
+SELECT guard_table('visit_2046', 'nhs', '{cancer}');
+SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
+SELECT unguard_table('visit_2046');
+SELECT drop_reference('scan', '{id}', 'patient', '{id}'), drop_reference('scan_1', '{id}', 'patient', '{id}'),
+    drop_reference('sample', '{id}', 'patient', '{id}');
+DROP TABLE visit_2046, scan, scan_1, scan_2, sample, sample_more;
+
 -- A table that is dropped is not forgotten (lost_edge.sql has more), unless that is allowed: then what
 -- leads to and from it is gone, and a gap.
 CREATE TABLE note (id int);
