@@ -252,7 +252,8 @@ BEGIN
                     ndrs_optout.erasure_root_batches(patient_group.patients, codes, patient_group.excluded_registers)
                     || ndrs_optout.erasure_lead_batches(leads, patient_group.patients,
                                                         patient_group.excluded_registers));
-                PERFORM ndrs_optout.erasure_check_leads(leads, patient_group.excluded_registers, round_batches);
+                PERFORM ndrs_optout.erasure_check_leads(leads, patient_group.patients,
+                                                        patient_group.excluded_registers, round_batches);
             END IF;
         END IF;
         round_batches := ndrs_optout.erasure_merge_batches(round_batches);

@@ -205,31 +205,31 @@ COMMENT ON FUNCTION erasure_taken_keys(erasure_lead, erasure_batch[]) IS
     'internal: the keys of a lead that rows of its parent have which a walk does not delete; NULL when there is none';
 
 -- A key that another row has now says no longer whose the rows are that refer to it.
-CREATE FUNCTION erasure_check_leads(leads erasure_lead[], excluded_registers text[], batches erasure_batch[])
-    RETURNS void
+CREATE FUNCTION erasure_check_leads(leads erasure_lead[], patients nhs_number[], excluded_registers text[],
+                                    batches erasure_batch[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     lead ndrs_optout.erasure_lead;
-    sources text[];
+    batch ndrs_optout.erasure_batch;
 BEGIN
     FOREACH lead IN ARRAY leads LOOP
-        sources := ARRAY(SELECT s.source FROM unnest(ndrs_optout.erasure_edge_searches(
-                             ndrs_optout.erasure_lead_edge(lead), excluded_registers)) AS s);
-        IF EXISTS (SELECT FROM unnest(batches) AS b
-                       WHERE (b.search).source = ANY (sources) AND b.keys = lead.keys AND cardinality(b.row_ids) > 0)
-            AND ndrs_optout.erasure_taken_keys(lead, batches) IS NOT NULL THEN
-            PERFORM ndrs_optout.raise_error('ND030',
-                format('cannot erase: rows in table %s refer to what was the patient''s, and is another''s now',
-                       lead.child::regclass),
-                detail => format('While the patient was being excluded, a row of table %s that was the patient''s '
-                                 'went, and another row has its key now.', lead.parent::regclass),
-                hint => 'Look whose the rows are, and correct what is wrong. Rows that stay as they are count as the '
-                        'other row''s when ndrs_optout.carry_out() is called for the case again.');
-        END IF;
+        lead.keys := ndrs_optout.erasure_taken_keys(lead, batches);
+        CONTINUE WHEN lead.keys IS NULL;
+        FOREACH batch IN ARRAY ndrs_optout.erasure_lead_batches(ARRAY[lead], patients, excluded_registers) LOOP
+            IF cardinality((ndrs_optout.erasure_search_step(batch, false))[1].row_ids) > 0 THEN
+                PERFORM ndrs_optout.raise_error('ND030',
+                    format('cannot erase: rows in table %s refer to what was the patient''s, and is another''s now',
+                           lead.child::regclass),
+                    detail => format('While the patient was being excluded, a row of table %s that was the patient''s '
+                                     'went, and another row has its key now.', lead.parent::regclass),
+                    hint => 'Look whose the rows are, and correct what is wrong. Rows that stay as they are count as '
+                            'the other row''s when ndrs_optout.carry_out() is called for the case again.');
+            END IF;
+        END LOOP;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION erasure_check_leads(erasure_lead[], text[], erasure_batch[]) IS
-    'internal: error ND030 when a walk found rows by a key that another patient''s row may have now';
+COMMENT ON FUNCTION erasure_check_leads(erasure_lead[], nhs_number[], text[], erasure_batch[]) IS
+    'internal: error ND030 when rows refer to a key of leads that a row has now which a walk does not delete';
