@@ -123,12 +123,14 @@ COMMENT ON FUNCTION guard_reads(regtype) IS 'internal: whether a guard can read 
 -- The arguments of a guard's trigger, in the order in which guard_trigger.c reads them.  The
 -- first is their version: who appends to them counts it up, there too (GUARD_VERSION).
 CREATE FUNCTION guard_arguments(guard) RETURNS text[]
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ARRAY['1', $1.nhs_number_column::text, coalesce($1.encoded_column::text, ''), $1.on_match, $1.on_missing,
+BEGIN
+    RETURN ARRAY['1', $1.nhs_number_column::text, coalesce($1.encoded_column::text, ''), $1.on_match, $1.on_missing,
                  $1.on_unreadable, cardinality($1.registers)::text]
-        || $1.registers || cardinality($1.redact_columns)::text || $1.redact_columns::text[]
+        || $1.registers || cardinality($1.redact_columns)::text || $1.redact_columns::text[];
+END
 $$;
 COMMENT ON FUNCTION guard_arguments(guard) IS 'internal: the arguments of a guard''s trigger';
 
@@ -389,11 +391,13 @@ COMMENT ON FUNCTION guard_is_constraint(text, regclass, smallint, text[], text, 
 
 -- What a guard's constraint calls.
 CREATE FUNCTION guard_constraint_functions() RETURNS oid[]
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT array_agg(p.oid) FROM pg_proc p
-        WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = 'guard_admits'
+BEGIN
+    RETURN ARRAY(SELECT p.oid FROM pg_proc p
+                     WHERE p.pronamespace = 'ndrs_optout'::regnamespace AND p.proname = 'guard_admits' ORDER BY p.oid);
+END
 $$;
 COMMENT ON FUNCTION guard_constraint_functions() IS 'internal: the functions that guards'' constraints call';
 

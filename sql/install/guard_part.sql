@@ -98,14 +98,17 @@ COMMENT ON VIEW guard_part IS
 
 -- The same for one relation, without a look at all others.
 CREATE FUNCTION guard_covers(target regclass, relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH RECURSIVE above (relation) AS (
-        SELECT guard_covers.relation::oid
-        UNION
-        SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.relation AND NOT i.inhdetachpending)
-    SELECT EXISTS (SELECT FROM above a WHERE a.relation = target)
+BEGIN
+    RETURN EXISTS (
+        WITH RECURSIVE above (ancestor) AS (
+            SELECT guard_covers.relation::oid
+            UNION
+            SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.ancestor AND NOT i.inhdetachpending)
+        SELECT FROM above a WHERE a.ancestor = target);
+END
 $$;
 COMMENT ON FUNCTION guard_covers(regclass, regclass) IS
     'internal: whether a relation is the table, or a partition or an inheritance child of it, and is not being '

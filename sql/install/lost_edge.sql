@@ -271,6 +271,7 @@ COMMENT ON FUNCTION expected_reach(oid[]) IS
 -- and what is below.
 CREATE FUNCTION expected_among(tables oid[]) RETURNS oid[]
 LANGUAGE plpgsql STABLE
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -68,6 +68,7 @@ COMMENT ON FUNCTION sentry_moved(text[], text[]) IS
 -- what hangs below them.
 CREATE FUNCTION sentry_parts(changed oid[], moved oid[]) RETURNS sentry_part[]
 LANGUAGE plpgsql STABLE
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -37,6 +37,9 @@ CREATE TABLE sweep_leaf (
 );
 COMMENT ON TABLE sweep_leaf IS 'internal: what a sweep found and did, per guarded column and table that holds rows';
 -- not dumped: like sweep.
+-- The next one, among thousands that are done.
+CREATE INDEX sweep_leaf_next ON sweep_leaf (sweep_id, (state = 'waiting') DESC, position)
+    WHERE state NOT IN ('done', 'not_searched');
 
 CREATE VIEW sweep_progress AS
     SELECT l.sweep_id, l.relation, l.nhs_number_column, l.state,
@@ -97,10 +100,12 @@ COMMENT ON FUNCTION sweep_unlock() IS 'internal: lets other sessions sweep';
 
 CREATE FUNCTION sweep_begin(target regclass) RETURNS sweep_state
 LANGUAGE plpgsql SECURITY DEFINER
+SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     current_fingerprint text := ndrs_optout.sweep_fingerprint(target);
+    distributed regclass[] := ARRAY(SELECT d.relation FROM ndrs_optout.guard_distributed() AS d (relation));
     result ndrs_optout.sweep_state;
 BEGIN
     IF NOT EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = sweep_begin.target OR sweep_begin.target IS NULL)
@@ -134,9 +139,8 @@ BEGIN
             FROM ndrs_optout.guard_covered AS b
             JOIN ndrs_optout.guard g ON g.target = b.target
             JOIN pg_class c ON c.oid = b.relation AND c.relkind IN ('r', 'f')
-            CROSS JOIN LATERAL (SELECT c.relkind = 'f' OR EXISTS (
-                SELECT FROM ndrs_optout.guard_distributed() AS d (relation)
-                    WHERE d.relation IN (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(b.relation) AS l)))
+            CROSS JOIN LATERAL (SELECT c.relkind = 'f' OR distributed <> '{}' AND EXISTS (
+                SELECT FROM ndrs_optout.erasure_lineage(b.relation) AS l WHERE l.ancestor = ANY (distributed)))
                 AS e (elsewhere)
             WHERE b.target = sweep_begin.target OR sweep_begin.target IS NULL
         ON CONFLICT DO NOTHING;
@@ -329,6 +333,9 @@ BEGIN
             this.blocks_left := this.blocks_left + 1000;
         END;
     ELSE
+        this.state := 'done';
+    END IF;
+    IF this.state = 'erasing' AND now.patients = '{}' AND this_guard.encoded_column IS NULL THEN
         this.state := 'done';
     END IF;
 
