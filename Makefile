@@ -58,6 +58,7 @@ PIECES = $(addprefix sql/install/, \
 	extension_function.sql \
 	policy.sql \
 	letter_template.sql \
+	letter_wording.sql \
 	confidential.sql \
 	hold.sql \
 	optout_case.sql \
@@ -119,7 +120,7 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
 	guard guard_paths erasure erasure_graph erasure_history erasure_in_flight optout_case correspondence certificate subject_access audit \
 	guard_copies guard_coverage sentry sweep retention purpose national_check national_check_sets sharing share_view release recall_file \
-	privileges access access_text_parameters health erasure_statistics version
+	privileges access access_text_parameters health erasure_statistics letter version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
 	audit_in_two_sessions audit_while_locked \

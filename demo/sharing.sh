@@ -199,10 +199,10 @@ the_answer() {
 	print_sql officer "$sql \\g (format=unaligned tuples_only=on)"
 	letter=$(psql_as officer -At -c "$sql")
 	echo
-	sed -n '/^We had given data about you/,/^$/p' <<<"$letter" | print_letter
-	[[ $letter = *"University of Somewhere, data of the National Cancer Register given on "*": has confirmed that it was deleted on "* ]] ||
+	sed -n '/^We had shared data about you/,/^$/p' <<<"$letter" | print_letter
+	[[ $letter = *"University of Somewhere, data of the National Cancer Register given on "*". It told us that this was deleted on "* ]] ||
 		fail "the letter should say that the university has deleted her data"
-	[[ $letter = *"Somewhere Charity, data of the National Cancer Register given on "*", and has not confirmed yet"* ]] ||
+	[[ $letter = *"Somewhere Charity, data of the National Cancer Register given on "*". We have no answer yet."* ]] ||
 		fail "the letter should say that the charity has not answered"
 	tell "So does the certificate, which is for an auditor and names nobody."
 	show officer <<-SQL

@@ -464,8 +464,8 @@ the_letter() {
 	print_letter <<<"$letter"
 	# Hers, and the two rows that the loader brought in.
 	records=$(value_of "SELECT sum(hers) + 2 FROM audit.before WHERE register = 'cancer'")
-	[[ $letter = *"from the National Cancer Register: $records records"* ]] ||
-		fail "the letter should speak of $records records"
+	[[ $letter = *"- the National Cancer Register: $records entries"* ]] ||
+		fail "the letter should speak of $records entries"
 	check "the case is completed and the proofs are destroyed" "
 		SELECT state = 'completed' AND NOT EXISTS (SELECT FROM ndrs_optout.identity_evidence)
 		FROM ndrs_optout.case_progress WHERE case_id = $case_id"

@@ -35,6 +35,19 @@ $$;
 COMMENT ON FUNCTION hold_reason(bigint, encoded_nhs_number, text[], timestamptz) IS
     'internal: why a case is held, or its patient, or one of its registers; NULL when nothing is';
 
+CREATE FUNCTION held_since(case_id bigint, encoded encoded_nhs_number, registers text[], overridden_at timestamptz)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT max(h.placed_at) FROM ndrs_optout.hold h
+        WHERE (h.case_id = held_since.case_id OR h.register = ANY (registers)
+               OR h.encoded_nhs_number OPERATOR(ndrs_optout.=) encoded)
+            AND (h.placed_at <= overridden_at) IS NOT TRUE
+$$;
+COMMENT ON FUNCTION held_since(bigint, encoded_nhs_number, text[], timestamptz) IS
+    'internal: when the latest hold of those was placed that hold_reason() tells; NULL when there is none';
+
 -- Who places a hold waits for who may be destroying something, and the other way round: so
 -- nothing is destroyed after place_hold() has returned.
 CREATE FUNCTION lock_holds() RETURNS void

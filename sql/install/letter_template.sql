@@ -216,21 +216,27 @@ DECLARE
     printed text;
     result text := '';
     heading text := '';
+    after_heading boolean := false;
     gap text := '';    -- what goes between what is printed and the next line
 BEGIN
     FOREACH line IN ARRAY string_to_array(replace(template, E'\r', ''), E'\n') LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM ndrs_optout.letter_marks(line) AS m
-                              WHERE m.condition IS NOT NULL AND (known ? m.fact) <> (m.condition = '?'));
+        IF EXISTS (SELECT FROM ndrs_optout.letter_marks(line) AS m
+                   WHERE m.condition IS NOT NULL AND (known ? m.fact) <> (m.condition = '?')) THEN
+            after_heading := false;
+            CONTINUE;
+        END IF;
         IF line ~ '^[[:space:]]*$' THEN
-            IF heading <> '' THEN
-                heading := rtrim(heading, E'\n') || E'\n\n';
+            IF after_heading THEN
+                heading := heading || E'\n';
             END IF;
+            after_heading := false;
             gap := E'\n\n';
             CONTINUE;
         END IF;
         printed := ndrs_optout.letter_line(regexp_replace(line, '[{][?!][^{}]*[}]', '', 'g'), known);
+        after_heading := printed ~ '^# ' IS TRUE;
         CONTINUE WHEN printed IS NULL;
-        IF printed ~ '^# ' THEN
+        IF after_heading THEN
             heading := substr(printed, 3) || E'\n';
             gap := E'\n\n';
             CONTINUE;

@@ -27,6 +27,11 @@ CREATE TABLE optout_case (
     refusal_reason     text,
     proofs_destroyed   integer,
     holds_overridden_at timestamptz,
+    extension_reason   text,
+    extended_at        timestamptz,
+    expired            boolean NOT NULL DEFAULT false,  -- withdrawn by the purge, since proofs never came
+    letter_language    text COLLATE "C" NOT NULL DEFAULT 'en',
+    letter_format      letter_format NOT NULL DEFAULT 'standard',
     recalls            integer,  -- notices raised, whether they are still on record or not
     not_told           integer,  -- releases for care, whose recipients are not told
     CHECK (encoded_nhs_number IS NOT NULL OR state IN ('withdrawn', 'refused'))
@@ -76,6 +81,9 @@ INSERT INTO case_action (action, state, next_state) VALUES
     ('certify', 'carried_out', 'carried_out'),
     ('complete', 'carried_out', 'completed'),
     ('write_letter', 'completed', 'completed'),
+    ('extend', 'ready', 'ready'),
+    ('extend', 'excluded', 'excluded'),
+    ('extend', 'carried_out', 'carried_out'),
     ('hold', 'awaiting_identity', 'awaiting_identity'),
     ('hold', 'ready', 'ready'),
     ('hold', 'excluded', 'excluded'),
@@ -293,6 +301,7 @@ BEGIN
                 WHEN 'write_letter' THEN 'write the letter of'
                 WHEN 'record_identity' THEN 'record a proof for'
                 WHEN 'record_guardian_call' THEN 'record a guardian call for'
+                WHEN 'extend' THEN 'extend the deadline of'
                 WHEN 'record_correspondence' THEN 'record correspondence for'
                 ELSE action
             END, this.case_id,
@@ -466,31 +475,6 @@ END
 $$;
 COMMENT ON FUNCTION end_case(optout_case, text, text) IS
     'internal: ends a case: destroys the proofs; errors ND022 (the case is held), 25000';
-
-CREATE FUNCTION withdraw_case(case_id bigint) RETURNS void
-LANGUAGE sql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ndrs_optout.end_case(ndrs_optout.locked_case(case_id, 'withdraw'), 'withdrawn', NULL)
-$$;
-COMMENT ON FUNCTION withdraw_case(bigint) IS
-    'ends a case whose applicant withdrew the request before it was carried out, and destroys the proofs; errors '
-    'P0002, ND021, ND022 (the case is held), 25000';
-
-CREATE FUNCTION refuse_case(case_id bigint, reason text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    this ndrs_optout.optout_case := ndrs_optout.locked_case(case_id, 'refuse');
-BEGIN
-    PERFORM ndrs_optout.end_case(this, 'refused', ndrs_optout.checked_reason(reason));
-END
-$$;
-COMMENT ON FUNCTION refuse_case(bigint, text) IS
-    'ends a case that is refused, for a reason, and destroys the proofs; errors P0002, ND021, ND022 (the case is '
-    'held), 22004, 22023 (the reason holds an NHS number), 25000';
 
 -- A change of mind: new data is registered again, and nothing deleted comes back.
 CREATE FUNCTION opt_in(number nhs_number, registers text[], applicant text DEFAULT 'self',

@@ -258,6 +258,7 @@ BEGIN
     PERFORM ndrs_optout.end_case(ndrs_optout.locked_case(e.case_id, 'expire'), 'withdrawn', NULL),
             ndrs_optout.audit('case_expired', jsonb_build_object('case', e.case_id))
         FROM unnest(cases) AS e (case_id);
+    UPDATE ndrs_optout.optout_case c SET expired = true WHERE c.case_id = ANY (cases);
     result.removed := cardinality(cases);
     RETURN result;
 END

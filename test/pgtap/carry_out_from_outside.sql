@@ -104,11 +104,11 @@ SELECT ndrs_optout.acknowledge_recall(:notice) \g /dev/null
 
 -- The letter: every count from what was stored, the proofs destroyed.
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 2, 'her proofs are on file');
-SELECT alike(ndrs_optout.complete_case(:ada2), '%from the National Rare Disease Register: 4 records%',
+SELECT alike(ndrs_optout.complete_case(:ada2), '%- the National Rare Disease Register: 4 entries%',
              'the letter says how many records were deleted');
-SELECT alike(ndrs_optout.completion_letter(:ada2), '%Some University, data of the National % given on %: has confirmed that it was deleted on %',
+SELECT alike(ndrs_optout.completion_letter(:ada2), '%Some University, data of the National % given on %. It told us that this was deleted on %',
              'and what became of those that others had');
-SELECT alike(ndrs_optout.complete_case(:ada), '%Some Hospital, data of the National % given on %: was asked on % to delete it by %, and has not confirmed yet%',
+SELECT alike(ndrs_optout.complete_case(:ada), '%Some Hospital, data of the National % given on %. On % we asked for this to be deleted by %. We have no answer yet.%',
              'which not everybody has answered');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada2), 0, 'her proofs are destroyed');
 SELECT unalike(ndrs_optout.completion_letter(:ada2), '%999%', 'the letter does not hold her NHS number');

@@ -11,10 +11,10 @@ SELECT is((SELECT string_agg(format('%s %s %s', relation, action, row_count), ',
 CALL ndrs_optout.carry_out(:two, '9990000018');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 1, demographics 1', 'she is gone from the two, and in the table that serves the third');
 SELECT story.undated(ndrs_optout.complete_case(:two)) AS letter \gset
-SELECT alike(:'letter'::text, E'%\n  - from the National Cancer Register: 3 records\n  - from the National Rare Disease Register: 1 record\n%', 'the letter counts each register''s');
-SELECT alike(:'letter'::text, '%Some of our tables serve the National Congenital Anomaly Register as well, which the request does not name. There we kept one record about you, and new ones will still be registered.%',
+SELECT alike(:'letter'::text, E'%\n- the National Cancer Register: 3 entries\n- the National Rare Disease Register: 1 entry\n%', 'the letter counts each register''s');
+SELECT alike(:'letter'::text, '%Some of our tables also serve the National Congenital Anomaly Register, which you did not ask to leave. We kept 1 entry there. New ones can still come in.%',
              'and is honest about the table that serves the third');
-SELECT alike(:'letter'::text, '%we looked again in every table that we know to hold such records: none but this one was left.%', 'also about what was left');
+SELECT alike(:'letter'::text, '%We then searched every table that we know can hold such data. We found nothing else.%', 'also about what was left');
 
 -- What comes next is registered where she still belongs.
 SELECT lives_ok($$ INSERT INTO registry.demographics VALUES ('9990000018', 'Ada Seeded') $$, 'the table that serves all three still takes her');
@@ -26,7 +26,7 @@ SELECT ndrs_optout.open_case('9990000018', '{congenital_anomaly}') AS third \gse
 SELECT story.prove(:third) \g /dev/null
 CALL ndrs_optout.carry_out(:third, '9990000018');
 SELECT is(story.held('9990000018'), 'patient 0, tumour 0, rare_patient 0, baby 0, demographics 0', 'nothing is left of her');
-SELECT alike(story.undated(ndrs_optout.complete_case(:third)), E'%\n  - from the National Cancer Register, the National Congenital Anomaly Register and the National Rare Disease Register: 2 records\n  - from the National Congenital Anomaly Register: 2 records\n%', 'the letter counts the shared table''s');
+SELECT alike(story.undated(ndrs_optout.complete_case(:third)), E'%\n- the National Cancer Register, the National Congenital Anomaly Register and the National Rare Disease Register: 2 entries\n- the National Congenital Anomaly Register: 2 entries\n%', 'the letter counts the shared table''s');
 SELECT throws_ok($$ INSERT INTO registry.demographics VALUES ('9990000018', 'Ada Seeded') $$, '23N01', NULL, 'the shared table takes her no more');
 SELECT is((SELECT string_agg(t ->> 'table' || ' ' || (t ->> 'action') || ' ' || (t ->> 'rows'), ', ' ORDER BY t ->> 'table')
                FROM jsonb_array_elements(ndrs_optout.erasure_certificate(:third) -> 'tables') AS t WHERE t ->> 'rows' <> '0'),

@@ -1,6 +1,6 @@
 -- A hold holds: the exclusion is made, and nothing is destroyed until it is lifted.
 \ir lib/begin.psql
-SELECT plan(39);
+SELECT plan(40);
 
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded'), story.prove(:ada) \g /dev/null
@@ -14,7 +14,9 @@ SELECT alike(story.refusal(format('SELECT ndrs_optout.case_certify(%s, ''9990000
              'ND022 | cannot erase for case % it is held | The patient is excluded: nothing new gets in. Nothing was deleted. | %', 'carry_out stops at the hold');
 SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer'), 'nothing new gets in');
 SELECT is(story.held('9990000018'), :'before', 'and nothing is gone');
-SELECT is((SELECT (state, waiting_for, next_action)::text FROM ndrs_optout.case_progress WHERE case_id = :ada), '(excluded,hold,"wait until the hold is lifted: see hold_progress")', 'what the case waits for is the hold');
+SELECT alike(ndrs_optout.write_letter(:ada), '%We have to wait before we can finish%we put a coded form of your NHS number on our exclusion list%We have not deleted what we hold about you.%', 'the letter that is owed says so');
+SELECT ndrs_optout.record_guardian_call(:ada, 'declined') \g /dev/null
+SELECT is((SELECT (state, waiting_for, letter)::text FROM ndrs_optout.case_progress WHERE case_id = :ada), '(excluded,hold,acknowledgement)', 'what the case waits for is the hold');
 -- Nor by any other way.
 SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000018', '{cancer}') $$), 'ND022 | cannot erase: a hold is on the patient, a case or a register | Nothing was deleted. | %', 'not by erase');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.erase_patients(ARRAY['9990000026', '9990000018']::ndrs_optout.nhs_number[], '{cancer,rare_disease}') $$), 'ND022 | %', 'nor with others');
@@ -45,7 +47,7 @@ SELECT is((SELECT hold_reason FROM ndrs_optout.case_progress WHERE case_id = :ad
 SELECT story.let_pass(:ada, interval '4 years') \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 0::bigint, 'and keeps the copy');
 SELECT ndrs_optout.lift_hold(h.hold_id) FROM ndrs_optout.hold_progress h \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 2::bigint, 'until it is lifted');
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 3::bigint, 'until it is lifted');
 
 -- A case that is not carried out: its proofs are evidence, too.
 SELECT ndrs_optout.open_case('9990000026', '{cancer}') AS ben \gset

@@ -1,7 +1,7 @@
 -- Ada opts out of the cancer register by e-mail.  The officer works the case with
 -- the rights of an officer and nothing else.
 \ir lib/begin.psql
-SELECT plan(32);
+SELECT plan(34);
 
 SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'the registry knows Ada');
 
@@ -14,7 +14,12 @@ RESET ROLE;
 SELECT is((SELECT (state, waiting_for, missing, due_on)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
           '(awaiting_identity,applicant,"{identity,address}",)', 'the officer sees that both proofs are missing, and no due date yet');
 SELECT is((SELECT next_action FROM ndrs_optout.case_progress WHERE case_id = :ada),
-          'ask for proof of identity and address', 'and what to do');
+          format('SELECT ndrs_optout.write_letter(%s), which offers the Guardian''s call; ask for proof of identity and address', :ada), 'and what to do');
+SET ROLE story_officer;
+SELECT alike(ndrs_optout.write_letter(:ada), '%Please send us a copy of each:%You can have a call with our Caldicott Guardian%', 'the letter that acknowledges the request asks for both, and offers the call');
+RESET ROLE;
+SELECT is((SELECT (letter, next_action, guardian_call)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
+          '(,"ask for proof of identity and address",offered)', 'which is on record');
 
 -- Her passport.
 SET ROLE story_officer;
@@ -25,9 +30,9 @@ SELECT alike(story.refusal(format('SELECT ndrs_optout.case_exclude(%s, ''9990000
              'nothing is carried out without it');
 SELECT is(story.held('9990000018'), 'patient 1, tumour 2, rare_patient 1, baby 1, demographics 1', 'and nothing is gone');
 
--- A call with the Guardian is offered and held: it changes nothing.
+-- The call with the Guardian is held: it changes nothing.
 SET ROLE story_officer;
-SELECT ndrs_optout.record_guardian_call(:ada, 'offered'), ndrs_optout.record_guardian_call(:ada, 'held') \g /dev/null
+SELECT ndrs_optout.record_guardian_call(:ada, 'held') \g /dev/null
 RESET ROLE;
 SELECT is((SELECT (state, due_on, guardian_call)::text FROM ndrs_optout.case_progress WHERE case_id = :ada),
           '(awaiting_identity,,held)', 'the call with the Guardian is noted and gates nothing');
@@ -68,36 +73,45 @@ SELECT is(story.undated(:'letter'), format($letter$Our reference: opt-out case %
 
 To the applicant
 
-We received the request that you should be opted out of the National Cancer Register on DAY. With the proofs of identity and address it was complete on DAY. This is what we have done.
+We have removed you from the National Cancer Register
 
-On DAY we put an encoded form of the NHS number on the exclusion list. From then on, records about you that reach us for this register are stopped before they are registered.
+You asked us to do this on DAY. We had all that we needed from you on DAY. We finished on DAY.
 
-We deleted the records that were held about you:
-  - from the National Cancer Register: 3 records
+What we did
+We deleted what we held about you:
+- the National Cancer Register: 3 entries
 
-Some of our tables serve the National Congenital Anomaly Register and the National Rare Disease Register as well, which the request does not name. There we kept one record about you, and new ones will still be registered.
+Some of our tables also serve the National Congenital Anomaly Register and the National Rare Disease Register, which you did not ask to leave. We kept 1 entry there. New ones can still come in.
 
-On DAY, after every transfer of data that was under way had ended, we looked again in every table that we know to hold such records: none but this one was left.
+We then searched every table that we know can hold such data. We found nothing else.
 
-Our records show no organisation that still holds data about you from the National Cancer Register, so there was none to ask to delete it.
+On DAY we put a coded form of your NHS number on our exclusion list. If new data for this register arrives with that number, we do not add it.
 
-We have destroyed what we held of the 2 documents that proved identity and address.
+We destroyed our copies of what you sent us to show who you are: 2 documents.
 
-We do not hold your records in this register any more. So if patients of the register are written to one day, for example about the late effects of a treatment, we cannot write to you; and if a relative asks for advice about a disease that runs in the family, we cannot confirm a diagnosis.
+Other organisations
+We looked for your NHS number in our records of data that we have shared. No organisation still holds data under that number.
 
-We keep a confidential copy of the request (e-mails, form and letters), without the proofs, until DAY. Then it is destroyed.
+What we keep
+We keep the coded number and the dates of your request for good. We need them to keep new data out. We keep a locked copy of the e-mails, form and letters until DAY, and then destroy it. Only our Caldicott Guardian can open it.
 
-You may change your mind at any time: write to us as you did before. From then on new records are registered again; what was deleted does not come back.
+What this does not change
+Care from hospitals and GPs does not change. They keep their own records. Backup copies may hold the data until they are too old and we delete them. We cannot spot data that comes to us without the NHS number, or with a wrong one. This is not the national data opt-out. You can find out more at www.nhs.uk/your-nhs-data-matters.
 
-If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.
+What this can mean later
+If we write to people on this register one day, we cannot write to you. If a relative asks about an illness in the family, we have no records to help with.
 
-This letter does not speak of backup copies of the database, nor of data that other organisations did not have from us.$letter$, :ada), 'the letter says all of it');
+If you change your mind
+Write to us at any time. We will then add new data that comes in. We cannot bring back what we deleted.
+
+If you are not happy with what we did
+Write to us as you did before. You can also complain to the Information Commissioner's Office: ico.org.uk or 0303 123 1113.$letter$, :ada), 'the letter says all of it');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'completed', 'the case is completed');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ada), 0, 'her proofs are gone');
-SELECT is((SELECT string_agg(kind, ', ' ORDER BY correspondence_id) FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 'email, form, letter',
+SELECT is((SELECT string_agg(kind, ', ' ORDER BY correspondence_id) FROM ndrs_optout.case_correspondence WHERE case_id = :ada), 'email, form, letter, letter',
           'the copy is kept, and the letter with it');
 SELECT is((SELECT convert_from(pgp_pub_decrypt_bytea(content, dearmor(:'private_key')), 'UTF8') FROM ndrs_optout.case_correspondence
-               WHERE case_id = :ada AND kind = 'letter'), :'letter', 'as it was sent');
+               WHERE case_id = :ada AND kind = 'letter' ORDER BY correspondence_id DESC LIMIT 1), :'letter', 'as it was sent');
 
 -- The certificate.
 SELECT ndrs_optout.erasure_certificate(:ada) AS certificate \gset
@@ -111,8 +125,8 @@ SELECT ok(NOT ndrs_optout.verify_certificate(jsonb_set(:'certificate', '{recount
 SELECT unalike(:'certificate'::text, '%999%', 'it names nobody');
 
 -- The audit.
-SELECT is(story.audited(:ada), 'case_opened, correspondence_recorded, correspondence_recorded, guardian_call_offered, guardian_call_held, case_ready, '
-          'case_excluded, case_carried_out, completion_letter_written, case_completed, certificate_issued, correspondence_recorded', 'the audit has each step');
+SELECT is(story.audited(:ada), 'case_opened, correspondence_recorded, correspondence_recorded, letter_written, guardian_call_offered, correspondence_recorded, guardian_call_held, '
+          'case_ready, case_excluded, case_carried_out, letter_written, case_completed, certificate_issued, correspondence_recorded', 'the audit has each step');
 SELECT is((SELECT string_agg(DISTINCT e.acting_role::text, ', ') FROM ndrs_optout.audit_event e, story.began b
                WHERE e.event_id > b.event_id AND e.event ~ '^case_'), 'story_officer', 'and who took it');
 SELECT is_empty('SELECT * FROM ndrs_optout.verify_audit()', 'it verifies');

@@ -27,7 +27,7 @@ CREATE FUNCTION story.digest() RETURNS text LANGUAGE sql AS $$
         SELECT 'demographics', d::text FROM registry.demographics d) AS e
         -- What was told, and then undone, has its event all the same.
         WHERE e.relation NOT LIKE '%audit_segment'
-            AND NOT (e.relation LIKE '%audit_event' AND e.content ~ 'completion_letter_written|subject_access_answered')
+            AND NOT (e.relation LIKE '%audit_event' AND e.content ~ 'letter_written|subject_access_answered')
 $$;
 CREATE TABLE story.before AS SELECT story.digest();
 CREATE TABLE story.said (call text, answer text);
@@ -158,6 +158,12 @@ INSERT INTO story.bad (call, answer) VALUES
     ('place_hold(OPEN, ''999-000-0018'')', '22023'),
     ('lift_hold(0)', 'P0002'),
     ('lift_hold(NULL)', 'P0002'),
+    ('write_letter(NULL)', 'P0002'),
+    ('write_letter(0)', 'P0002'),
+    ('extend_deadline(NULL, current_date, ''a reason'')', 'P0002'),
+    ('extend_deadline(READY, current_date, ''a reason'')', '22023'),
+    ('choose_letter_form(NULL)', 'P0002'),
+    ('choose_letter_form(OPEN, ''cy'')', '42704'),
     ('case_exclude(READY, ''9990000018'')', 'ND031'),
     ('case_exclude(READY, ''9999999999'')', 'ND004'),
     ('case_exclude(READY, NULL)', '22004'),

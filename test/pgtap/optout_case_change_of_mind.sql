@@ -10,10 +10,10 @@ SELECT ndrs_optout.withdraw_case(:ben) \g /dev/null
 SELECT is((SELECT (state, waiting_for, next_action, missing)::text FROM ndrs_optout.case_progress WHERE case_id = :ben), '(withdrawn,,,{})', 'the case ends, and nobody has to do anything');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.identity_evidence WHERE case_id = :ben), 0, 'his proof is gone');
 SELECT is((SELECT (proofs_destroyed, date_of_birth)::text FROM ndrs_optout.optout_case WHERE case_id = :ben), '(1,)', 'it is known that there was one, and not when he was born');
-SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 1, 'the copy of his form stays for its time');
+SELECT is((SELECT count(*)::int FROM ndrs_optout.case_correspondence WHERE case_id = :ben), 2, 'the copy of his form, and of our letter, stays for its time');
 SELECT is(story.held('9990000026'), 'patient 1, tumour 1, rare_patient 1, baby 0, demographics 1', 'nothing else was touched');
 SELECT ok(NOT ndrs_optout.is_excluded('9990000026', 'cancer'), 'and he is on no list');
-SELECT is(story.audited(:ben), 'case_opened, correspondence_recorded, case_withdrawn', 'the audit has it');
+SELECT is(story.audited(:ben), 'case_opened, correspondence_recorded, letter_written, case_withdrawn, correspondence_recorded', 'the audit has it');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''address'', ''utility_bill'')', :ben)), 'ND021 | cannot record a proof for case %: it is withdrawn | %', 'a case that ended takes no proofs');
 
 -- He changes his mind again: that is a case of its own.  This time he withdraws when all is ready.
@@ -49,17 +49,23 @@ SELECT is(story.undated(ndrs_optout.complete_case(:opt_in)), format($letter$Our 
 
 To the applicant
 
-We received the request to opt in again to the National Cancer Register on DAY.
+New data can come in again
 
-On DAY we took the encoded form of the NHS number off the exclusion list. Records that reach us from then on are registered again. What was deleted before does not come back.
+You asked us on DAY to put you back on the National Cancer Register.
 
-We keep a confidential copy of the request (letters), without the proofs, until DAY. Then it is destroyed.
+What we did
+On DAY we took your coded NHS number off the exclusion list for this register. New data that comes in from then on is added again. We cannot bring back what we deleted.
 
-You may opt out again at any time: write to us as you did before.
+What we keep
+We keep a locked copy of the letters until DAY, and then destroy it. Only our Caldicott Guardian can open it. We keep the dates of your requests for good.
 
-If you are not content with what we did, please tell us. You also have the right to complain to the Information Commissioner's Office: ico.org.uk, telephone 0303 123 1113.$letter$, :opt_in), 'the letter says so');
+If you change your mind
+You can opt out again at any time. Write to us as you did before.
+
+If you are not happy with what we did
+Write to us as you did before. You can also complain to the Information Commissioner's Office: ico.org.uk or 0303 123 1113.$letter$, :opt_in), 'the letter says so');
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :opt_in), 'completed', 'and the case is completed');
-SELECT is(story.audited(:opt_in), 'case_opened, completion_letter_written, case_completed, correspondence_recorded', 'the audit has it');
+SELECT is(story.audited(:opt_in), 'case_opened, letter_written, case_completed, correspondence_recorded', 'the audit has it');
 SELECT is(ndrs_optout.erasure_certificate(:ada) ->> 'status', 'issued', 'the certificate of what was done stays');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.erasure_certificate(%s)', :opt_in)), 'ND021 | case % is not about opting out', 'opting in has none');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.opt_in('9990000018', '{cancer}') $$), 'ND021 | %', 'twice is once too often');

@@ -7,7 +7,7 @@ SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded'), story.prove(:ada) \g /dev/null
 CALL ndrs_optout.carry_out(:ada, '9990000018');
 SELECT ndrs_optout.complete_case(:ada) AS letter \gset
-SELECT alike(:'letter'::text, '%until ' || ndrs_optout.english_date((current_date + interval '3 years')::date) || '. Then it is destroyed.%', 'the letter promises three years');
+SELECT alike(:'letter'::text, '%until ' || ndrs_optout.english_date((current_date + interval '3 years')::date) || ', and then destroy it.%', 'the letter promises three years');
 
 -- Three years less a day.
 SELECT story.let_pass(:ada, interval '3 years' - interval '1 day') \g /dev/null
@@ -46,7 +46,7 @@ SELECT is((SELECT (due, last_removed)::text FROM ndrs_optout.purge_due WHERE wha
 SELECT is((SELECT state FROM ndrs_optout.case_progress WHERE case_id = :ada), 'completed', 'the case stays, as the reason of what follows');
 SELECT ok(ndrs_optout.is_excluded('9990000018', 'cancer'), 'she is out, for ever');
 SELECT ok(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(:ada)), 'what was done can still be proved');
-SELECT unalike(ndrs_optout.completion_letter(:ada), '%confidential copy%', 'the letter, asked for again, promises no copy any more');
+SELECT unalike(ndrs_optout.completion_letter(:ada), '%locked copy%', 'the letter, asked for again, promises no copy any more');
 SELECT ndrs_optout.place_hold(:ada, 'complaint 2026/18') AS hold \gset
 SELECT is((SELECT held FROM ndrs_optout.purge_due WHERE what = 'correspondence'), 0::bigint, 'a complaint that comes now finds nothing to hold');
 SELECT ndrs_optout.lift_hold(:hold) \g /dev/null

@@ -126,7 +126,7 @@ SELECT excluded_at > :'excluded_at' AS anew FROM optout_case WHERE case_id = :ca
 BEGIN;
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS told;
 ROLLBACK;
-SELECT state, (SELECT count(*) FROM audit_event e WHERE e.event = 'completion_letter_written' AND e.detail = jsonb_build_object('case', c.case_id)) AS events
+SELECT state, (SELECT count(*) FROM audit_event e WHERE e.event = 'letter_written' AND e.detail -> 'case' = to_jsonb(c.case_id)) AS events
     FROM optout_case c WHERE case_id = :case_id;
 SELECT completion_letter(:case_id);
 \echo :SQLSTATE
@@ -161,7 +161,7 @@ SET default_transaction_read_only = on;
 CALL carry_out(:case_id, '9990000034');
 RESET default_transaction_read_only;
 SELECT relation, action, row_count FROM case_erasure WHERE case_id = :case_id AND row_count > 0;
-SELECT complete_case(:case_id) LIKE '%One record was kept, since it is about another person too, without the NHS number%' AS in_the_letter;
+SELECT complete_case(:case_id) LIKE '%We kept 1 entry that another person shares. We took out your NHS number%' AS in_the_letter;
 SELECT unguard_table('guarded_child'), unguard_table('shared');
 BEGIN;
 DROP TABLE guarded_child, shared;

@@ -81,7 +81,7 @@ SELECT guard_finds('9990000018'::text, '{cancer}', decode(repeat('00', 32), 'hex
 SELECT guard_misencoded('9990000018'::text, '00000000000000000000000000000000', decode(repeat('00', 32), 'hex'));
 \echo :SQLSTATE
 SELECT open_case('9990000077', '{cancer}') AS case_id \gset
-SELECT next_action FROM case_progress;
+SELECT letter, missing FROM case_progress;
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
 SELECT sum(row_count) FROM erasure_preview('9990000077', '{cancer}');
 BEGIN;

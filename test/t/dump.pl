@@ -152,7 +152,7 @@ my %content = (
 			count(*) FILTER (WHERE md5(i::text)::ndrs_optout.encoded_nhs_number OPERATOR(ndrs_optout.<@) members)
 			FROM cohort, generate_series(1, 20000) AS i GROUP BY cohort_id ORDER BY cohort_id},
 	'the exclusion list as a set' => "SELECT ndrs_optout.exclusion_list('cancer')",
-	'the letter' => "SELECT ndrs_optout.completion_letter_text($completed, false)",
+	'the letter' => "SELECT ndrs_optout.completion_letter($completed)",
 	'the cases' => 'SELECT p FROM ndrs_optout.case_progress p',
 	'what a role can do' => q{SELECT a.object, a.privilege FROM ndrs_optout.access_held('clerk') a ORDER BY a.object, a.privilege},
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
