@@ -164,8 +164,8 @@ AS $$
            CASE r.ev_type WHEN '4' THEN 'rule_may_keep_rows' ELSE 'rule_may_copy_rows' END,
            w.relation, r.rulename::text,
            CASE r.ev_type WHEN '4' THEN format('Replace it with a trigger: DROP RULE %I ON %s', r.rulename, w.relation)
-                ELSE 'Guard what it writes to, or declare a reference from there. Then, or if it copies nothing, accept '
-                     'the gap.'
+                ELSE 'Guard what it writes to, or declare a reference from there. Then, or if it copies nothing, '
+                     'accept the gap.'
            END
         FROM guard_walk w JOIN pg_rewrite r ON r.ev_class = w.relation AND r.ev_type <> '1'
     UNION ALL
