@@ -258,9 +258,41 @@ CREATE TRIGGER swap AFTER DELETE ON person FOR EACH ROW EXECUTE FUNCTION past.sw
 SELECT * FROM erased();
 TABLE past.swap;
 
+-- A trigger that changes the history table as well, of another owner: by a reference its rows go first.
+CREATE ROLE regress_owner;
+CREATE TABLE past.version (person_id int, nhs_number text, ended timestamptz);
+SELECT guard_table('past.version', 'nhs_number', '{cancer}');
+CREATE FUNCTION past.end_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE past.version SET ended = now() WHERE person_id = OLD.person_id AND ended IS NULL;
+    INSERT INTO past.version VALUES (OLD.person_id, OLD.nhs_number, now());
+    RETURN OLD;
+END
+$$;
+DROP TRIGGER swap ON person;
+DROP TRIGGER keep ON referral;
+CREATE TRIGGER end_version AFTER DELETE ON person FOR EACH ROW EXECUTE FUNCTION past.end_version();
+SELECT fill();
+INSERT INTO past.version VALUES (1, '9990000018', NULL);
+SELECT exclude('9990000018', '{cancer}');
+ALTER TABLE person OWNER TO regress_owner;
+SELECT declare_reference('past.version', '{person_id}', 'person', '{person_id}');
+BEGIN;
+SELECT * FROM erased() WHERE path ~ 'version';
+TABLE past.version;
+ROLLBACK;
+DROP TRIGGER end_version ON person;
+CREATE TRIGGER end_version BEFORE DELETE ON person FOR EACH ROW EXECUTE FUNCTION past.end_version();
+SELECT * FROM erased() WHERE path ~ 'version';
+TABLE past.version;
+SELECT unguard_table('past.version');
+
 SELECT count(unguard_table(t)) FROM unnest('{person,baby,past.person,past.baby,past.swap}'::regclass[]) AS t;
 SELECT count(drop_reference(child, child_columns, parent, parent_columns)) FROM reference;
 SET client_min_messages = warning;
 DROP SCHEMA past CASCADE;
 DROP TABLE referral, stay, person, baby;
 DROP FUNCTION fill, erased;
+DROP OWNED BY regress_owner;
+DROP ROLE regress_owner;
+DELETE FROM exclusion;
