@@ -108,8 +108,7 @@ BEGIN
                              ndrs_optout.name_of_table(this.child), e.parent_columns
                           FROM ndrs_optout.expected_edge e
                           JOIN ndrs_optout.erasure_lineage(this.parent) AS l ON l.ancestor = e.parent
-                          WHERE e.kind = 'reference'
-                              AND ndrs_optout.expected_among(ARRAY[this.child]) <> '{}') AS n
+                          WHERE e.kind = 'reference') AS n
                 WHERE NOT ndrs_optout.sentry_edge_above(
                     jsonb_populate_record(NULL::ndrs_optout.expected_edge, to_jsonb(n)));
     END LOOP;

@@ -489,7 +489,8 @@ SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
 ALTER TABLE scan DETACH PARTITION scan_2 CONCURRENTLY;
 SELECT declare_reference('scan_1', '{id}', 'patient', '{id}');
 ALTER TABLE scan DETACH PARTITION scan_1 CONCURRENTLY;
--- The same of a guard.
+-- The same of a guard, and of a reference to what goes.
+SELECT declare_reference('sample', '{id}', 'visit', '{year}');
 CREATE TABLE visit_2046 PARTITION OF visit FOR VALUES IN (2046);
 INSERT INTO visit VALUES (NULL, 2046);
 SET ndrs_optout.allow_unguarded = on;
@@ -498,7 +499,10 @@ RESET ndrs_optout.allow_unguarded;
 SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
 SELECT guard_table('visit_2046', 'nhs', '{cancer}');
 SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
+SELECT declare_reference('sample', '{id}', 'visit_2046', '{year}');
+SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$';
 SELECT unguard_table('visit_2046');
+SELECT drop_reference('sample', '{id}', 'visit', '{year}'), drop_reference('sample', '{id}', 'visit_2046', '{year}');
 SELECT drop_reference('scan', '{id}', 'patient', '{id}'), drop_reference('scan_1', '{id}', 'patient', '{id}'),
     drop_reference('sample', '{id}', 'patient', '{id}');
 DROP TABLE visit_2046, scan, scan_1, scan_2, sample, sample_more;
