@@ -22,19 +22,20 @@ COMMENT ON FUNCTION certificate_hash(jsonb) IS
 
 -- A name that any role may have chosen for a table, as the certificate has it: it may
 -- say something, so one that is not made of letters, digits, _ and $ alone is not
--- repeated.
+-- repeated.  An edge of the walk is made of such names, of tables and their columns.
 CREATE FUNCTION certificate_name(name text, instead text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN name IS NULL THEN NULL
-                WHEN name ~ '^"?[A-Za-z_][A-Za-z0-9_$]*"?([.]"?[A-Za-z_][A-Za-z0-9_$]*"?)?$'
+                WHEN name ~ replace('^w([.]w)?( [(]w(, w)*[)]( > w([.]w)? [(]w(, w)*[)])?)?$', 'w',
+                                    '"?[A-Za-z_][A-Za-z0-9_$]*"?')
                     AND NOT ndrs_optout.holds_nhs_number(name)
                 THEN name ELSE instead END
 $$;
 COMMENT ON FUNCTION certificate_name(text, text) IS
-    'internal: the name itself when it is made of letters, digits, _ and $ alone, or else what is to stand there '
-    'instead';
+    'internal: the name itself when it is made of letters, digits, _ and $ alone, as are those that an edge of the '
+    'erasure''s walk consists of, or else what is to stand there instead';
 
 -- What the erasures of a case did: one entry for each table that was searched,
 -- also where nothing was found.

@@ -323,9 +323,11 @@ $$;
 COMMENT ON FUNCTION expect_edges(oid[]) IS
     'internal: records the edges that the walk follows from tables that it passes, and their guarded columns';
 
--- What has become of edges at these tables and is no loss: they have other names, or
--- others have taken their place.  An edge that is whole again is no longer accepted as lost.
-CREATE FUNCTION settle_edges(tables oid[]) RETURNS void
+-- What has become of edges at these tables and is no loss: others have taken their place, or
+-- they have other names.  An edge that is whole again is no longer accepted as lost.
+-- following: renames too, which is for the end of a transaction: until then what a swapped
+-- table was called says which one takes its place.
+CREATE FUNCTION settle_edges(tables oid[], following boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -343,7 +345,7 @@ BEGIN
             IF its.lost_at IS NOT NULL THEN
                 UPDATE ndrs_optout.expected_edge e SET lost_at = NULL WHERE e.edge_id = its.edge_id;
             END IF;
-            IF this.renamed THEN
+            IF this.renamed AND following THEN
                 UPDATE ndrs_optout.reference r
                     SET child_columns = ndrs_optout.column_names(r.child, r.child_attnums),
                         parent_columns = ndrs_optout.column_names(r.parent, r.parent_attnums)
@@ -370,9 +372,9 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION settle_edges(oid[]) IS
-    'internal: follows renames of the tables and columns of edges at these tables, forgets edges whose place others of '
-    'the same name have taken, and takes back the acceptance of those that are there again';
+COMMENT ON FUNCTION settle_edges(oid[], boolean) IS
+    'internal: forgets edges at these tables whose place others of the same name have taken, takes back the acceptance '
+    'of those that are there again and, if asked, follows renames of tables and columns';
 
 CREATE FUNCTION expect_guards() RETURNS trigger
 LANGUAGE plpgsql
@@ -382,7 +384,7 @@ DECLARE
     tables oid[] := ARRAY(SELECT DISTINCT n.target::oid FROM new_rows n);
 BEGIN
     PERFORM ndrs_optout.expect_edges(tables);
-    PERFORM ndrs_optout.settle_edges(tables);
+    PERFORM ndrs_optout.settle_edges(tables, false);
     RETURN NULL;
 END
 $$;
@@ -400,7 +402,7 @@ DECLARE
     parents oid[] := ARRAY(SELECT DISTINCT n.parent::oid FROM new_rows n);
 BEGIN
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(parents));
-    PERFORM ndrs_optout.settle_edges(parents || ARRAY(SELECT DISTINCT n.child::oid FROM new_rows n));
+    PERFORM ndrs_optout.settle_edges(parents || ARRAY(SELECT DISTINCT n.child::oid FROM new_rows n), false);
     RETURN NULL;
 END
 $$;

@@ -135,7 +135,7 @@ DECLARE
     this record;
     accepted boolean;
 BEGIN
-    PERFORM ndrs_optout.settle_edges(touched);
+    PERFORM ndrs_optout.settle_edges(touched, true);
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(touched || ARRAY(
         SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')));
     PERFORM ndrs_optout.sentry_follow_links(links_before, ndrs_optout.sentry_links(touched));
@@ -154,12 +154,12 @@ BEGIN
                                       ELSE 'erasures would no longer follow %s' END, this.object),
                 format(CASE this.kind
                            WHEN 'guard' THEN
-                               'Call ndrs_optout.unguard_table() first if it goes for good. If another table takes its '
-                               'place, guard that in the same transaction: %s.'
-                           ELSE 'Put it back in the same transaction, or as that of the table that takes its place: %s.'
-                       END, this.remedy)
-                || format(' If its rows are nowhere any more, the database owner calls '
-                          'ndrs_optout.accept_gap(%L, NULL, %L, ...) in the transaction.', this.gap, this.object));
+                               'If it goes for good, call ndrs_optout.unguard_table() first. If another table takes its '
+                               'place, guard that one in the same transaction: %s.'
+                           ELSE 'In the same transaction, put it back, or give it to the table that takes its place: '
+                                '%s. If its rows are nowhere any more, the database owner calls '
+                                'ndrs_optout.accept_gap(%L, NULL, %L, ...) in it.'
+                       END, this.remedy, this.gap, this.object));
         END IF;
         UPDATE ndrs_optout.expected_edge e SET lost_at = clock_timestamp() WHERE e.edge_id = this.edge_id;
         IF NOT accepted THEN
