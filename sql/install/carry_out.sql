@@ -446,5 +446,5 @@ COMMENT ON PROCEDURE carry_out(bigint, nhs_number) IS
     'notice for each release that held the patient, and renews the statistics of the changed tables. Commits between '
     'the steps; can be repeated after an interruption; not inside a transaction block or a function (error 25001); '
     'errors P0002, ND020 (proofs are missing, or no table is guarded for a register), ND021, ND030 (rows remain), '
-    'ND031 (another patient''s number, or another date of birth in a guarded table), 55000 (guards do not read the '
-    'exclusion list as SQL does), 55P03 (lock_timeout)';
+    'ND031 (another patient''s number, or another date of birth in a guarded table), ND032 (an edge of the walk is '
+    'lost), 55000 (guards do not read the exclusion list as SQL does), 55P03 (lock_timeout)';

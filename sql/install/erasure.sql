@@ -337,8 +337,8 @@ $$;
 COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'deletes everything held about a patient in the given registers, in the caller''s transaction, and counts again; '
     'returns what it did, in the columns of erasure_preview(). Audited. It does not wait for writers in flight, as '
-    'carry_out() does; errors ND004, ND010, ND011, ND022 (a hold), ND030 (rows remain), 25000 (at another isolation '
-    'level than READ COMMITTED), 42704';
+    'carry_out() does; errors ND004, ND010, ND011, ND022 (a hold), ND030 (rows remain), ND032 (an edge of the walk '
+    'is lost), 25000 (at another isolation level than READ COMMITTED), 42704';
 
 -- Whether there is a reference in the walk that no foreign key enforces.
 CREATE FUNCTION erasure_has_leads(registers text[]) RETURNS boolean

@@ -209,8 +209,9 @@ CREATE FUNCTION erasure_lost_edges() RETURNS text[]
     LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION erasure_lost_edges() IS 'internal: erasure_plan_lost_edges(), as the session keeps it';
 
--- What an erasure deletes above a lost edge is the last thing that leads to the rows below it.
-CREATE FUNCTION require_whole_walk() RETURNS void
+-- What an erasure deletes above a lost edge is the last thing that leads to the rows below it, and
+-- what is disclosed would be less than is held.
+CREATE FUNCTION require_whole_walk(action text DEFAULT 'erase') RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -219,15 +220,16 @@ DECLARE
 BEGIN
     IF lost <> '{}' THEN
         PERFORM ndrs_optout.raise_error('ND032',
-            format('cannot erase: %s', lost[1]),
-            detail => 'Rows below it would stay, and what leads to them would be gone.' || CASE
+            format('cannot %s: %s', action, lost[1]),
+            detail => CASE action WHEN 'erase' THEN 'Rows below it would stay, and what leads to them would be gone.'
+                                  ELSE 'Rows below it would be missing.' END || CASE
                 WHEN cardinality(lost) > 1 THEN format(' Gaps of this kind: %s.', cardinality(lost)) ELSE '' END,
             hint => 'Ask the database owner to close the gap as ndrs_optout.guard_coverage() says, or to accept it '
                     'with ndrs_optout.accept_gap() when no rows are left there.');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION require_whole_walk() IS
+COMMENT ON FUNCTION require_whole_walk(text) IS
     'internal: error ND032 when a guarded column, foreign key or reference that erasures followed is lost, and that is '
     'not accepted';
 

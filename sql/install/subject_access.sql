@@ -200,6 +200,7 @@ DECLARE
     records bigint;
 BEGIN
     PERFORM ndrs_optout.checked_patient(number);
+    PERFORM ndrs_optout.require_whole_walk('disclose');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     PERFORM ndrs_optout.audit_at_once('subject_access', jsonb_build_object('records', records));
@@ -270,6 +271,7 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND031',
             format('the NHS number is not that of subject access request %s', request_id));
     END IF;
+    PERFORM ndrs_optout.require_whole_walk('disclose');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
     GET DIAGNOSTICS records = ROW_COUNT;
     UPDATE ndrs_optout.subject_access_request q SET answered_at = clock_timestamp()
@@ -283,7 +285,7 @@ COMMENT ON FUNCTION answer_subject_access(bigint, nhs_number) IS
     'disclose_records(), and records that it was answered, with an event in the audit before anything is returned. '
     'After a rollback the request is still to be answered. Errors P0002 (no such request), ND031 (another patient''s '
     'number), ND004, ND010, ND011, 22004, 25006 and 53000 (the event cannot be written), 40001 (rows changed while '
-    'they were read), 42501 (a policy hides rows), 55000 (a damaged guard)';
+    'they were read), 42501 (a policy hides rows), 55000 (a damaged guard), ND032 (an edge of the walk is lost)';
 
 CREATE VIEW subject_access_progress AS
     SELECT q.request_id, q.applicant, q.received_on, q.due_on,

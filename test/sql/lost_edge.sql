@@ -74,6 +74,10 @@ SELECT * FROM lost;
 SELECT what_to_do FROM guard_coverage() WHERE gap = 'edge_lost';
 SELECT status, detail FROM health() WHERE check_name = 'guards';
 CALL erase_one();
+SELECT count(*) FROM disclose_records('9990000018');
+\echo :SQLSTATE
+CALL sweep();
+SELECT patients_found, patients_left FROM sweep_progress;
 SELECT open_case('9990000018', '{cancer}') AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
 CALL carry_out(:case_id, '9990000018');
