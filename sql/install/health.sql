@@ -424,6 +424,11 @@ AS $$
             WHERE l.state IN ('done', 'not_searched')
             ORDER BY l.relation, l.nhs_number_column, l.finished_at DESC)
     SELECT CASE
+        WHEN ndrs_optout.erasure_lost_edges() <> '{}'
+            THEN ROW('failed', format('edges that sweeps have lost: %s',
+                                      cardinality(ndrs_optout.erasure_lost_edges())),
+                     'SELECT * FROM ndrs_optout.guard_coverage() WHERE gap IN (''edge_lost'', ''guarded_column_lost'')'
+    )::ndrs_optout.health_finding
         WHEN b.not_searched IS NOT NULL
             THEN ROW('failed', format('tables that sweeps cannot search: %s', b.not_searched),
                      'sweep them on their own server, or hold their rows here; or accept the gap "foreign_table" when '

@@ -263,6 +263,12 @@ BEGIN
                     'Their rows are on another server, or another extension keeps them: '
                     'ndrs_optout.sweep_progress names them (state "not_searched").');
             END IF;
+            IF ndrs_optout.erasure_lost_edges() <> '{}' THEN
+                PERFORM ndrs_optout.raise_notice(true,
+                    format('edges that the sweep could not follow: %s',
+                           cardinality(ndrs_optout.erasure_lost_edges())),
+                    'ndrs_optout.guard_coverage() names them (gaps "edge_lost", "guarded_column_lost").');
+            END IF;
             PERFORM ndrs_optout.sweep_unlock();
             RETURN now;
         END IF;

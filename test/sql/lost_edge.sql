@@ -72,12 +72,12 @@ ALTER TABLE tumour DROP CONSTRAINT again;
 RESET ndrs_optout.allow_unguarded;
 SELECT * FROM lost;
 SELECT what_to_do FROM guard_coverage() WHERE gap = 'edge_lost';
-SELECT status, detail FROM health() WHERE check_name = 'guards';
+SELECT check_name, status, detail FROM health() WHERE check_name IN ('guards', 'sweep') ORDER BY 1;
 CALL erase_one();
 SELECT count(*) FROM disclose_records('9990000018');
 \echo :SQLSTATE
 CALL sweep();
-SELECT patients_found, patients_left FROM sweep_progress;
+TRUNCATE sweep, sweep_leaf RESTART IDENTITY;
 SELECT open_case('9990000018', '{cancer}') AS case_id \gset
 SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
 CALL carry_out(:case_id, '9990000018');
