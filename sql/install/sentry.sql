@@ -154,8 +154,8 @@ BEGIN
                                       ELSE 'erasures would no longer follow %s' END, this.object),
                 format(CASE this.kind
                            WHEN 'guard' THEN
-                               'If it goes for good, call ndrs_optout.unguard_table() first. If another table takes its '
-                               'place, guard that one in the same transaction: %s.'
+                               'If it goes for good, call ndrs_optout.unguard_table() first. If another table takes '
+                               'its place, guard that one in the same transaction: %s.'
                            ELSE 'In the same transaction, put it back, or give it to the table that takes its place: '
                                 '%s. If its rows are nowhere any more, the database owner calls '
                                 'ndrs_optout.accept_gap(%L, NULL, %L, ...) in it.'
