@@ -69,6 +69,7 @@ PIECES = $(addprefix sql/install/, \
 	expected_edge.sql \
 	guard.sql \
 	guard_part.sql \
+	reference.sql \
 	erasure_graph.sql \
 	lost_edge.sql \
 	erasure_order.sql \
@@ -78,6 +79,9 @@ PIECES = $(addprefix sql/install/, \
 	national_check.sql \
 	erasure_walk.sql \
 	erasure_in_flight.sql \
+	erasure_owned.sql \
+	declare_owned.sql \
+	erasure_preview.sql \
 	erasure_statistics.sql \
 	erasure.sql \
 	sharing.sql \
@@ -118,7 +122,7 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 # A test of one capability begins with the capability's name (git ls-files | grep NAME).
 # extension comes first, because it makes the extension.
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
-	guard guard_paths erasure erasure_graph lost_edge erasure_history erasure_in_flight optout_case correspondence certificate subject_access audit \
+	guard guard_paths erasure erasure_graph lost_edge erasure_owned erasure_history erasure_in_flight optout_case correspondence certificate subject_access audit \
 	guard_copies guard_coverage sentry sweep retention purpose national_check national_check_sets sharing share_view release recall_file \
 	privileges access access_text_parameters health erasure_statistics letter version
 REGRESS_OPTS = --inputdir=test
@@ -128,7 +132,7 @@ ISOLATION = setup \
 	carry_out_in_long_copy carry_out_locks_without_rows carry_out_prepared_transaction \
 	carry_out_savepoint_rolled_back carry_out_while_attaching carry_out_while_reloaded \
 	confidential_key_while_recorded \
-	erasure_child_in_flight erasure_graph_while_changing erasure_together_twice erasure_while_detached \
+	erasure_child_in_flight erasure_graph_while_changing erasure_owned_twice erasure_together_twice erasure_while_detached \
 	erasure_statistics_while_locked erasure_while_readmitted \
 	exclusion_list_old_snapshot exclusion_list_readmit_against_insert exclusion_list_rebuild_while_invalidated \
 	guard_coverage_while_locked guard_table_while_inserting \

@@ -28,6 +28,8 @@ PG_FUNCTION_INFO_V1(ndrs_optout_erasure_kin);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_root_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_child_searches);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_tables);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_owned_links);
+PG_FUNCTION_INFO_V1(ndrs_optout_erasure_owned_keepers);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_undeferrals);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_deletions);
 PG_FUNCTION_INFO_V1(ndrs_optout_erasure_lost_edges);
@@ -69,6 +71,12 @@ static const Planner kin = {
 };
 static const Planner tables = {
 	"erasure_plan_tables", 1, {TEXTARRAYOID}
+};
+static const Planner owned_links = {
+	"erasure_plan_owned_links", 1, {TEXTARRAYOID}
+};
+static const Planner owned_keepers = {
+	"erasure_plan_owned_keepers", 1, {REGCLASSOID}
 };
 static const Planner undeferrals = {
 	"erasure_plan_undeferrals", 1, {REGCLASSARRAYOID}
@@ -234,6 +242,18 @@ Datum
 ndrs_optout_erasure_tables(PG_FUNCTION_ARGS)
 {
 	return cached_plan(fcinfo, &tables);
+}
+
+Datum
+ndrs_optout_erasure_owned_links(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &owned_links);
+}
+
+Datum
+ndrs_optout_erasure_owned_keepers(PG_FUNCTION_ARGS)
+{
+	return cached_plan(fcinfo, &owned_keepers);
 }
 
 Datum

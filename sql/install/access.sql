@@ -36,10 +36,10 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{purpose,exemption,national_check_progress}'),
             ('analyst', '{register,purpose,exemption,national_check_progress}'),
             ('auditor', '{audit_event,audit_segment,case_progress,subject_access_progress,purge_due,purge_run}'),
-            ('auditor', '{guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('auditor', '{guard,guard_count,reference,owned_parent,accepted_gap,sweep_progress}'),
             ('auditor', '{register,policy,bank_holiday,duty_privilege,granted_access}'),
             ('auditor', '{purpose,exemption,national_check_progress}'),
-            ('steward', '{code,guard,guard_count,reference,accepted_gap,sweep_progress}'),
+            ('steward', '{code,guard,guard_count,reference,owned_parent,accepted_gap,sweep_progress}'),
             ('steward', '{register,policy,bank_holiday,duty_privilege,granted_access,purge_due,purge_run}'),
             ('steward', '{purpose,exemption,national_check_progress}'),
             ('officer', '{hold_progress}'),
@@ -49,7 +49,8 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('steward', '{letter_kind,letter_fact,letter_template}')) AS d (duty, names)
         CROSS JOIN LATERAL pg_catalog.unnest(d.names) AS t (name);
 
--- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference, drop_reference), chooses a
+-- What runs DDL on a registry's table (guard_table, unguard_table, declare_reference, drop_reference),
+-- decides what is a patient's (declare_owned, retract_owned), chooses a
 -- key or erases without a case is for the owner of the extension alone: each of
 -- these runs what others put on tables, or gives away what the list hides.
 INSERT INTO duty_privilege (duty, object_kind, name, privilege)

@@ -11,7 +11,7 @@ CREATE TABLE case_erasure (
     table_oid oid,
     part_oids oid[],
     path      text NOT NULL,
-    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'kept')),
+    action    text NOT NULL CHECK (action IN ('deleted', 'redacted', 'unlinked', 'shared', 'kept')),
     row_count bigint NOT NULL
 );
 COMMENT ON TABLE case_erasure IS 'internal: what the erasures of a case did, per table and path';
@@ -224,7 +224,8 @@ LANGUAGE sql
 SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM ndrs_optout.case_erasure ce WHERE ce.case_id = record_erasure.case_id AND ce.action = 'kept';
+    DELETE FROM ndrs_optout.case_erasure ce
+        WHERE ce.case_id = record_erasure.case_id AND ce.action IN ('shared', 'kept');
     INSERT INTO ndrs_optout.case_erasure (case_id, registers, relation, table_oid, part_oids, path, action, row_count)
         SELECT record_erasure.case_id, e.guard_registers, e.relation::text, e.relation::oid,
                ARRAY(SELECT d.relation::oid FROM ndrs_optout.erasure_descendants(e.relation) AS d
@@ -362,7 +363,7 @@ BEGIN
         'The patient is excluded: nothing new gets in. Nothing was deleted.');
     PERFORM ndrs_optout.require_read_committed();
     -- Until commit no guard and no reference can be added or removed.
-    LOCK TABLE ndrs_optout.guard, ndrs_optout.reference IN SHARE MODE;
+    LOCK TABLE ndrs_optout.guard, ndrs_optout.reference, ndrs_optout.owned_parent IN SHARE MODE;
     PERFORM ndrs_optout.require_whole_walk();
     SELECT k.target, k.nhs_number_column INTO lost
         FROM ndrs_optout.case_guard k

@@ -81,7 +81,7 @@ AS $$
                    LEFT JOIN pg_stat_all_tables s ON s.relid = d.relation
                    CROSS JOIN LATERAL (SELECT greatest(s.last_vacuum, s.last_autovacuum)) AS v (at)) END
         FROM ndrs_optout.case_erasure e
-        WHERE e.case_id = this.case_id AND e.action <> 'kept'
+        WHERE e.case_id = this.case_id AND e.action NOT IN ('shared', 'kept')
         GROUP BY e.relation, e.table_oid, e.part_oids
         HAVING sum(e.row_count) > 0
 $$;

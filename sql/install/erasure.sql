@@ -96,7 +96,7 @@ COMMENT ON FUNCTION erasure_delete(erasure_batch[]) IS
 
 -- Redact the rows of one batch, or unlink them where the server does not.  Looked for
 -- anew: another batch may have changed one of them, and so moved it.
-CREATE FUNCTION erasure_redact(batch erasure_batch) RETURNS void
+CREATE FUNCTION erasure_redact(batch erasure_batch, others erasure_batch[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -106,7 +106,10 @@ DECLARE
 BEGIN
     FOR part IN
         SELECT r.leaf, c.relowner::regrole AS owner, array_agg(r.row_id) AS row_ids
-            FROM ndrs_optout.erasure_rows(ndrs_optout.erasure_search_step(batch, true)) AS r
+            FROM (SELECT f.leaf, f.row_id
+                      FROM ndrs_optout.erasure_rows(ndrs_optout.erasure_search_step(batch, true)) AS f
+                  EXCEPT
+                  SELECT d.leaf, d.row_id FROM ndrs_optout.erasure_rows(others) AS d WHERE d.action = 'delete') AS r
             LEFT JOIN pg_class c ON c.oid = r.leaf
             GROUP BY r.leaf, c.relowner
     LOOP
@@ -124,7 +127,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION erasure_redact(erasure_batch) IS
+COMMENT ON FUNCTION erasure_redact(erasure_batch, erasure_batch[]) IS
     'internal: redacts the rows of one batch of a walk, or unlinks them where their foreign key is not enforced; '
     'error ND030 when one stays as it was';
 
@@ -171,7 +174,7 @@ DECLARE
 BEGIN
     FOR n IN
         SELECT min(b.ordinality) FROM unnest(batches) WITH ORDINALITY AS b
-            WHERE (b.search).action <> 'keep'
+            WHERE (b.search).action NOT IN ('keep', 'share')
             GROUP BY (b.search).relation, (b.search).action, (b.search).source, (b.search).role, b.patients, b.keys
             ORDER BY 1
     LOOP
@@ -188,13 +191,6 @@ END
 $$;
 COMMENT ON FUNCTION erasure_recount(erasure_batch[]) IS
     'internal: looks again for everything that a walk looked for; the searches that find something';
-
--- Patients who are looked for together, because they are out of the same registers.
-CREATE TYPE erasure_group AS (
-    patients           nhs_number[],
-    excluded_registers text[]
-);
-COMMENT ON TYPE erasure_group IS 'internal: patients of an erasure who are out of the same registers';
 
 -- leads: of one patient, who is looked for alone.
 CREATE FUNCTION erase_with_leads(numbers nhs_number[], registers text[], leads erasure_lead[])
@@ -219,6 +215,7 @@ DECLARE
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     remaining ndrs_optout.erasure_batch[];
     obstacle regclass;
+    keeps_owned boolean;
 BEGIN
     PERFORM ndrs_optout.require_one_build();
     -- A count of 0 with an old snapshot would be no count of what is there.
@@ -256,10 +253,18 @@ BEGIN
                                                         patient_group.excluded_registers, round_batches);
             END IF;
         END IF;
-        round_batches := ndrs_optout.erasure_merge_batches(round_batches);
-        SELECT (b.search).relation INTO obstacle FROM unnest(round_batches) AS b
+        round_batches := ndrs_optout.erasure_owned(ndrs_optout.erasure_merge_batches(round_batches), codes, groups,
+                                                   true);
+        SELECT (b.search).relation, (b.search).link_columns IS NOT NULL INTO obstacle, keeps_owned
+            FROM unnest(round_batches) AS b
             WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
-        IF FOUND THEN
+        IF keeps_owned THEN
+            PERFORM ndrs_optout.raise_error('ND030',
+                format('cannot erase: rows in table %s must be kept', obstacle),
+                detail => 'They refer to rows that would go with the patient''s, and keep these.',
+                hint => 'If they came in while the patient was being erased, erase again: what they refer to is shared '
+                        'now. Others are those of action "block" in ndrs_optout.erasure_preview().');
+        ELSIF FOUND THEN
             PERFORM ndrs_optout.raise_error('ND030',
                 format('cannot erase: rows in table %s must be kept', obstacle),
                 detail => 'They have another patient''s NHS number or an unreadable one, or belong to a register that '
@@ -269,12 +274,15 @@ BEGIN
                         'foreign key ON DELETE SET NULL.');
         END IF;
 
+        -- A foreign key to owned rows that go must let them go.
+        PERFORM ndrs_optout.erasure_redact(b, round_batches) FROM unnest(round_batches) AS b
+            WHERE (b.search).changes IS NOT NULL AND ndrs_optout.owned_is_freed(b);
         PERFORM ndrs_optout.erasure_delete(round_batches);
-        PERFORM ndrs_optout.erasure_redact(b) FROM unnest(round_batches) AS b
-            WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0;
+        PERFORM ndrs_optout.erasure_redact(b, '{}') FROM unnest(round_batches) AS b
+            WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0 AND NOT ndrs_optout.owned_is_freed(b);
         PERFORM ndrs_optout.erasure_wait(round_batches);
         batches := batches || round_batches;
-        remaining := ndrs_optout.erasure_recount(batches);
+        remaining := ndrs_optout.erasure_recount(batches) || ndrs_optout.erasure_orphans(batches);
         EXIT WHEN remaining = '{}';
     END LOOP;
     IF remaining <> '{}' THEN
@@ -293,13 +301,13 @@ BEGIN
     PERFORM ndrs_optout.audit('patients_erased', jsonb_build_object('patients', count(DISTINCT n.number), 'registers',
                                                                     codes,
             'rows', (SELECT coalesce(sum(cardinality(b.row_ids)), 0) FROM unnest(batches) AS b
-                     WHERE (b.search).action <> 'keep')))
+                     WHERE (b.search).action NOT IN ('keep', 'share'))))
         FROM unnest(numbers) AS n (number) HAVING count(*) > 0;
 
     RETURN QUERY
         SELECT s.guard_registers, s.relation, s.path,
                CASE s.action WHEN 'delete' THEN 'deleted' WHEN 'redact' THEN 'redacted' WHEN 'keep' THEN 'kept'
-                   ELSE 'unlinked' END,
+                   WHEN 'share' THEN 'shared' ELSE 'unlinked' END,
                s.row_count, s.missing_index
             FROM ndrs_optout.erasure_summary(batches) AS s;
 END

@@ -30,6 +30,8 @@
 -- parent_columns: whose values, in the rows that the search comes down from, are its keys.
 -- key_columns: columns of t that are the keys of searches below, read with the rows.
 -- alone: no other table's rows are read with the relation's, nor its with another's.
+-- link_columns: of a row that stays, those that lose their value; of one that keeps an owned
+-- row, those by which it refers to it.
 CREATE TYPE erasure_search AS (
     relation       regclass,
     action         text,
@@ -41,68 +43,17 @@ CREATE TYPE erasure_search AS (
     bound          boolean,
     parent_columns name[],
     key_columns    name[],
-    alone          boolean
+    alone          boolean,
+    link_columns   name[]
 );
 COMMENT ON TYPE erasure_search IS 'internal: one step that the erasure''s walk can take';
-
--- A link that the schema does not declare.  The walk goes by the numbers of columns: another
--- column that takes the name of one must not lead to another patient's rows.
-CREATE TABLE reference (
-    child          regclass,
-    child_columns  name[],
-    parent         regclass,
-    parent_columns name[],
-    child_attnums  smallint[] NOT NULL,
-    parent_attnums smallint[] NOT NULL,
-    PRIMARY KEY (child, child_columns, parent, parent_columns)
-);
-COMMENT ON TABLE reference IS 'links between tables that no foreign key declares, for the erasure''s walk';
-COMMENT ON COLUMN reference.child_attnums IS 'the numbers of child_columns: renamed columns are followed by these';
-COMMENT ON COLUMN reference.parent_attnums IS 'the numbers of parent_columns: renamed columns are followed by these';
-SELECT pg_catalog.pg_extension_config_dump('reference', '');
-
-CREATE FUNCTION number_reference() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    NEW.child_attnums := ndrs_optout.column_numbers(NEW.child, NEW.child_columns);
-    NEW.parent_attnums := ndrs_optout.column_numbers(NEW.parent, NEW.parent_columns);
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION number_reference() IS
-    'internal: trigger function of reference: makes the numbers of columns from their names';
-CREATE TRIGGER set_numbers BEFORE INSERT ON reference
-    FOR EACH ROW EXECUTE FUNCTION number_reference();
-COMMENT ON TRIGGER set_numbers ON reference IS 'a dump brings names, and columns may have other numbers';
-ALTER TABLE reference ENABLE ALWAYS TRIGGER set_numbers;
-
--- Backends keep plans of erasures that rest on it (erasure_cache.c).  TRUNCATE tells them by itself.
-CREATE TRIGGER invalidate_caches AFTER INSERT OR UPDATE OR DELETE ON reference
-    FOR EACH ROW EXECUTE FUNCTION invalidate_caches();
-COMMENT ON TRIGGER invalidate_caches ON reference IS 'backends make the plans of erasures again';
-ALTER TABLE reference ENABLE ALWAYS TRIGGER invalidate_caches;
-
--- The operator that says whether two columns hold the same, when the types do
--- ("=" may be another type's: citext has its own); else NULL.
-CREATE FUNCTION erasure_equality(type oid, other_type oid) RETURNS oid
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT o.amopopr FROM pg_opclass c
-        JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
-        JOIN pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3
-            AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
-        WHERE c.opcdefault AND c.opcintype = type AND type = other_type
-$$;
-COMMENT ON FUNCTION erasure_equality(oid, oid) IS
-    'internal: equality operator of the type that two columns share, or NULL';
 
 -- Every edge from a parent to a child.  Constraints that the server made
 -- for partitions are left out: the one on the partitioned table stands for all, but
 -- for a partition that is being detached CONCURRENTLY, or was until that was interrupted,
 -- since a scan of the partitioned table does not come there any more.
+-- owns: declare_owned() says that the parent's rows belong to the child's.
+-- keeps: a row of the child keeps the row of an owned table that it refers to.
 CREATE VIEW erasure_edge AS
     SELECT f.confrelid::regclass AS parent,
            f.conrelid::regclass AS child,
@@ -124,14 +75,34 @@ CREATE VIEW erasure_edge AS
                           CASE f.confdeltype WHEN 'n' THEN 'NULL' ELSE 'DEFAULT' END), ', ')
                    FROM pg_catalog.pg_attribute a
                    WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey)))
-                       END AS unlinking
+                       END AS unlinking,
+           CASE WHEN f.confdeltype IN ('n', 'd') THEN ARRAY(
+               SELECT a.attname FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey)))
+                       END AS unlinked_columns,
+           o.owns,
+           o.owns OR f.confdeltype <> 'c' AND NOT EXISTS (
+               SELECT FROM reference r
+                   WHERE r.child = f.conrelid AND r.parent = f.confrelid
+                       AND same_columns(f.conkey, f.confkey, r.child_attnums, r.parent_attnums)) AS keeps
         FROM pg_catalog.pg_constraint f
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (SELECT FROM owned_parent o
+                               WHERE o.child = f.conrelid AND o.parent = f.confrelid
+                                   AND same_columns(f.conkey, f.confkey, o.child_attnums, o.parent_attnums))
+                       AS owns) AS o
         WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
             SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
     UNION ALL
     -- One that has lost a column would find rows of other patients by what is left of it.
-    SELECT r.parent, r.child, false, true, k.parent_columns, k.child_columns, k.operators, false, NULL
+    SELECT r.parent, r.child, false, true, k.parent_columns, k.child_columns, k.operators, false, NULL, NULL, o.owns,
+           o.owns
         FROM reference r
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (SELECT FROM owned_parent o
+                               WHERE o.child = r.child AND o.parent = r.parent
+                                   AND same_columns(r.child_attnums, r.parent_attnums, o.child_attnums,
+                                                    o.parent_attnums)) AS owns) AS o
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(p.attname ORDER BY n.position) AS parent_columns,
                    pg_catalog.array_agg(c.attname ORDER BY n.position) AS child_columns,
@@ -211,7 +182,8 @@ COMMENT ON FUNCTION erasure_kin(regclass, regclass[]) IS
     'each once; error ND033 when it is not to be found in the relation, its partitions or its inheritance children';
 
 -- The columns of a table by which others refer to rows of it, its partitions and its
--- inheritance children.  A column of a child alone is read from there.
+-- inheritance children, and those by which they refer to rows that they own.  A column of a
+-- child alone is read from there.
 CREATE FUNCTION erasure_key_columns(relation regclass) RETURNS name[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -222,14 +194,19 @@ AS $$
                   UNION
                   SELECT d.relation FROM ndrs_optout.erasure_descendants(erasure_key_columns.relation) AS d)
                  AS t (member)
-            JOIN ndrs_optout.erasure_edge e ON e.parent = t.member
-            JOIN pg_attribute a ON a.attrelid = relation AND a.attname = ANY (e.parent_columns)
+            JOIN (SELECT e.parent AS relation, e.parent_columns AS columns FROM ndrs_optout.erasure_edge e
+                  UNION ALL
+                  SELECT o.child, ARRAY(SELECT a.attname FROM pg_attribute a
+                                            WHERE a.attrelid = o.child AND a.attnum = ANY (o.child_attnums))
+                      FROM ndrs_optout.owned_parent o) AS k ON k.relation = t.member
+            JOIN pg_attribute a ON a.attrelid = erasure_key_columns.relation AND a.attname = ANY (k.columns)
                 AND a.attnum > 0 AND NOT a.attisdropped
             WHERE ndrs_optout.erasure_can_follow(a.atttypid)
             ORDER BY 1)
 $$;
 COMMENT ON FUNCTION erasure_key_columns(regclass) IS
-    'internal: the columns of a table by which others refer to rows of it, its partitions and its children';
+    'internal: the columns of a table by which others refer to rows of it, its partitions and its children, or these '
+    'to rows that they own';
 
 CREATE FUNCTION erasure_is_alone(relation regclass) RETURNS boolean
 LANGUAGE sql STABLE
@@ -349,6 +326,14 @@ BEGIN
         PERFORM ndrs_optout.raise_error('42704', 'there is no such reference',
             hint => 'Table ndrs_optout.reference lists the references that were declared.');
     END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.owned_parent o
+               WHERE o.child = drop_reference.child AND o.parent = drop_reference.parent
+                   AND NOT EXISTS (SELECT FROM ndrs_optout.erasure_edge e
+                                   WHERE e.child = o.child AND e.parent = o.parent AND e.owns)) THEN
+        PERFORM ndrs_optout.raise_error('2BP01',
+            format('cannot drop the reference: rows of table %s belong to those of table %s by it', parent, child),
+            hint => 'Call ndrs_optout.retract_owned() first.');
+    END IF;
     PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
     PERFORM ndrs_optout.audit('reference_dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
                                                                       'parent', parent, 'parent_columns',
@@ -356,8 +341,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION drop_reference(regclass, name[], regclass, name[]) IS
-    'takes back what declare_reference() did: an erasure does not follow the reference any more. Audited; error 42704 '
-    'when it is not declared';
+    'takes back what declare_reference() did: an erasure does not follow the reference any more. Audited; errors '
+    '2BP01 (declare_owned() rests on it), 42704 (not declared)';
 
 -- The condition that finds a patient, n.number, in a guarded column of table t.  Text
 -- may be formatted, so it is compared as a number.  Only types that a guard reads
@@ -527,7 +512,9 @@ BEGIN
                            FROM unnest(g.nhs_number_column || g.redact_columns) AS c) END,
                    true, NULL,
                    CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(g.target) END,
-                   ndrs_optout.erasure_is_alone(g.target))::ndrs_optout.erasure_search
+                   ndrs_optout.erasure_is_alone(g.target),
+                   CASE a.action WHEN 'redact' THEN g.nhs_number_column || g.redact_columns END
+                  )::ndrs_optout.erasure_search
             FROM ndrs_optout.guard g
             CROSS JOIN LATERAL (
                 SELECT 'keep' AS action, 'true' AS condition WHERE NOT g.registers <@ excluded_registers
@@ -551,7 +538,10 @@ COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
     'internal: erasure_plan_root_searches(), as the session keeps it; error 55000 when a guard is damaged';
 
 -- The searches for what refers to rows of a parent by one reference.
-CREATE FUNCTION erasure_edge_searches(edge erasure_edge, excluded_registers text[]) RETURNS erasure_search[]
+-- owned: the rows belong to what refers to them.  What keeps such a row is no part of it, and
+-- stands in its way.
+CREATE FUNCTION erasure_edge_searches(edge erasure_edge, excluded_registers text[], owned boolean DEFAULT false)
+    RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -561,14 +551,20 @@ BEGIN
                    ndrs_optout.erasure_missing_index(edge.child, edge.child_columns, false), NULL,
                    CASE WHEN NOT edge.enforced THEN edge.unlinking END, edge.enforced, edge.parent_columns,
                    CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(edge.child) END,
-                   ndrs_optout.erasure_is_alone(edge.child))::ndrs_optout.erasure_search
+                   ndrs_optout.erasure_is_alone(edge.child),
+                   CASE WHEN edge.keeps AND owned THEN edge.child_columns
+                       WHEN a.action = 'unlink' THEN edge.unlinked_columns END)::ndrs_optout.erasure_search
             FROM pg_class c
-            CROSS JOIN LATERAL ndrs_optout.erasure_actions(edge.child, edge.unlinks, excluded_registers) a
+            CROSS JOIN LATERAL (
+                SELECT 'block' AS action, 'true' AS condition WHERE edge.keeps AND owned
+                UNION ALL
+                SELECT * FROM ndrs_optout.erasure_actions(edge.child, edge.unlinks, excluded_registers)
+                    WHERE NOT (edge.keeps AND owned)) AS a
             WHERE c.oid = edge.child
             ORDER BY a.action DESC);
 END
 $$;
-COMMENT ON FUNCTION erasure_edge_searches(erasure_edge, text[]) IS
+COMMENT ON FUNCTION erasure_edge_searches(erasure_edge, text[], boolean) IS
     'internal: the searches for what refers to rows of a parent by one reference, for patients who are out of these '
     'registers; none without a reference; error 0A000';
 
@@ -577,13 +573,15 @@ CREATE FUNCTION erasure_plan_child_searches(leaf regclass, excluded_registers te
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    owned boolean := EXISTS (SELECT FROM ndrs_optout.owned_table o WHERE o.relation = leaf);
 BEGIN
     RETURN ARRAY(
         SELECT s.searches[i.n]
             FROM ndrs_optout.erasure_lineage(leaf) l
             JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
             CROSS JOIN LATERAL (
-                SELECT ndrs_optout.erasure_edge_searches(e, excluded_registers) AS searches OFFSET 0) AS s
+                SELECT ndrs_optout.erasure_edge_searches(e, excluded_registers, owned) AS searches OFFSET 0) AS s
             CROSS JOIN LATERAL generate_subscripts(s.searches, 1) AS i (n)
             ORDER BY e.child::text, e.child_columns, e.parent_columns, i.n);
 END

@@ -151,6 +151,13 @@ $$;
 COMMENT ON FUNCTION excluded_from(encoded_nhs_number, boolean) IS
     'internal: the registers that a patient is excluded from; with locking, for as long as the transaction lasts';
 
+-- Patients who are looked for together, because they are out of the same registers.
+CREATE TYPE erasure_group AS (
+    patients           nhs_number[],
+    excluded_registers text[]
+);
+COMMENT ON TYPE erasure_group IS 'internal: patients of an erasure who are out of the same registers';
+
 -- Patients by the registers that they are out of when the erasure from
 -- these is done.  Sorted, so that erasures of the same patients lock them in one order.
 CREATE FUNCTION erasure_groups(numbers nhs_number[], registers text[], locking boolean)
@@ -274,13 +281,15 @@ COMMENT ON FUNCTION erasure_walk(nhs_number[], text[], text[], boolean, erasure_
     'registers; from the guarded columns, or from the searches of starts';
 
 -- What another path deletes is neither redacted nor unlinked nor in the way, and what
--- several walks delete is deleted once, by the first.
-CREATE FUNCTION erasure_merge_batches(batches erasure_batch[]) RETURNS erasure_batch[]
+-- several walks delete is deleted once, by the first.  A row that is to lose its reference
+-- to an owned row does not stand in its way.
+-- joined: there are batches of several walks for the same patients.
+CREATE FUNCTION erasure_merge_batches(batches erasure_batch[], joined boolean DEFAULT false) RETURNS erasure_batch[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    one_walk boolean := (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
+    one_walk boolean := NOT joined AND (SELECT count(DISTINCT b.patients) <= 1 FROM unnest(batches) AS b);
 BEGIN
     IF one_walk AND NOT EXISTS (
         SELECT FROM unnest(batches) AS b WHERE (b.search).action <> 'delete' AND cardinality(b.row_ids) > 0) THEN
@@ -294,7 +303,11 @@ BEGIN
             SELECT f.n, array_agg(f.leaf ORDER BY f.leaf, f.row_id) AS leaves,
                    array_agg(f.row_id ORDER BY f.leaf, f.row_id) AS row_ids
                 FROM found f LEFT JOIN deleted d ON d.leaf = f.leaf AND d.row_id = f.row_id
-                WHERE d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n)
+                WHERE (d.n IS NULL OR f.action = 'delete' AND (one_walk OR d.n = f.n))
+                    AND NOT (f.action = 'block' AND (batches[f.n].search).link_columns IS NOT NULL AND EXISTS (
+                        SELECT FROM found o
+                            WHERE o.leaf = f.leaf AND o.row_id = f.row_id AND o.action IN ('redact', 'unlink')
+                                AND (batches[o.n].search).link_columns && (batches[f.n].search).link_columns))
                 GROUP BY f.n)
         SELECT ROW(b.search, b.patients, b.registers, b.path, b.keys, coalesce(k.leaves, '{}'),
                    coalesce(k.row_ids, '{}'), b.kin, b.row_keys)::ndrs_optout.erasure_batch
@@ -302,12 +315,13 @@ BEGIN
             ORDER BY b.ordinality);
 END
 $$;
-COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[]) IS
+COMMENT ON FUNCTION erasure_merge_batches(erasure_batch[], boolean) IS
     'internal: the batches of walks, each row once, and none of other batches that one deletes';
 
 -- Every table that the walk can come to from the guarded tables of these
 -- registers, with partitions and children: a writer may have locked just one.  An
--- ancestor of such a table is only passed through, to what refers to it.  All steps are
+-- ancestor of such a table is only passed through, to what refers to it.  What keeps owned
+-- rows is not in the walk for that.  All steps are
 -- read once, since partitions are thousands.
 CREATE FUNCTION erasure_plan_tables(registers text[]) RETURNS regclass[]
 LANGUAGE sql STABLE
@@ -316,6 +330,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH RECURSIVE step AS MATERIALIZED (
         SELECT e.parent::oid AS origin, e.child::oid AS target, 'refers' AS kind FROM ndrs_optout.erasure_edge e
+            WHERE NOT (e.keeps AND e.parent IN (SELECT o.relation FROM ndrs_optout.owned_table o))
+        UNION ALL
+        SELECT e.child, e.parent, 'owns' FROM ndrs_optout.erasure_edge e WHERE e.owns
         UNION ALL
         SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
         UNION ALL
@@ -337,51 +354,3 @@ CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
 COMMENT ON FUNCTION erasure_tables(text[]) IS
     'internal: erasure_plan_tables(), as the session keeps it: every table that an erasure from these registers can '
     'come to';
-
-CREATE FUNCTION erasure_summary(batches erasure_batch[])
-RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN QUERY
-        SELECT b.registers, (b.search).relation, array_to_string(b.path, ' > '), (b.search).action,
-               sum(cardinality(b.row_ids))::bigint, (b.search).missing_index
-            FROM unnest(batches) WITH ORDINALITY AS b
-            WHERE (b.search).action <> 'block' OR cardinality(b.row_ids) > 0
-            GROUP BY b.registers, (b.search).relation, b.path, (b.search).action, (b.search).missing_index
-            ORDER BY min(b.ordinality);
-END
-$$;
-COMMENT ON FUNCTION erasure_summary(erasure_batch[]) IS
-    'internal: row counts of a walk, per table and path, in the order of the walk';
-
--- Here and in erase_patients(): with one text for each value, since keys travel as text;
--- without JIT and with generic plans, because the walk is many short statements, each
--- of which the planner may think worth compiling, or planning anew each time; and with
--- an error instead of a row that a policy hides.
-CREATE FUNCTION erasure_preview(number nhs_number, registers text[])
-RETURNS TABLE (guard_registers text[], relation regclass, path text, action text, row_count bigint, missing_index text)
-LANGUAGE sql SECURITY DEFINER
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = postgres
-SET extra_float_digits = 3
-SET array_nulls = on
-SET jit = off
-SET plan_cache_mode = force_generic_plan
-SET row_security = off
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT s.*
-        FROM (SELECT ndrs_optout.checked_registers(registers)) AS c (codes)
-        CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], c.codes, false) AS g
-        CROSS JOIN LATERAL ndrs_optout.erasure_summary(
-            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, c.codes, g.excluded_registers,
-                                                                       false))) AS s
-$$;
-COMMENT ON FUNCTION erasure_preview(nhs_number, text[]) IS
-    'what erase() would do, per table and path: delete, redact (the row stays, the number and redact_columns go), '
-    'unlink (the row stays, its reference goes), keep (the table serves another register too) or block (the erasure '
-    'would stop); row_count 0: searched, nothing there; missing_index: the command that would make it fast; errors '
-    'ND004, ND010, ND011, 42704';

@@ -267,6 +267,8 @@ AS $$
     SELECT * FROM ndrs_optout.share_view_gaps()
     UNION ALL
     SELECT * FROM ndrs_optout.guard_copies(ARRAY(SELECT w.relation FROM guard_walk w), time_limit)
+    UNION ALL
+    SELECT * FROM ndrs_optout.guard_owned(ARRAY(SELECT w.relation FROM guard_walk w))
 
     -- What makes an erasure slow
     UNION ALL

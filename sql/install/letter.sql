@@ -40,11 +40,13 @@ AS $$
                                   FROM ndrs_optout.case_erasure ce
                                   WHERE ce.case_id = this.case_id AND ce.action = 'deleted'
                                   GROUP BY ce.registers HAVING sum(ce.row_count) > 0) AS d),
-        'deleted_none', coalesce(sum(e.row_count) FILTER (WHERE e.action <> 'kept'), 0) = 0,
+        'deleted_none', coalesce(sum(e.row_count) FILTER (WHERE e.action NOT IN ('shared', 'kept')), 0) = 0,
         'redacted', ndrs_optout.letter_count(sum(e.row_count) FILTER (WHERE e.action = 'redacted')::bigint, 'entry',
                                              'entries'),
         'unlinked', ndrs_optout.letter_count(sum(e.row_count) FILTER (WHERE e.action = 'unlinked')::bigint, 'entry',
                                              'entries'),
+        'shared', ndrs_optout.letter_count(sum(e.row_count) FILTER (WHERE e.action = 'shared')::bigint, 'entry',
+                                           'entries'),
         'kept', ndrs_optout.letter_count(sum(e.row_count) FILTER (WHERE e.action = 'kept')::bigint, 'entry', 'entries'),
         'kept_registers', ndrs_optout.register_names((
             SELECT array_agg(DISTINCT o.code)

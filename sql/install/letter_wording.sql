@@ -37,6 +37,7 @@ INSERT INTO letter_fact (about, fact, description) VALUES
     ('case', 'deleted_none', 'nothing was held'),
     ('case', 'redacted', 'how many entries were kept that another person shares: 2 entries'),
     ('case', 'unlinked', 'how many entries were kept that referred to a deleted one: 2 entries'),
+    ('case', 'shared', 'how many entries were kept that others refer to as well: 2 entries'),
     ('case', 'kept', 'how many entries were kept for other registers: 2 entries'),
     ('case', 'kept_registers', 'the other registers that some tables serve'),
     ('case', 'recipients', 'lines: who was given data under the NHS number, and what came of asking to delete it'),
@@ -128,13 +129,15 @@ We finished on {carried_out_on}.
 {?deleted_none}We held no data about {whom} in {these}.
 We kept {redacted} that another person shares. We took out {whose} NHS number and what was stored with it.
 We kept {unlinked} that pointed to a deleted one. We took out the link.
+We kept {shared} that other records use as well, such as an address.
 Some of our tables also serve {kept_registers}, which you did not ask to leave.
 We kept {kept} there. New ones can still come in.
 {?kept_registers}{!kept}We found nothing about {whom} there. New data can still come in.
 
 We then searched every table that we know can hold such data.
-{!kept}We found nothing left.
+{!kept}{!shared}We found nothing left.
 {?kept}We found nothing else.
+{!kept}{?shared}We found nothing else.
 
 On {excluded_on} we put a coded form of {whose} NHS number on our exclusion list.
 If new data for {these} arrives with that number, we do not add it.

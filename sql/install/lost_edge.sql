@@ -243,13 +243,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN (
-    WITH RECURSIVE step AS MATERIALIZED (
-        SELECT f.confrelid AS origin, f.conrelid AS target, 'refers' AS kind FROM pg_constraint f
-            WHERE f.contype = 'f' AND f.conparentid = 0
+    WITH RECURSIVE edge AS MATERIALIZED (SELECT e.parent, e.child, e.keeps FROM ndrs_optout.erasure_edge e),
+    step AS MATERIALIZED (
+        SELECT e.parent::oid AS origin, e.child::oid AS target, 'refers' AS kind FROM edge e
+            WHERE NOT (e.keeps AND e.parent IN (SELECT o.relation FROM ndrs_optout.owned_table o))
         UNION ALL
-        SELECT r.parent, r.child, 'refers' FROM ndrs_optout.reference r
+        SELECT o.child, o.parent, 'owns' FROM ndrs_optout.owned_parent o
         UNION ALL
-        SELECT e.parent, e.child, 'refers' FROM ndrs_optout.expected_edge e WHERE e.parent IS NOT NULL
+        SELECT e.parent, e.child, 'refers' FROM ndrs_optout.expected_edge e
+            WHERE e.parent IS NOT NULL AND NOT EXISTS (
+                SELECT FROM edge o JOIN ndrs_optout.owned_table t ON t.relation = o.parent
+                    WHERE o.keeps AND o.parent = e.parent AND o.child = e.child)
         UNION ALL
         SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
         UNION ALL
@@ -354,6 +358,12 @@ BEGIN
                     WHERE r.child = its.child AND r.parent = its.parent
                         AND (r.child_columns <> ndrs_optout.column_names(r.child, r.child_attnums)
                              OR r.parent_columns <> ndrs_optout.column_names(r.parent, r.parent_attnums));
+                UPDATE ndrs_optout.owned_parent o
+                    SET child_columns = ndrs_optout.column_names(o.child, o.child_attnums),
+                        parent_columns = ndrs_optout.column_names(o.parent, o.parent_attnums)
+                    WHERE o.child = its.child AND o.parent = its.parent
+                        AND (o.child_columns <> ndrs_optout.column_names(o.child, o.child_attnums)
+                             OR o.parent_columns <> ndrs_optout.column_names(o.parent, o.parent_attnums));
                 UPDATE ndrs_optout.expected_edge e
                     SET child_name = ndrs_optout.name_of_table(e.child),
                         child_columns = CASE e.kind WHEN 'guard' THEN e.child_columns

@@ -265,6 +265,9 @@ BEGIN
     IF EXISTS (SELECT FROM ndrs_optout.reference r WHERE r.child = ANY (dropped) OR r.parent = ANY (dropped)) THEN
         DELETE FROM ndrs_optout.reference r WHERE r.child = ANY (dropped) OR r.parent = ANY (dropped);
     END IF;
+    IF EXISTS (SELECT FROM ndrs_optout.owned_parent o WHERE o.child = ANY (dropped) OR o.parent = ANY (dropped)) THEN
+        DELETE FROM ndrs_optout.owned_parent o WHERE o.child = ANY (dropped) OR o.parent = ANY (dropped);
+    END IF;
     IF EXISTS (SELECT FROM ndrs_optout.accepted_gap a WHERE a.relation = ANY (dropped)) THEN
         DELETE FROM ndrs_optout.accepted_gap a WHERE a.relation = ANY (dropped);
     END IF;

@@ -49,7 +49,7 @@ BEGIN
     FOR part IN
         SELECT r.leaf, c.relowner::regrole AS owner,
                array_agg(DISTINCT r.row_id) AS row_ids,
-               array_agg(r.row_id) FILTER (WHERE r.action = 'redact') AS redacted,
+               array_agg(r.row_id) FILTER (WHERE r.action IN ('redact', 'share')) AS of_others,
                ARRAY(SELECT DISTINCT format('to_json(t.%I)::text', g.nhs_number_column)
                          FROM ndrs_optout.erasure_lineage(r.leaf) l
                          JOIN ndrs_optout.guard g ON g.target = l.ancestor) AS guarded
@@ -71,7 +71,7 @@ BEGIN
         source := part.leaf;
         FOR i IN 1 .. array_length(held, 1) LOOP
             record := ndrs_optout.subject_access_record(held[i][2]);
-            shared := coalesce(held[i][1]::tid = ANY (part.redacted), false)
+            shared := coalesce(held[i][1]::tid = ANY (part.of_others), false)
                 OR EXISTS (SELECT FROM generate_series(3, array_length(held, 2)) AS g (place)
                            WHERE ndrs_optout.subject_access_other(held[i][g.place]::jsonb, number));
             RETURN NEXT;
@@ -80,8 +80,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION subject_access_rows(nhs_number, erasure_batch[]) IS
-    'internal: the rows of a walk, each once; shared: found by a guard that redacts, or another patient''s too by a '
-    'guarded number, or by one that cannot be read; error 40001 when one changed in between';
+    'internal: the rows of a walk, each once; shared: found by a guard that redacts, or belongs to other rows as well, '
+    'or another patient''s too by a guarded number, or by one that cannot be read; error 40001 when one changed in '
+    'between';
 
 -- A row as its owner's rights have read it.  A column of type json can hold what jsonb
 -- cannot, such as \u0000, half of a surrogate pair, or a number without bounds: then the
@@ -131,8 +132,7 @@ AS $$
                                   CROSS JOIN LATERAL unnest(g.registers) AS code)) AS a (codes)
         CROSS JOIN LATERAL ndrs_optout.erasure_groups(ARRAY[number], a.codes, false) AS g
         CROSS JOIN LATERAL ndrs_optout.subject_access_rows(number,
-            ndrs_optout.erasure_merge_batches(ndrs_optout.erasure_walk(g.patients, a.codes, g.excluded_registers,
-                                                                       false))) AS r
+            ndrs_optout.erasure_found(g.patients, a.codes, g.excluded_registers)) AS r
     UNION ALL
     SELECT 'exclusion_list', to_jsonb(l), false
         FROM (SELECT r.code AS register, r.name, e.register IS NOT NULL AS excluded, e.excluded_at
@@ -211,11 +211,12 @@ COMMENT ON FUNCTION disclose_records(nhs_number) IS
     'would find, also those that it would redact, unlink or stop at, under the name of the table that holds it (what '
     'refers to those three is not looked for); the state of each exclusion list; cases (without content), releases '
     'that held the patient''s data, recall notices, requests for subject access, and national checks that asked about '
-    'the patient (allowed is NULL until the reply is there). shared: the row is about another patient too, by a '
-    'guarded number or because a guard redacts it: look at it before it goes out. A row with a column of type json '
-    'that jsonb cannot hold is returned as one string, in JSON. The event is committed before anything is returned, '
-    'and no rollback undoes it. Errors ND004, ND010, ND011, 22004, 25006 and 53000 (the event cannot be written), '
-    '40001 (rows changed while they were read), 42501 (a policy hides rows), 55000 (a damaged guard)';
+    'the patient (allowed is NULL until the reply is there). shared: the row is, or may be, about another patient too, '
+    'by a guarded number, because a guard redacts it or because rows that stay refer to it (declare_owned): look at it '
+    'before it goes out. A row with a column of type json that jsonb cannot hold is returned as one string, in JSON. '
+    'The event is committed before anything is returned, and no rollback undoes it. Errors ND004, ND010, ND011, 22004, '
+    '25006 and 53000 (the event cannot be written), 40001 (rows changed while they were read), 42501 (a policy hides '
+    'rows), 55000 (a damaged guard)';
 
 CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
     received_on date DEFAULT today(), competence text DEFAULT NULL)
