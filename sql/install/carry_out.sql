@@ -42,7 +42,7 @@ CREATE TABLE case_leads (
 );
 COMMENT ON TABLE case_leads IS
     'internal: keys of the rows that a patient had when the case was being carried out, as ciphertext, until it is';
--- not dumped: tables have other numbers in a restored database.
+SELECT pg_catalog.pg_extension_config_dump('case_leads', '');
 
 CREATE FUNCTION case_secret(encoded encoded_nhs_number) RETURNS text
     AS 'MODULE_PATHNAME', 'ndrs_optout_case_secret'

@@ -7,29 +7,23 @@
 -- (carry_out.sql), and the walk looks for what refers to those that it has not met.
 
 -- Keys of rows of a patient, by which rows of another table can refer to them although no
--- foreign key binds them.  Columns are known by their numbers, since names change.
+-- foreign key binds them.  Tables and columns are known by their names, which come through a
+-- dump, and by their numbers, which follow a rename.
 CREATE TYPE erasure_lead AS (
     parent         oid,
-    parent_columns smallint[],
+    parent_name    text,
+    parent_columns name[],
+    parent_attnums smallint[],
     child          oid,
-    child_columns  smallint[],
+    child_name     text,
+    child_columns  name[],
+    child_attnums  smallint[],
     registers      text[],
     path           text[],
     keys           text[]
 );
 COMMENT ON TYPE erasure_lead IS
     'internal: keys of rows that the erasure''s walk found, for a reference that no foreign key enforces';
-
-CREATE FUNCTION erasure_column_numbers(relation regclass, columns name[]) RETURNS smallint[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT array_agg(a.attnum ORDER BY u.position)
-        FROM unnest(columns) WITH ORDINALITY AS u (name, position)
-        JOIN pg_attribute a ON a.attrelid = relation AND a.attname = u.name
-$$;
-COMMENT ON FUNCTION erasure_column_numbers(regclass, name[]) IS
-    'internal: the numbers of columns, in the same order';
 
 -- The keys of what a walk has found.
 CREATE FUNCTION erasure_leads(batches erasure_batch[]) RETURNS erasure_lead[]
@@ -49,8 +43,11 @@ BEGIN
                 WHERE NOT e.enforced
                 ORDER BY e.child, e.child_columns
         LOOP
-            leads := leads || ROW(edge.parent, ndrs_optout.erasure_column_numbers(edge.parent, edge.parent_columns),
-                edge.child, ndrs_optout.erasure_column_numbers(edge.child, edge.child_columns),
+            leads := leads || ROW(
+                edge.parent, ndrs_optout.name_of_table(edge.parent), edge.parent_columns,
+                ndrs_optout.column_numbers(edge.parent, edge.parent_columns),
+                edge.child, ndrs_optout.name_of_table(edge.child), edge.child_columns,
+                ndrs_optout.column_numbers(edge.child, edge.child_columns),
                 batch.registers, batch.path || edge.child::text, ndrs_optout.erasure_keys(batch, edge.parent_columns)
                 )::ndrs_optout.erasure_lead;
         END LOOP;
@@ -67,10 +64,15 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT e FROM ndrs_optout.erasure_edge e
-        WHERE e.parent = lead.parent AND e.child = lead.child
-            AND ndrs_optout.erasure_column_numbers(e.parent, e.parent_columns) = lead.parent_columns
-            AND ndrs_optout.erasure_column_numbers(e.child, e.child_columns) = lead.child_columns
-        ORDER BY e.declared DESC LIMIT 1
+        CROSS JOIN LATERAL (
+            SELECT (ndrs_optout.name_of_table(e.parent), e.parent_columns,
+                    ndrs_optout.name_of_table(e.child), e.child_columns)
+                       = (lead.parent_name, lead.parent_columns, lead.child_name, lead.child_columns),
+                   (e.parent::oid, ndrs_optout.column_numbers(e.parent, e.parent_columns),
+                    e.child::oid, ndrs_optout.column_numbers(e.child, e.child_columns))
+                       = (lead.parent, lead.parent_attnums, lead.child, lead.child_attnums)) AS m (named, numbered)
+        WHERE m.named OR m.numbered
+        ORDER BY m.named DESC, e.declared DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION erasure_lead_edge(erasure_lead) IS
     'internal: the reference of a lead; NULL when it is gone, or its table';
@@ -177,11 +179,11 @@ BEGIN
     edge.child_columns := edge.parent_columns;
     edge.operators := ARRAY(
         SELECT ndrs_optout.erasure_equality(a.atttypid, a.atttypid)
-            FROM unnest(lead.parent_columns) WITH ORDINALITY AS u (attnum, position)
-            JOIN pg_attribute a ON a.attrelid = lead.parent AND a.attnum = u.attnum ORDER BY u.position);
+            FROM unnest(edge.parent_columns) WITH ORDINALITY AS u (name, position)
+            JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = u.name ORDER BY u.position);
     search.relation := edge.parent;
     search.action := 'keep';
-    search.role := (SELECT c.relowner FROM pg_class c WHERE c.oid = lead.parent);
+    search.role := (SELECT c.relowner FROM pg_class c WHERE c.oid = edge.parent);
     search.source := ndrs_optout.erasure_source(edge, 'true');
     search.key_columns := edge.parent_columns;
     batch.search := search;
@@ -212,18 +214,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     lead ndrs_optout.erasure_lead;
+    edge ndrs_optout.erasure_edge;
     batch ndrs_optout.erasure_batch;
 BEGIN
     FOREACH lead IN ARRAY leads LOOP
+        edge := ndrs_optout.erasure_lead_edge(lead);
         lead.keys := ndrs_optout.erasure_taken_keys(lead, batches);
         CONTINUE WHEN lead.keys IS NULL;
         FOREACH batch IN ARRAY ndrs_optout.erasure_lead_batches(ARRAY[lead], patients, excluded_registers) LOOP
             IF cardinality((ndrs_optout.erasure_search_step(batch, false))[1].row_ids) > 0 THEN
                 PERFORM ndrs_optout.raise_error('ND030',
                     format('cannot erase: rows in table %s refer to what was the patient''s, and is another''s now',
-                           lead.child::regclass),
+                           edge.child),
                     detail => format('While the patient was being excluded, a row of table %s that was the patient''s '
-                                     'went, and another row has its key now.', lead.parent::regclass),
+                                     'went, and another row has its key now.', edge.parent),
                     hint => 'Look whose the rows are, and correct what is wrong. Rows that stay as they are count as '
                             'the other row''s when ndrs_optout.carry_out() is called for the case again.');
             END IF;
