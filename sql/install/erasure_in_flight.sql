@@ -40,7 +40,9 @@ BEGIN
         FOR edge IN
             SELECT e.* FROM ndrs_optout.erasure_lineage(batch.kin) AS l
                 JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
-                WHERE NOT e.enforced
+                -- What keeps an owned row is no part of it.
+                WHERE NOT e.enforced AND NOT (e.keeps AND EXISTS (SELECT FROM ndrs_optout.owned_table o
+                                                                  WHERE o.relation = batch.kin))
                 ORDER BY e.child, e.child_columns
         LOOP
             leads := leads || ROW(
