@@ -5,7 +5,8 @@ INSERT INTO letter_kind (kind, about, required, description) VALUES
     ('acknowledgement', 'case', '{reference,guardian_call,missing}',
      'a request has come: what is still missing, and the offer of a call with the Caldicott Guardian'),
     ('missing_proof', 'case', '{reference,missing}', 'a proof is still missing'),
-    ('completion', 'case', '{reference,excluded_on,carried_out_on,guardian_call,regulator}', 'an opt-out was carried out'),
+    ('completion', 'case', '{reference,excluded_on,carried_out_on,guardian_call,regulator}',
+     'an opt-out was carried out'),
     ('refusal', 'case', '{reference,reason,regulator}',
      'a request was refused: why, and the right to complain and to go to court'),
     ('withdrawal', 'case', '{reference,regulator}', 'a request was withdrawn, or closed because proofs never came'),
@@ -156,7 +157,8 @@ We destroyed our copies of what you sent us to show who you are: {proofs_destroy
 
 # What we keep
 We keep the coded number and the dates of your request for good. We need them to keep new data out.
-{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it. Only our Caldicott Guardian can open it.
+{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it.
+{?copy_until}Only our Caldicott Guardian can open it.
 {?copy_until}{?held}We may have to keep it for longer, for a complaint or a court.
 
 # What this does not change
@@ -192,7 +194,8 @@ The reason is: {reason}.
 # What this means
 For this request, we have deleted nothing, and put no NHS number on our exclusion list.
 We destroyed our copies of what you sent us to show who you are: {proofs_destroyed}.
-{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it. Only our Caldicott Guardian can open it.
+{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it.
+{?copy_until}Only our Caldicott Guardian can open it.
 You can ask us again at any time.
 
 # If you do not agree
@@ -217,7 +220,8 @@ You asked us on {received_on} to remove {whom} from {registers}.
 # What this means
 For this request, we have deleted nothing, and put no NHS number on our exclusion list.
 We destroyed our copies of what you sent us to show who you are: {proofs_destroyed}.
-{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it. Only our Caldicott Guardian can open it.
+{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it.
+{?copy_until}Only our Caldicott Guardian can open it.
 You can ask us again at any time.
 
 # If this is wrong
@@ -239,7 +243,8 @@ On {opted_in_on} we took {whose} coded NHS number off the exclusion list for {th
 New data that comes in from then on is added again. We cannot bring back what we deleted.
 
 # What we keep
-{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it. Only our Caldicott Guardian can open it.
+{?copy_until}We keep a locked copy of the {copy} until {copy_until}, and then destroy it.
+{?copy_until}Only our Caldicott Guardian can open it.
 We keep the dates of your requests for good.
 
 # If you change your mind

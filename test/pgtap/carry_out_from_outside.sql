@@ -3,6 +3,7 @@
 \set QUIET on
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
+SELECT ndrs_optout.unguard_table(g.target) FROM (SELECT DISTINCT target FROM ndrs_optout.guard) AS g \g /dev/null
 DROP SCHEMA IF EXISTS registry CASCADE;
 CREATE SCHEMA registry;
 SET search_path = registry, public;
@@ -129,6 +130,7 @@ SELECT throws_ok($$ SELECT ndrs_optout.open_case('9990000050', '{congenital_anom
                  'there is one open case for a patient and register');
 
 SELECT * FROM finish();
+SELECT ndrs_optout.unguard_table(g.target) FROM (SELECT DISTINCT target FROM ndrs_optout.guard) AS g \g /dev/null
 DROP SCHEMA registry CASCADE;
 DELETE FROM ndrs_optout.guard;
 DELETE FROM ndrs_optout.recall_notice;

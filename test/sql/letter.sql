@@ -4,6 +4,7 @@ SET search_path = public, ndrs_optout;
 SET timezone = 'Europe/London';
 SET client_min_messages = warning;
 ALTER TABLE optout_case ALTER case_id RESTART;
+SELECT coalesce(max(entry_id), 0) AS last_entry FROM audit_event \gset
 ALTER TABLE hold ALTER hold_id RESTART;
 DELETE FROM agreement; DELETE FROM case_letter;
 
@@ -113,7 +114,7 @@ SELECT letter, next_action FROM case_progress WHERE case_id = :ben;
 
 -- Who was written to, and what the audit knows.
 SELECT case_id, kind, language, format, version FROM case_letter ORDER BY letter_id;
-SELECT detail FROM audit_event WHERE event = 'letter_written' ORDER BY entry_id LIMIT 2;
+SELECT detail FROM audit_event WHERE event = 'letter_written' AND entry_id > :last_entry ORDER BY entry_id LIMIT 2;
 
 -- Templates: what they may say is checked when they are saved, and no version is changed.
 BEGIN;
@@ -144,7 +145,7 @@ SELECT add_letter_template('refusal', 'G. Uardian', '2026-01-02');
 SELECT add_letter_template('refusal', 'G. Uardian', '2026-01-03', E'Our reference: {reference}\n\n# Only a heading\n\nNo: {reason}.\n{parent}Not here.\n{?self}- {registers}\nMore. {regulator}');
 SELECT version, approved_by, approved_on, body = (SELECT body FROM letter_template WHERE kind = 'refusal' AND version = 0) AS as_shipped
     FROM letter_template WHERE kind = 'refusal' ORDER BY version;
-SELECT detail - 'sha256' - 'approved_on' AS detail, length(detail ->> 'sha256') FROM audit_event WHERE event = 'letter_template_added' ORDER BY entry_id;
+SELECT detail - 'sha256' - 'approved_on' AS detail, length(detail ->> 'sha256') FROM audit_event WHERE event = 'letter_template_added' AND entry_id > :last_entry ORDER BY entry_id;
 SELECT open_case('9990000026', '{cancer}') AS ben \gset
 SELECT refuse_case(:ben, 'not you.') \g (format=unaligned tuples_only=on)
 SELECT version FROM case_letter ORDER BY letter_id DESC LIMIT 1;
