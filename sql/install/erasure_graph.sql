@@ -185,24 +185,22 @@ COMMENT ON FUNCTION erasure_kin(regclass, regclass[]) IS
 -- inheritance children, and those by which they refer to rows that they own.  A column of a
 -- child alone is read from there.
 CREATE FUNCTION erasure_key_columns(relation regclass) RETURNS name[]
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT ARRAY(
+BEGIN
+    RETURN ARRAY(
         SELECT DISTINCT a.attname
-            FROM (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(relation) AS l
+            FROM (SELECT l.ancestor FROM ndrs_optout.erasure_lineage(erasure_key_columns.relation) AS l
                   UNION
                   SELECT d.relation FROM ndrs_optout.erasure_descendants(erasure_key_columns.relation) AS d)
                  AS t (member)
-            JOIN (SELECT e.parent AS relation, e.parent_columns AS columns FROM ndrs_optout.erasure_edge e
-                  UNION ALL
-                  SELECT o.child, ARRAY(SELECT a.attname FROM pg_attribute a
-                                            WHERE a.attrelid = o.child AND a.attnum = ANY (o.child_attnums))
-                      FROM ndrs_optout.owned_parent o) AS k ON k.relation = t.member
-            JOIN pg_attribute a ON a.attrelid = erasure_key_columns.relation AND a.attname = ANY (k.columns)
+            JOIN ndrs_optout.erasure_edge e ON e.parent = t.member
+            JOIN pg_attribute a ON a.attrelid = erasure_key_columns.relation AND a.attname = ANY (e.parent_columns)
                 AND a.attnum > 0 AND NOT a.attisdropped
             WHERE ndrs_optout.erasure_can_follow(a.atttypid)
-            ORDER BY 1)
+            ORDER BY 1);
+END
 $$;
 COMMENT ON FUNCTION erasure_key_columns(regclass) IS
     'internal: the columns of a table by which others refer to rows of it, its partitions and its children, or these '

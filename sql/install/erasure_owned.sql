@@ -384,6 +384,9 @@ DECLARE
     batch ndrs_optout.erasure_batch;
     kept record;
 BEGIN
+    IF candidates = '{}' THEN
+        RETURN candidates;
+    END IF;
     -- What is kept keeps others.
     LOOP
         SELECT * INTO kept FROM ndrs_optout.owned_kept(going, gone);
@@ -486,6 +489,9 @@ DECLARE
                                                     WHERE (b.search).action = 'share' AND cardinality(b.row_ids) > 0);
     candidates ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
 BEGIN
+    IF shares = '{}' THEN
+        RETURN shares;
+    END IF;
     FOR i IN 1 .. cardinality(shares) LOOP
         candidates := candidates || ndrs_optout.erasure_search_step(shares[i], false);
     END LOOP;

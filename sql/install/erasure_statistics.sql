@@ -25,9 +25,10 @@ SELECT pg_catalog.pg_extension_config_dump(
 -- An erasure has changed rows of these batches.  A table's statistics hold values of its partitions
 -- and inheritance children, too.
 CREATE FUNCTION statistics_to_renew(batches erasure_batch[]) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
     WITH RECURSIVE changed (relation) AS (
         SELECT r.leaf::oid FROM ndrs_optout.erasure_rows(batches) AS r
             WHERE r.action IN ('delete', 'redact', 'unlink')
@@ -37,7 +38,8 @@ AS $$
         SELECT c.relation FROM changed c
             WHERE NOT EXISTS (SELECT FROM ndrs_optout.statistics_renewal s
                                   WHERE s.relation = c.relation AND s.renewed_at IS NULL
-                                      AND s.erased_by = pg_current_xact_id())
+                                      AND s.erased_by = pg_current_xact_id());
+END
 $$;
 COMMENT ON FUNCTION statistics_to_renew(erasure_batch[]) IS
     'internal: notes that statistics of the tables that an erasure has changed, and of those above them, may hold '

@@ -22,11 +22,15 @@ COMMENT ON TYPE erasure_batch IS 'internal: rows that one search of the erasure'
 
 -- Rows of batches, one by one.
 CREATE FUNCTION erasure_rows(batches erasure_batch[]) RETURNS TABLE (n bigint, action text, leaf regclass, row_id tid)
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT b.ordinality, (b.search).action, r.leaf, r.row_id
-        FROM unnest(batches) WITH ORDINALITY AS b CROSS JOIN LATERAL unnest(b.leaves, b.row_ids) AS r (leaf, row_id)
+BEGIN
+    RETURN QUERY
+        SELECT b.ordinality, (b.search).action, r.leaf, r.row_id
+            FROM unnest(batches) WITH ORDINALITY AS b
+            CROSS JOIN LATERAL unnest(b.leaves, b.row_ids) AS r (leaf, row_id);
+END
 $$;
 COMMENT ON FUNCTION erasure_rows(erasure_batch[]) IS
     'internal: the rows of the batches of a walk, each with the number of its batch and its action';
