@@ -64,7 +64,7 @@ SELECT * FROM in_statistics('9990000026');
 SELECT tablename, attname, most_common_vals FROM pg_stats WHERE schemaname = 'registry' AND attname IN ('nhs', 'mother_nhs') ORDER BY 1, inherited;
 SELECT relname, last_analyze > now() - interval '1 minute' AS analyzed FROM pg_stat_user_tables
     WHERE schemaname = 'registry' AND relname IN ('patient', 'visit', 'visit_old', 'visit_2024', 'letter', 'scan') ORDER BY 1;
-SELECT replace(next_action, :'case_id', 'N') AS next_action FROM case_progress WHERE case_id = :case_id;
+SELECT next_action ~ 'renew_statistics' AS to_be_renewed FROM case_progress WHERE case_id = :case_id;
 SELECT status, detail FROM health() WHERE check_name = 'statistics';
 SELECT complete_case(:case_id) IS NOT NULL AS completed;
 SELECT count(*) FROM statistics_renewal WHERE case_id = :case_id;
