@@ -348,14 +348,14 @@ AS $$
     SELECT 'medium', 'key_without_reference', k.relation, array_to_string(k.columns, ', '),
            CASE k.relkind
                WHEN 'f' THEN 'Its server keeps the rows: have them erased there after each opt-out, and accept the gap.'
-               WHEN 'm' THEN format('After each opt-out, REFRESH MATERIALIZED VIEW %s', k.relation)
+               WHEN 'm' THEN format('After each opt-out, REFRESH MATERIALIZED VIEW %1$s; ANALYZE %1$s', k.relation)
                ELSE k.commands END
         FROM ndrs_optout.guard_copied_keys(walk) AS k
         WHERE NOT EXISTS (SELECT FROM reader b WHERE b.relation = k.relation)
             AND NOT EXISTS (SELECT FROM repacked p WHERE p.relation = k.relation)
     UNION ALL
     SELECT 'medium', 'materialized_view', b.relation, NULL,
-           format('After each opt-out, REFRESH MATERIALIZED VIEW %s', b.relation)
+           format('After each opt-out, REFRESH MATERIALIZED VIEW %1$s; ANALYZE %1$s', b.relation)
         FROM reader b JOIN pg_class c ON c.oid = b.relation AND c.relkind = 'm'
     UNION ALL
     -- A row holds the number of a large object, which stays when the row goes.
