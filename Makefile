@@ -99,6 +99,8 @@ PIECES = $(addprefix sql/install/, \
 	certificate.sql \
 	letter.sql \
 	case_progress.sql \
+	subject_access_request.sql \
+	complaint.sql \
 	subject_access.sql \
 	sweep.sql \
 	sentry_part.sql \

@@ -124,6 +124,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('subject_access_source', 'release', 'releases that held the patient''s data'),
     ('subject_access_source', 'recall_notice', 'requests to recipients to delete the patient''s data'),
     ('subject_access_source', 'subject_access_request', 'the patient''s earlier requests'),
+    ('subject_access_source', 'complaint', 'complaints about the patient''s cases and requests'),
     ('subject_access_source', 'national_check', 'national checks that asked about the patient'),
 
     -- sharing
@@ -160,6 +161,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('retention', 'recall_notices', 'answered recall notices of cases that ended'),
     ('retention', 'release_sets', 'the patients of releases whose data is destroyed'),
     ('retention', 'national_checks', 'expired national checks'),
+    ('retention', 'complaints', 'complaints that have their outcome'),
 
     -- health
     ('health_status', 'ok', 'all is well'),
@@ -188,6 +190,10 @@ INSERT INTO code (code_set, code, description) VALUES
     ('audit_event', 'case_refused', 'a case was refused'),
     ('audit_event', 'case_expired', 'the purge ended a case whose proofs never came'),
     ('audit_event', 'certificate_issued', 'the certificate of a case was stored; its hash'),
+    ('audit_event', 'complainant_informed', 'a complainant was told of the progress'),
+    ('audit_event', 'complaint_acknowledged', 'a complaint was acknowledged'),
+    ('audit_event', 'complaint_ended', 'a complaint has its outcome'),
+    ('audit_event', 'complaint_recorded', 'a complaint came in'),
     ('audit_event', 'confidential_key_set', 'confidential copies are encrypted for another key'),
     ('audit_event', 'correspondence_recorded', 'a message or letter of a case was recorded'),
     ('audit_event', 'destruction_retracted', 'a destruction was recorded by mistake'),
@@ -250,6 +256,12 @@ INSERT INTO code (code_set, code, description) VALUES
     ('audit_event', 'share_view_dropped', 'a view of what may be shared was dropped'),
     ('audit_event', 'share_view_made', 'a view of what may be shared was made'),
     ('audit_event', 'subject_access', 'all that is held about a patient was read, without a request'),
+    ('audit_event', 'subject_access_extended', 'the time of a request for subject access was extended, with a reason'),
+    ('audit_event', 'subject_access_paused', 'the time of a request for subject access was paused, with a reason'),
+    ('audit_event', 'subject_access_proved', 'a proof of who asks for subject access was recorded'),
+    ('audit_event', 'subject_access_refused', 'a request for subject access was refused, with a reason'),
+    ('audit_event', 'subject_access_resumed', 'the time of a request for subject access goes on'),
+    ('audit_event', 'subject_access_withheld', 'something is left out of the answer to a request, with a reason'),
     ('audit_event', 'subject_access_requested', 'a request for subject access came in'),
     ('audit_event', 'subject_access_answered', 'a request for subject access was answered'),
     ('audit_event', 'sweep_finished', 'a sweep ended'),

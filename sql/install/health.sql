@@ -132,7 +132,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ROW(CASE WHEN a.overdue > 0 THEN 'failed' WHEN a.ending + a.review > 0 THEN 'warning' ELSE 'ok' END,
-               format('in force: %s, end within 30 days: %s, to review: %s, not destroyed: %s', a.in_force, a.ending, a.review,
+               format('in force: %s, end within 30 days: %s, to review: %s, not destroyed: %s', a.in_force, a.ending,
+                      a.review,
                       a.overdue),
                CASE WHEN a.overdue + a.ending + a.review > 0 THEN 'SELECT * FROM ndrs_optout.agreement_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.in_force) AS in_force,
@@ -178,11 +179,27 @@ AS $$
                CASE WHEN q.overdue + q.soon > 0 THEN 'SELECT * FROM ndrs_optout.subject_access_progress' END)
         FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
                      count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 3) AS soon,
-                     count(*) FILTER (WHERE p.answered_at IS NULL) AS open
+                     count(*) FILTER (WHERE p.answered_at IS NULL AND p.refused_at IS NULL) AS open
                   FROM ndrs_optout.subject_access_progress p) AS q
 $$;
 COMMENT ON FUNCTION health_subject_access() IS
     'internal: check: no request for subject access is overdue (failed) or due within 3 days (warning)';
+
+CREATE FUNCTION health_complaints() RETURNS health_finding
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ROW(CASE WHEN c.overdue > 0 THEN 'failed' WHEN c.soon > 0 THEN 'warning' ELSE 'ok' END,
+               format('complaints overdue: %s, due within 5 days: %s, open: %s', c.overdue, c.soon, c.open),
+               CASE WHEN c.overdue + c.soon > 0 THEN 'SELECT * FROM ndrs_optout.complaint_progress' END)
+        FROM (SELECT count(*) FILTER (WHERE p.overdue) AS overdue,
+                     count(*) FILTER (WHERE p.days_left BETWEEN 0 AND 5) AS soon,
+                     count(*) FILTER (WHERE p.outcome IS NULL) AS open
+                  FROM ndrs_optout.complaint_progress p) AS c
+$$;
+COMMENT ON FUNCTION health_complaints() IS
+    'internal: check: no complaint waits for its acknowledgement for over 30 days (failed), or will in 5 days '
+    '(warning)';
 
 -- Reads all of the audit.
 CREATE FUNCTION health_audit() RETURNS health_finding

@@ -93,21 +93,29 @@ COMMENT ON FUNCTION place_hold(bigint, text) IS
     'hold; a notice tells how many documents there are; errors P0002, 22004, 22023 (the reason holds an NHS number), '
     '25000';
 
-CREATE FUNCTION place_patient_hold(number nhs_number, reason text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
+CREATE FUNCTION hold_patient(encoded encoded_nhs_number, reason text) RETURNS bigint
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     result bigint;
 BEGIN
     PERFORM ndrs_optout.require_read_committed();
-    PERFORM ndrs_optout.checked_reason(reason);
     INSERT INTO ndrs_optout.hold AS h (encoded_nhs_number, reason)
-        VALUES (ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)), reason)
+        VALUES (encoded, ndrs_optout.checked_reason(reason))
         RETURNING h.hold_id INTO STRICT result;
     RETURN ndrs_optout.hold_added(result);
 END
+$$;
+COMMENT ON FUNCTION hold_patient(encoded_nhs_number, text) IS
+    'internal: holds all that is held about a patient; errors 22004, 22023, 25000';
+
+CREATE FUNCTION place_patient_hold(number nhs_number, reason text) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER
+SET log_min_error_statement = panic
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ndrs_optout.hold_patient(ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)), reason)
 $$;
 COMMENT ON FUNCTION place_patient_hold(nhs_number, text) IS
     'as place_hold(), for all that is held about a patient, with or without a case; it is kept by the encoded number; '

@@ -72,7 +72,7 @@ CREATE VIEW retention_schedule AS
         GROUP BY c.case_id, p.evidence_days, p.time_zone, h.id
     UNION ALL
     SELECT 'subject_access_requests', q.request_id, 1,
-           q.answered_at + pg_catalog.make_interval(years => p.subject_access_years),
+           coalesce(q.answered_at, q.refused_at) + pg_catalog.make_interval(years => p.subject_access_years),
            h.id IS NOT NULL
         FROM subject_access_request q CROSS JOIN policy p
         LEFT JOIN held h ON h.source = 'subject_access_request' AND h.id = q.request_id
@@ -112,18 +112,23 @@ CREATE VIEW retention_schedule AS
         FROM release r CROSS JOIN policy p LEFT JOIN held h ON h.source = 'release' AND h.id = r.release_id
         WHERE r.patients IS NOT NULL
     UNION ALL
+    SELECT 'complaints', m.complaint_id, 1, m.kept_until::timestamp AT TIME ZONE p.time_zone,
+           EXISTS (SELECT FROM hold h WHERE h.hold_id = m.hold_id)
+        FROM complaint m CROSS JOIN policy p
+        WHERE m.kept_until IS NOT NULL
+    UNION ALL
     SELECT 'national_checks', n.check_id, 1,
            CASE WHEN n.loaded_at IS NULL THEN n.expires_at ELSE max(n.expires_at) OVER (ORDER BY n.check_id) END, false
         FROM national_check n;
 COMMENT ON VIEW retention_schedule IS
     'what is kept for a time only: since when it is or will be due, and whether a hold keeps it longer. '
-    'correspondence: the confidential copies of cases that ended; case_numbers: the encoded NHS numbers of cases that '
-    'were withdrawn or refused, due with the last of the copy; unproven_cases: cases whose applicants did not '
-    'prove who they are, with the proofs that came; subject_access_requests: answered ones; audit_events: months of '
-    'the audit; guard_counts: rows of guard_tally that can be summed up; sweeps: finished ones, but neither the '
-    'latest nor the last one of any column; recall_notices: answered ones of cases that ended; release_sets: the '
-    'patients of releases, due some years after they were destroyed or retracted; national_checks: expired ones, '
-    'with what an older one says about the same patients';
+    'correspondence: the confidential copies of cases that ended; case_numbers: the encoded NHS numbers of cases '
+    'that were withdrawn or refused, due with the last of the copy; unproven_cases: cases whose applicants did not '
+    'prove who they are, with the proofs that came; subject_access_requests: answered or refused ones; audit_events: '
+    'months of the audit; guard_counts: rows of guard_tally that can be summed up; sweeps: finished ones, but '
+    'neither the latest nor the last one of any column; recall_notices: answered ones of cases that ended; '
+    'release_sets: the patients of releases, due some years after they were destroyed or retracted; national_checks: '
+    'expired ones, with what an older one says about the same patients; complaints: those that have their outcome';
 
 -- What was removed of one kind.  A function that returns this, of a kind and a time, is the
 -- purge of the kind that it is named after; details go into the audit event.
@@ -290,16 +295,20 @@ AS $$
 DECLARE
     result ndrs_optout.purge_result;
 BEGIN
-    DELETE FROM ndrs_optout.subject_access_request q
-        WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
-                                   WHERE a.request_id IN (SELECT ndrs_optout.retention_due(what, as_of))
-                                   FOR UPDATE SKIP LOCKED);
-    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    WITH gone AS (
+        DELETE FROM ndrs_optout.subject_access_request q
+            WHERE q.request_id IN (SELECT a.request_id FROM ndrs_optout.subject_access_request a
+                                       WHERE a.request_id IN (SELECT ndrs_optout.retention_due(what, as_of))
+                                       FOR UPDATE SKIP LOCKED)
+            RETURNING q.request_id),
+    withheld AS (
+        DELETE FROM ndrs_optout.subject_access_withheld w USING gone g WHERE w.request_id = g.request_id)
+    SELECT count(*) INTO result.removed FROM gone;
     RETURN result;
 END
 $$;
 COMMENT ON FUNCTION purge_subject_access_requests(text, timestamptz) IS
-    'internal: purges answered requests for subject access';
+    'internal: purges requests for subject access that were answered or refused';
 
 -- A loader of yesterday may still add rows, which the next purge sums up.
 CREATE FUNCTION purge_guard_counts(what text, as_of timestamptz) RETURNS purge_result
@@ -345,6 +354,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION purge_sweeps(text, timestamptz) IS 'internal: purges finished sweeps';
+
+CREATE FUNCTION purge_complaints(what text, as_of timestamptz) RETURNS purge_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result ndrs_optout.purge_result;
+BEGIN
+    DELETE FROM ndrs_optout.complaint m WHERE m.complaint_id IN (SELECT ndrs_optout.retention_due(what, as_of));
+    GET DIAGNOSTICS result.removed = ROW_COUNT;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION purge_complaints(text, timestamptz) IS 'internal: purges complaints that have their outcome';
 
 -- What is due is asked again when the checks are locked: a reply may have come before.
 CREATE FUNCTION purge_national_checks(what text, as_of timestamptz) RETURNS purge_result

@@ -1,36 +1,5 @@
 -- subject_access: a copy of all that is held about one patient.
 
--- Requests that must be answered in time.
-CREATE TABLE subject_access_request (
-    request_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    encoded_nhs_number encoded_nhs_number NOT NULL,
-    applicant          applicant NOT NULL,
-    competence         competence,  -- of a child whose parent asks
-    received_on        date NOT NULL,
-    due_on             date NOT NULL,
-    answered_at        timestamptz
-);
-COMMENT ON TABLE subject_access_request IS
-    'requests for a copy of all that is held about a patient, who is known by the encoded NHS number only';
-SELECT pg_catalog.pg_extension_config_dump('subject_access_request', '');
-SELECT pg_catalog.pg_extension_config_dump(
-    pg_catalog.pg_get_serial_sequence('ndrs_optout.subject_access_request', 'request_id')::regclass, '');
-
--- The Information Commissioner's rule: the same date in the next month, or that
--- month's last when it has no such date; on a weekend or a bank holiday, the next
--- working day.
-CREATE FUNCTION subject_access_due(received_on date) RETURNS date
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT min(d.day)
-        FROM (SELECT (received_on + interval '1 month')::date + n FROM generate_series(0, 30) AS n) AS d (day)
-        WHERE ndrs_optout.is_working_day(d.day)
-$$;
-COMMENT ON FUNCTION subject_access_due(date) IS
-    'internal: the day by which a request that was received on the given day must be answered: the same date in the '
-    'next month, or that month''s last day, or the next working day after it';
-
 -- The rows of a walk, each once, with the rights of their table's owner: to read a
 -- row as a whole is to call what its types' owners made.
 --
@@ -176,10 +145,21 @@ AS $$
                   ORDER BY n.notice_id) AS l
     UNION ALL
     SELECT 'subject_access_request', to_jsonb(l), false
-        FROM (SELECT q.request_id, q.applicant, q.competence, q.received_on, q.due_on, q.answered_at
+        FROM (SELECT q.request_id, q.applicant, q.competence, q.received_on, q.clock_started_on, q.due_on,
+                     q.answered_at, q.refused_at, q.refusal_reason, q.extension_reason
                   FROM ndrs_optout.subject_access_request q
                   WHERE q.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY q.request_id) AS l
+    UNION ALL
+    SELECT 'complaint', to_jsonb(l), false
+        FROM (SELECT m.complaint_id, m.case_id, m.request_id, m.summary, m.channel, m.received_on, m.acknowledged_on,
+                     m.outcome, m.outcome_note, m.ended_on
+                  FROM ndrs_optout.complaint m
+                  LEFT JOIN ndrs_optout.optout_case c USING (case_id)
+                  LEFT JOIN ndrs_optout.subject_access_request q USING (request_id)
+                  WHERE coalesce(c.encoded_nhs_number, q.encoded_nhs_number)
+                      OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY m.complaint_id) AS l
     UNION ALL
     SELECT 'national_check', to_jsonb(l), false
         FROM (SELECT n.check_id, n.started_at, n.loaded_at, n.expires_at,
@@ -218,39 +198,6 @@ COMMENT ON FUNCTION disclose_records(nhs_number) IS
     '25006 and 53000 (the event cannot be written), 40001 (rows changed while they were read), 42501 (a policy hides '
     'rows), 55000 (a damaged guard)';
 
-CREATE FUNCTION request_subject_access(number nhs_number, applicant text DEFAULT 'self',
-    received_on date DEFAULT today(), competence text DEFAULT NULL)
-RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
-SET log_min_error_statement = panic
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    encoded ndrs_optout.encoded_nhs_number := ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number));
-    result bigint;
-BEGIN
-    PERFORM ndrs_optout.checked_receipt(received_on, 'the request');
-    PERFORM ndrs_optout.checked_word(applicant, 'applicant', 'applicant');
-    -- There is no age at which a child can ask in person: what counts is whether the child understands it.
-    IF applicant = 'parent' THEN
-        PERFORM ndrs_optout.checked_word(competence, 'competence', 'competence',
-            hint => 'A child who is competent and does not agree asks in person.');
-    ELSIF competence IS NOT NULL THEN
-        PERFORM ndrs_optout.raise_error('22023', 'competence is that of a child whose parent asks');
-    END IF;
-    INSERT INTO ndrs_optout.subject_access_request (encoded_nhs_number, applicant, competence, received_on, due_on)
-        VALUES (encoded, applicant, competence, received_on, ndrs_optout.subject_access_due(received_on))
-        RETURNING request_id INTO STRICT result;
-    PERFORM ndrs_optout.audit('subject_access_requested', jsonb_strip_nulls(jsonb_build_object(
-        'request', result, 'applicant', applicant, 'competence', competence)));
-    RETURN result;
-END
-$$;
-COMMENT ON FUNCTION request_subject_access(nhs_number, text, date, text) IS
-    'records a request for subject access and returns its id. applicant: self, parent or representative. competence, '
-    'of a child whose parent asks, at whatever age: not_competent or child_agrees, as the officer found; errors '
-    'ND004, ND010, ND011, 22004, 22023';
-
 CREATE FUNCTION answer_subject_access(request_id bigint, number nhs_number)
 RETURNS TABLE (source text, record jsonb, shared boolean)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -261,16 +208,20 @@ DECLARE
     this ndrs_optout.subject_access_request;
     records bigint;
 BEGIN
-    SELECT * INTO this FROM ndrs_optout.subject_access_request q
-        WHERE q.request_id = answer_subject_access.request_id FOR UPDATE;
-    IF NOT FOUND THEN
-        PERFORM ndrs_optout.raise_error('P0002', 'there is no such subject access request',
-            hint => 'View ndrs_optout.subject_access_progress lists the requests.');
-    END IF;
+    this := ndrs_optout.locked_subject_access(request_id);
     IF this.encoded_nhs_number OPERATOR(ndrs_optout.<>)
         ndrs_optout.encode_nhs_number(ndrs_optout.checked_patient(number)) THEN
         PERFORM ndrs_optout.raise_error('ND031',
             format('the NHS number is not that of subject access request %s', request_id));
+    END IF;
+    IF this.refused_at IS NOT NULL THEN
+        PERFORM ndrs_optout.raise_error('ND021', format('subject access request %s was refused', request_id));
+    END IF;
+    IF this.clock_started_on IS NULL THEN
+        PERFORM ndrs_optout.raise_error('ND020',
+            format('cannot answer subject access request %s: proof of %s is missing', request_id,
+                   array_to_string(ndrs_optout.subject_access_missing(this), ' and ')),
+            hint => format('Record it with ndrs_optout.record_subject_access_proof(%s, ...).', request_id));
     END IF;
     PERFORM ndrs_optout.require_whole_walk('disclose');
     RETURN QUERY SELECT * FROM ndrs_optout.subject_access_records(number);
@@ -284,16 +235,7 @@ $$;
 COMMENT ON FUNCTION answer_subject_access(bigint, nhs_number) IS
     'answers a request for subject access: returns everything that is held about its patient, in the columns of '
     'disclose_records(), and records that it was answered, with an event in the audit before anything is returned. '
-    'After a rollback the request is still to be answered. Errors P0002 (no such request), ND031 (another patient''s '
+    'After a rollback the request is still to be answered. Errors P0002 (no such request), ND020 (a proof is missing), '
+    'ND021 (refused), ND031 (another patient''s '
     'number), ND004, ND010, ND011, 22004, 25006 and 53000 (the event cannot be written), 40001 (rows changed while '
     'they were read), 42501 (a policy hides rows), 55000 (a damaged guard), ND032 (an edge of the walk is lost)';
-
-CREATE VIEW subject_access_progress AS
-    SELECT q.request_id, q.applicant, q.received_on, q.due_on,
-           CASE WHEN q.answered_at IS NULL THEN q.due_on - today() END AS days_left,
-           q.answered_at IS NULL AND q.due_on < today() AS overdue,
-           q.answered_at
-        FROM subject_access_request q
-        ORDER BY q.answered_at IS NOT NULL, q.due_on, q.request_id;
-COMMENT ON VIEW subject_access_progress IS
-    'requests for subject access, the most urgent first: due date, days left, and whether it was answered';

@@ -21,6 +21,7 @@ AS $$
                              'court_order,parental_responsibility}'
         WHEN 'id_scheme' THEN '{nhs_number,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser}'
         WHEN 'recall_outcome' THEN '{deleted,already_deleted,not_found,exempt}'
+        WHEN 'complaint_outcome' THEN '{upheld,partly_upheld,not_upheld,withdrawn}'
         WHEN 'recipient_kind' THEN '{care_provider,other}'
         WHEN 'letter_format' THEN '{standard,large_print,easy_read}'
         WHEN 'on_match' THEN '{reject,skip,redact}'
@@ -83,6 +84,9 @@ COMMENT ON DOMAIN id_scheme IS
 CREATE DOMAIN recipient_kind AS text CHECK (VALUE = ANY (words('recipient_kind')));
 COMMENT ON DOMAIN recipient_kind IS
     'what a recipient is: care_provider, which looks after patients and is never told of an opt-out, or other';
+CREATE DOMAIN complaint_outcome AS text CHECK (VALUE = ANY (words('complaint_outcome')));
+COMMENT ON DOMAIN complaint_outcome IS
+    'what came of a complaint: upheld, partly_upheld, not_upheld or withdrawn';
 CREATE DOMAIN recall_outcome AS text CHECK (VALUE = ANY (words('recall_outcome')));
 COMMENT ON DOMAIN recall_outcome IS
     'what a recipient answered to a recall notice: deleted, already_deleted, not_found or exempt';

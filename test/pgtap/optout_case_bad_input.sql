@@ -17,6 +17,7 @@ SELECT format('CALL ndrs_optout.carry_out(%s, %L)', case_id, number) FROM story.
 SELECT ndrs_optout.complete_case(case_id) FROM story.subject WHERE state IN ('completed', 'opt_in') \g /dev/null
 UPDATE story.subject SET case_id = ndrs_optout.opt_in(number::ndrs_optout.nhs_number, '{cancer}') WHERE state = 'opt_in';
 SELECT ndrs_optout.request_subject_access('9990000026') AS request \gset
+SELECT ndrs_optout.record_subject_access_proof(:request, 'identity', 'passport') \g /dev/null
 SELECT case_id AS open_id FROM story.subject WHERE state = 'awaiting_identity' \gset
 
 CREATE FUNCTION story.digest() RETURNS text LANGUAGE sql AS $$

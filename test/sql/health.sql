@@ -66,7 +66,8 @@ ROLLBACK;
 -- Requests for subject access
 SELECT status, detail FROM asked WHERE check_name = 'subject_access';
 BEGIN;
-SELECT request_subject_access('9990000018') > 0 AS requested;
+SELECT request_subject_access('9990000018') AS request \gset
+SELECT record_subject_access_proof(:request, 'identity', 'passport') \g /dev/null
 SELECT status, detail FROM asked WHERE check_name = 'subject_access';
 UPDATE subject_access_request SET due_on = current_date + 3;
 SELECT status, detail, what_to_do FROM asked WHERE check_name = 'subject_access';

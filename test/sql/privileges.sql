@@ -92,6 +92,7 @@ CALL carry_out(:case_id, '9990000077');
 SELECT complete_case(:case_id) LIKE 'Our reference%' AS letter;
 SELECT verify_certificate(erasure_certificate(:case_id)) AS certified;
 SELECT request_subject_access('9990000077') AS request \gset
+SELECT record_subject_access_proof(:request, 'identity', 'passport') \g /dev/null
 SELECT count(*) FILTER (WHERE source = 'optout_case') AS cases FROM answer_subject_access(:request, '9990000077');
 SELECT answered_at IS NOT NULL AS answered FROM subject_access_progress WHERE request_id = :request;
 SELECT disclose_records('9990000026');

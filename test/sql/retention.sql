@@ -73,8 +73,8 @@ SELECT what, removed FROM purge() WHERE removed > 0;
 SELECT * FROM copies;
 
 -- Requests for subject access, three years after they were answered.
-INSERT INTO subject_access_request (encoded_nhs_number, applicant, received_on, due_on, answered_at)
-    SELECT encode_nhs_number('9990000018'), a, current_date - 1500, current_date - 1470, now() - ago
+INSERT INTO subject_access_request (encoded_nhs_number, applicant, received_on, clock_started_on, due_on, answered_at)
+    SELECT encode_nhs_number('9990000018'), a, current_date - 1500, current_date - 1500, current_date - 1470, now() - ago
         FROM (VALUES ('self', interval '3 years 1 day'), ('parent', interval '3 years' - interval '1 day'), ('representative', NULL)) AS v (a, ago);
 SELECT * FROM due;
 SELECT what, removed FROM purge() WHERE removed > 0;

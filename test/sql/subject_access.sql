@@ -89,6 +89,7 @@ SELECT wrapped(false);
 SELECT wrapped_in_sql();
 DO $$ DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM ndrs_optout.disclose_records('9990000018'); RAISE '% records', n; END $$;
 SELECT request_subject_access('9990000018') AS request \gset
+SELECT record_subject_access_proof(:request, 'identity', 'passport') \g /dev/null
 BEGIN;
 SELECT count(*) FROM answer_subject_access(:request, '9990000018');
 ROLLBACK;
@@ -216,8 +217,11 @@ CREATE FUNCTION answered() RETURNS TABLE (request_id bigint, applicant text, due
     $$ SELECT request_id, applicant, days_left - (due_on - current_date), due_on = ndrs_optout.subject_access_due(received_on), overdue, answered_at IS NOT NULL
            FROM ndrs_optout.subject_access_progress $$;
 SELECT request_subject_access('9990000026');
+SELECT record_subject_access_proof(1, 'identity', 'passport');
 SELECT request_subject_access('9990000018', received_on => current_date - 70) AS request \gset
+SELECT record_subject_access_proof(:request, 'identity', 'driving_licence', current_date - 70);
 SELECT request_subject_access('9990000069', 'parent', competence => 'child_agrees');
+SELECT record_subject_access_proof(3, 'identity', 'passport'), record_subject_access_proof(3, 'authority', 'parental_responsibility');
 SELECT * FROM answered();
 -- Another patient's number, no request, no patient.
 SELECT answer_subject_access(:request, '9990000026');

@@ -478,6 +478,7 @@ subtest 'calls of an officer that fail' => sub {
 	create_registry($server);
 	my $case_id = ready_case($server, $EXCLUDED);
 	my $request_id = $server->safe_psql('postgres', "SELECT ndrs_optout.request_subject_access('$ALLOWED')");
+	$server->safe_psql('postgres', "SELECT ndrs_optout.record_subject_access_proof($request_id, 'identity', 'passport')");
 
 	my $release = "ndrs_optout.record_release('{$EXCLUDED}'::ndrs_optout.nhs_number[], 'direct_care', NULL, 'nobody', current_date, 'order')";
 
