@@ -138,8 +138,8 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT DISTINCT 'medium', 'table_read_beside_share_view', d.relation::regclass, r.rolname::text,
-           format('Take SELECT on %s from role %I, or the role that it has it through. If it must read the table, accept '
-                  'the gap.', d.relation, r.rolname)
+           format('Take SELECT on %s from role %I, or the role that it has it through. If it must read the table, '
+                  'accept the gap.', d.relation, r.rolname)
         FROM ndrs_optout.share_view_table s
         CROSS JOIN LATERAL ndrs_optout.erasure_descendants(s.relation) AS d
         JOIN pg_class t ON t.oid = d.relation

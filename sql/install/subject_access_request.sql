@@ -361,7 +361,8 @@ CREATE VIEW subject_access_progress AS
             SELECT pg_catalog.array_remove(ARRAY[CASE WHEN q.identity_on IS NULL THEN 'identity' END,
                 CASE WHEN q.applicant <> 'self' AND q.authority_on IS NULL THEN 'authority' END], NULL) AS missing) AS m
         CROSS JOIN LATERAL (SELECT pg_catalog.num_nonnulls(q.answered_at, q.refused_at) = 0 AS open,
-                                   pg_catalog.num_nonnulls(q.answered_at, q.refused_at, q.paused_on) = 0 AS running) AS f
+                                   pg_catalog.num_nonnulls(q.answered_at, q.refused_at, q.paused_on) = 0 AS running)
+            AS f
         ORDER BY f.open DESC, q.due_on, q.request_id;
 COMMENT ON VIEW subject_access_progress IS
     'requests for subject access, the most urgent first: missing proofs, due date, days left unless paused, and what '
