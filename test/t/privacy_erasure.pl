@@ -104,7 +104,8 @@ fails_silently('a child that comes back',
 	"CREATE TABLE note (person int REFERENCES person, words text); ALTER TABLE note OWNER TO registrar;
 	 INSERT INTO note VALUES (77001, 'Seeded');
 	 CREATE TRIGGER again AFTER DELETE ON note FOR EACH ROW EXECUTE FUNCTION again()",
-	'DROP TABLE note', qr/Constraint "note_person_fkey" of table public\.note/);
+	"BEGIN; DROP TABLE note; SELECT ndrs_optout.accept_gap('edge_lost', NULL, 'public.note (person) > public.person (id)', 'a test'); COMMIT",
+	qr/Constraint "note_person_fkey" of table public\.note/);
 fails_silently('a deferred constraint trigger',
 	"CREATE CONSTRAINT TRIGGER fail AFTER DELETE ON person DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail('message')",
 	'DROP TRIGGER fail ON person', qr/SQLSTATE P0001/);
