@@ -216,6 +216,7 @@ DECLARE
     remaining ndrs_optout.erasure_batch[];
     obstacle regclass;
     keeps_owned boolean;
+    refused text;
 BEGIN
     PERFORM ndrs_optout.require_one_build();
     -- A count of 0 with an old snapshot would be no count of what is there.
@@ -255,10 +256,18 @@ BEGIN
         END IF;
         round_batches := ndrs_optout.erasure_owned(ndrs_optout.erasure_merge_batches(round_batches), codes, groups,
                                                    true);
-        SELECT (b.search).relation, (b.search).link_columns IS NOT NULL INTO obstacle, keeps_owned
+        SELECT (b.search).relation, (b.search).link_columns IS NOT NULL, (b.search).changes
+            INTO obstacle, keeps_owned, refused
             FROM unnest(round_batches) AS b
             WHERE (b.search).action = 'block' AND cardinality(b.row_ids) > 0 LIMIT 1;
-        IF keeps_owned THEN
+        IF refused IS NOT NULL THEN
+            PERFORM ndrs_optout.raise_error('ND030',
+                format('cannot erase: rows in table %s must be kept', obstacle),
+                detail => format('When what they refer to is deleted, their foreign key is to set %s, and NOT NULL '
+                                 'forbids that.', refused),
+                hint => 'Ask the owner of the table to drop NOT NULL there, or, if the rows are the patient''s, to make '
+                        'the foreign key ON DELETE CASCADE.');
+        ELSIF keeps_owned THEN
             PERFORM ndrs_optout.raise_error('ND030',
                 format('cannot erase: rows in table %s must be kept', obstacle),
                 detail => 'They refer to rows that would go with the patient''s, and keep these.',

@@ -25,7 +25,8 @@
 -- source: the rows t, for patients $1 and keys $2.
 -- role: with whose rights: those of the table's owner.
 -- registers: of a guarded column.
--- changes: what becomes of a row that stays, for UPDATE; NULL when the server does that.
+-- changes: what becomes of a row that stays, for UPDATE; NULL when the server does that.  Of one
+-- that blocks: what would have to become of it and cannot.
 -- bound: whether a lock on the parent stops a new child.
 -- parent_columns: whose values, in the rows that the search comes down from, are its keys.
 -- key_columns: columns of t that are the keys of searches below, read with the rows.
@@ -249,99 +250,6 @@ $$;
 COMMENT ON FUNCTION erasure_source(erasure_edge, text) IS
     'internal: where to look for rows of a child t that refer to a parent''s keys ($2)';
 
-CREATE FUNCTION declare_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    edge ndrs_optout.erasure_edge;
-    missing text;
-BEGIN
-    IF EXISTS (SELECT FROM unnest(ARRAY[child, parent]) AS r (relation)
-               LEFT JOIN pg_class c ON c.oid = r.relation
-               WHERE (c.relkind IN ('r', 'p') AND c.relpersistence <> 't') IS NOT TRUE) THEN
-        PERFORM ndrs_optout.raise_error('42809',
-            'a reference is between permanent tables');
-    END IF;
-    IF coalesce(cardinality(child_columns), 0) = 0
-        OR cardinality(child_columns) IS DISTINCT FROM cardinality(parent_columns) THEN
-        PERFORM ndrs_optout.raise_error('22023',
-            'a reference needs as many child columns as parent columns, and at least one');
-    END IF;
-    PERFORM ndrs_optout.guard_must_be_local(ARRAY[child, parent]);
-    -- First, in the order in which case_certify takes its locks.
-    LOCK TABLE ndrs_optout.reference IN ROW EXCLUSIVE MODE;
-    -- Writers in flight are gone then, and what they wrote can be seen.
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', child);
-    SELECT format('column "%s" of table %s does not exist', coalesce(n.name::text, 'NULL'), n.relation) INTO missing
-        FROM (SELECT child, unnest(child_columns) UNION ALL SELECT parent, unnest(parent_columns)) AS n (relation, name)
-        WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = n.relation AND a.attname = n.name
-                              AND a.attnum > 0 AND NOT a.attisdropped) LIMIT 1;
-    IF FOUND THEN
-        PERFORM ndrs_optout.raise_error('42703', missing);
-    END IF;
-    -- Declared anew, it is what the names say now.
-    DELETE FROM ndrs_optout.reference r
-        WHERE r.child = declare_reference.child AND r.child_columns = declare_reference.child_columns
-            AND r.parent = declare_reference.parent AND r.parent_columns = declare_reference.parent_columns
-            AND (r.child_attnums <> ndrs_optout.column_numbers(r.child, r.child_columns)
-                 OR r.parent_attnums <> ndrs_optout.column_numbers(r.parent, r.parent_columns));
-    IF FOUND THEN
-        PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
-    END IF;
-    INSERT INTO ndrs_optout.reference (child, child_columns, parent, parent_columns)
-        VALUES (child, child_columns, parent, parent_columns)
-        ON CONFLICT DO NOTHING;
-
-    SELECT e.* INTO STRICT edge FROM ndrs_optout.erasure_edge e
-        WHERE e.declared AND e.child = declare_reference.child AND e.child_columns = declare_reference.child_columns
-            AND e.parent = declare_reference.parent AND e.parent_columns = declare_reference.parent_columns;
-    -- An error when the types cannot be compared.  With the rights that the walk will have.
-    PERFORM ndrs_optout.search_as_owner(
-        (SELECT c.relowner::regrole FROM pg_class c WHERE c.oid = declare_reference.child),
-        format('SELECT ARRAY[''x''] FROM %s LIMIT 0', ndrs_optout.erasure_source(edge, 'true')), NULL, NULL);
-    PERFORM ndrs_optout.audit('reference_declared', jsonb_build_object('child', child, 'child_columns', child_columns,
-                                                                       'parent', parent, 'parent_columns',
-                                                                           parent_columns));
-END
-$$;
-COMMENT ON FUNCTION declare_reference(regclass, name[], regclass, name[]) IS
-    'tells the erasure''s walk of a link that the schema does not declare: rows of child whose columns equal those of '
-    'a patient''s parent row are the patient''s; nothing happens when it is declared already; errors 22023, 42703, '
-    '42809 (not a permanent table), 42883';
-
-CREATE FUNCTION drop_reference(child regclass, child_columns name[], parent regclass, parent_columns name[])
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    DELETE FROM ndrs_optout.reference r
-        WHERE r.child = drop_reference.child AND r.child_columns = drop_reference.child_columns
-            AND r.parent = drop_reference.parent AND r.parent_columns = drop_reference.parent_columns;
-    IF NOT FOUND THEN
-        PERFORM ndrs_optout.raise_error('42704', 'there is no such reference',
-            hint => 'Table ndrs_optout.reference lists the references that were declared.');
-    END IF;
-    IF EXISTS (SELECT FROM ndrs_optout.owned_parent o
-               WHERE o.child = drop_reference.child AND o.parent = drop_reference.parent
-                   AND NOT EXISTS (SELECT FROM ndrs_optout.erasure_edge e
-                                   WHERE e.child = o.child AND e.parent = o.parent AND e.owns)) THEN
-        PERFORM ndrs_optout.raise_error('2BP01',
-            format('cannot drop the reference: rows of table %s belong to those of table %s by it', parent, child),
-            hint => 'Call ndrs_optout.retract_owned() first.');
-    END IF;
-    PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
-    PERFORM ndrs_optout.audit('reference_dropped', jsonb_build_object('child', child, 'child_columns', child_columns,
-                                                                      'parent', parent, 'parent_columns',
-                                                                          parent_columns));
-END
-$$;
-COMMENT ON FUNCTION drop_reference(regclass, name[], regclass, name[]) IS
-    'takes back what declare_reference() did: an erasure does not follow the reference any more. Audited; errors '
-    '2BP01 (declare_owned() rests on it), 42704 (not declared)';
-
 -- The condition that finds a patient, n.number, in a guarded column of table t.  Text
 -- may be formatted, so it is compared as a number.  Only types that a guard reads
 -- get here, so no cast that another role has made is called.
@@ -537,7 +445,8 @@ COMMENT ON FUNCTION erasure_root_searches(text[], text[]) IS
 
 -- The searches for what refers to rows of a parent by one reference.
 -- owned: the rows belong to what refers to them.  What keeps such a row is no part of it, and
--- stands in its way.
+-- stands in its way.  So do rows that the foreign key is to unlink and NOT NULL does not let
+-- it: their changes say what cannot be done.
 CREATE FUNCTION erasure_edge_searches(edge erasure_edge, excluded_registers text[], owned boolean DEFAULT false)
     RETURNS erasure_search[]
 LANGUAGE plpgsql STABLE
@@ -547,17 +456,25 @@ BEGIN
     RETURN ARRAY(
         SELECT ROW(edge.child, a.action, ndrs_optout.erasure_source(edge, a.condition), c.relowner::regrole,
                    ndrs_optout.erasure_missing_index(edge.child, edge.child_columns, false), NULL,
-                   CASE WHEN NOT edge.enforced THEN edge.unlinking END, edge.enforced, edge.parent_columns,
+                   CASE WHEN a.action = 'unlink' AND NOT edge.enforced OR a.refused THEN edge.unlinking END,
+                   edge.enforced, edge.parent_columns,
                    CASE a.action WHEN 'delete' THEN ndrs_optout.erasure_key_columns(edge.child) END,
                    ndrs_optout.erasure_is_alone(edge.child),
                    CASE WHEN edge.keeps AND owned THEN edge.child_columns
                        WHEN a.action = 'unlink' THEN edge.unlinked_columns END)::ndrs_optout.erasure_search
             FROM pg_class c
+            CROSS JOIN LATERAL ndrs_optout.refusing_null(edge.child, edge.unlinked_columns,
+                                                         right(edge.unlinking, 7) = 'DEFAULT') AS n (refusing)
             CROSS JOIN LATERAL (
-                SELECT 'block' AS action, 'true' AS condition WHERE edge.keeps AND owned
+                SELECT 'block' AS action, 'true' AS condition, false AS refused WHERE edge.keeps AND owned
                 UNION ALL
-                SELECT * FROM ndrs_optout.erasure_actions(edge.child, edge.unlinks, excluded_registers)
-                    WHERE NOT (edge.keeps AND owned)) AS a
+                SELECT x.action, CASE WHEN x.action = 'unlink' AND n.refusing IS NOT NULL
+                                          THEN format('(%s) IS NOT TRUE', n.refusing) ELSE x.condition END, false
+                    FROM ndrs_optout.erasure_actions(edge.child, edge.unlinks, excluded_registers) AS x
+                    WHERE NOT (edge.keeps AND owned)
+                        AND NOT (x.action = 'unlink' AND n.refusing IS NOT DISTINCT FROM 'true')
+                UNION ALL
+                SELECT 'block', n.refusing, true WHERE n.refusing IS NOT NULL AND NOT (edge.keeps AND owned)) AS a
             WHERE c.oid = edge.child
             ORDER BY a.action DESC);
 END

@@ -92,7 +92,87 @@ AS $$
         JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
         JOIN pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3
             AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
-        WHERE c.opcdefault AND c.opcintype = type AND type = other_type
+        WHERE c.opcdefault AND c.opcintype = ndrs_optout.erasure_base_type(type)
+            AND ndrs_optout.erasure_base_type(type) = ndrs_optout.erasure_base_type(other_type)
 $$;
 COMMENT ON FUNCTION erasure_equality(oid, oid) IS
     'internal: equality operator of the type that two columns share, or NULL';
+
+-- The type whose btree operators compare values of a type, when it has none of its own, and
+-- their family.
+CREATE FUNCTION comparing_type(type oid, OUT input_type oid, OUT family oid)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.opcintype, c.opcfamily
+        FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+        LEFT JOIN pg_cast k ON k.castsource = ndrs_optout.erasure_base_type(type) AND k.casttarget = c.opcintype
+            AND k.castmethod = 'b' AND k.castcontext = 'i'
+        WHERE c.opcdefault AND (c.opcintype = ndrs_optout.erasure_base_type(type) OR k.oid IS NOT NULL)
+        ORDER BY k.oid IS NOT NULL, c.opcintype LIMIT 1
+$$;
+COMMENT ON FUNCTION comparing_type(oid) IS
+    'internal: the type whose operators compare values of a type, and their operator family; NULL: none does';
+
+-- Whether "=" between these types takes for equal what is, and nothing else, as it must be for a
+-- row to be the patient's: as in a foreign key.  Not through a type that rounds (float), nor by
+-- the session's time zone, nor where each type has an equality of its own (citext and text).
+CREATE FUNCTION reference_is_comparable(type oid, other_type oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    base oid := ndrs_optout.erasure_base_type(type);
+    other_base oid := ndrs_optout.erasure_base_type(other_type);
+    one record;
+    other record;
+    zoned CONSTANT oid[] := '{timestamptz,timetz}'::regtype[];
+    rounded CONSTANT oid[] := '{float4,float8}'::regtype[];
+BEGIN
+    SELECT * INTO one FROM ndrs_optout.comparing_type(base);
+    SELECT * INTO other FROM ndrs_optout.comparing_type(other_base);
+    IF base = other_base THEN
+        RETURN one.input_type IS NOT NULL OR EXISTS (SELECT FROM pg_type t WHERE t.oid = base AND t.typtype = 'e');
+    END IF;
+    IF one.input_type = ANY (zoned) <> (other.input_type = ANY (zoned)) THEN
+        RETURN false;
+    ELSIF one.family = other.family THEN
+        RETURN EXISTS (SELECT FROM pg_amop o
+                       WHERE o.amopfamily = one.family AND o.amopstrategy = 3
+                           AND o.amoplefttype = one.input_type AND o.amoprighttype = other.input_type);
+    END IF;
+    RETURN one.input_type <> ALL (rounded) AND other.input_type <> ALL (rounded) AND EXISTS (
+        SELECT FROM pg_cast k
+            WHERE k.castcontext = 'i' AND k.castmethod = 'f'
+                AND (k.castsource, k.casttarget) IN ((one.input_type, other.input_type),
+                                                     (other.input_type, one.input_type)));
+END
+$$;
+COMMENT ON FUNCTION reference_is_comparable(oid, oid) IS
+    'internal: whether columns of two types can refer to each other: what "=" takes for equal is';
+
+-- The condition that rows t of a table cannot have these columns set to NULL, or to their default if
+-- that is what the foreign key does: in the table or in some of its partitions; NULL: all can.
+CREATE FUNCTION refusing_null(relation regclass, columns name[], to_default boolean) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    refusing regclass[];
+BEGIN
+    IF columns IS NULL THEN
+        RETURN NULL;
+    END IF;
+    refusing := ARRAY(
+        SELECT DISTINCT d.relation FROM ndrs_optout.erasure_descendants(relation) AS d
+            JOIN pg_attribute a ON a.attrelid = d.relation AND a.attname = ANY (columns) AND NOT a.attisdropped
+            JOIN pg_type t ON t.oid = a.atttypid
+            WHERE (a.attnotnull OR t.typnotnull) AND NOT (to_default AND a.atthasdef)
+            ORDER BY d.relation);
+    RETURN CASE WHEN relation = ANY (refusing) THEN 'true'
+        WHEN refusing <> '{}' THEN
+            format('t.tableoid IN (%s)', (SELECT string_agg(r::oid::text, ', ') FROM unnest(refusing) AS r)) END;
+END
+$$;
+COMMENT ON FUNCTION refusing_null(regclass, name[], boolean) IS
+    'internal: the condition that rows t of a table refuse what ON DELETE SET NULL, or SET DEFAULT, does to columns';
