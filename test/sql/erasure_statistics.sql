@@ -22,6 +22,9 @@ CREATE STATISTICS patient_expressions ON (nhs || ward), (note || ward) FROM pati
 CREATE INDEX ON patient (nhs_number_or_null(nhs));
 CREATE TABLE baby (baby_id int, mother_nhs text);
 CREATE TABLE letter (patient_id int REFERENCES patient, nhs_text text);
+CREATE INDEX letter_expression ON letter (upper(nhs_text));
+CREATE STATISTICS letter_pairs (mcv) ON patient_id, nhs_text FROM letter;
+CREATE STATISTICS letter_text ON (lower(nhs_text)) FROM letter;
 CREATE TABLE scan (patient_id int REFERENCES patient ON DELETE SET NULL, label text, copy text);
 CREATE TABLE visit (nhs text, year int) PARTITION BY RANGE (year);
 CREATE TABLE visit_old PARTITION OF visit FOR VALUES FROM (1900) TO (2025) PARTITION BY RANGE (year);
