@@ -82,7 +82,7 @@ subtest 'killed while step 2 waits for a writer' => sub {
 	carry_out_again($case_id, $number);
 	is(rows_deleted($case_id), 'public.patient 1, public.tumour 2', 'the rows are counted once');
 	like($server->safe_psql('postgres', "SELECT ndrs_optout.complete_case($case_id)"),
-		qr/National Cancer Register: 3 records$/m, 'and so says the letter');
+		qr/National Cancer Register: 3 entries$/m, 'and so says the letter');
 };
 
 subtest 'killed in step 3, with a row that came in meanwhile' => sub {
@@ -116,7 +116,7 @@ subtest 'killed in step 3, with a row that came in meanwhile' => sub {
 	carry_out_again($case_id, $number);
 	is(rows_deleted($case_id), 'public.patient 2, public.tumour 2', 'what the crash undid is not counted');
 	like($server->safe_psql('postgres', "SELECT ndrs_optout.complete_case($case_id)"),
-		qr/National Cancer Register: 4 records$/m, 'and so says the letter');
+		qr/National Cancer Register: 4 entries$/m, 'and so says the letter');
 };
 
 subtest 'killed before step 1 commits' => sub {
@@ -159,7 +159,7 @@ subtest 'killed after the letter, with asynchronous commits' => sub {
 			SET synchronous_commit = off;
 			CALL ndrs_optout.carry_out($case_id, '$number');
 			SELECT ndrs_optout.complete_case($case_id)}),
-		qr/National Cancer Register: 3 records$/m,
+		qr/National Cancer Register: 3 entries$/m,
 		'there is a letter');
 	kill_server($server);
 	$server->start;

@@ -212,7 +212,7 @@ sub works_on
 		'2|2|2|0', 'over the foreign keys and the declared reference');
 	is(ask($database, "SELECT notice_id, release_id, days_left FROM ndrs_optout.recall_progress WHERE case_id = $ready"),
 		'3|1|30', 'what was released is recalled, unless it is destroyed, and ids of notices continue');
-	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 records$/m, 'the letter counts them');
+	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 entries$/m, 'the letter counts them');
 	is(ask($database, qq{
 			SELECT string_agg(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(c))::text, ',')
 				FROM unnest(ARRAY[$completed, $ready]) AS c}),

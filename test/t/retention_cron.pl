@@ -24,9 +24,9 @@ sub hold_copies
 {
 	my ($server, $database) = @_;
 	$server->safe_psql($database, qq{
-		INSERT INTO ndrs_optout.confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\\x00');
 		SELECT ndrs_optout.withdraw_case(ndrs_optout.open_case(n::ndrs_optout.nhs_number, '{cancer}'))
 			FROM unnest('{$PATIENT,$NEIGHBOUR}'::text[]) AS n;
+		INSERT INTO ndrs_optout.confidential_key (key_id, public_key) VALUES ('0123456789ABCDEF', '\\x00');
 		INSERT INTO ndrs_optout.case_correspondence (case_id, kind, received_on, key_id, content)
 			SELECT case_id, 'form', current_date, '0123456789ABCDEF', '\\x00' FROM ndrs_optout.optout_case;
 		UPDATE ndrs_optout.optout_case SET ended_at = now() - interval '4 years', copy_until = current_date - 365 WHERE case_id = 1;
