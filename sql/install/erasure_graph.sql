@@ -82,10 +82,14 @@ CREATE VIEW erasure_edge AS
                    WHERE a.attrelid = f.conrelid AND a.attnum = ANY (coalesce(f.confdelsetcols, f.conkey)))
                        END AS unlinked_columns,
            o.owns,
-           o.owns OR f.confdeltype <> 'c' AND NOT EXISTS (
+           o.owns OR NOT EXISTS (
                SELECT FROM reference r
                    WHERE r.child = f.conrelid AND r.parent = f.confrelid
-                       AND same_columns(f.conkey, f.confkey, r.child_attnums, r.parent_attnums)) AS keeps
+                       AND same_columns(f.conkey, f.confkey, r.child_attnums, r.parent_attnums))
+               -- A child that the walk comes to from elsewhere, too, may be another patient's.
+               AND (f.confdeltype <> 'c' OR EXISTS (
+                   SELECT FROM expected_edge x
+                       WHERE x.child = f.conrelid AND x.parent <> f.confrelid)) AS keeps
         FROM pg_catalog.pg_constraint f
         CROSS JOIN LATERAL (
             SELECT EXISTS (SELECT FROM owned_parent o

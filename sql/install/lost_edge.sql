@@ -144,7 +144,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION edge_gap(expected_edge) IS 'internal: the gap that an expected edge is when it is lost';
 
--- The command that brings a lost edge back.
+-- The command that brings a lost edge back.  Whether a column that has taken another one's
+-- name holds the keys, only the table's owner can say.
 CREATE FUNCTION edge_remedy(this expected_edge) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -152,8 +153,22 @@ AS $$
 DECLARE
     child_columns text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(this.child_columns) AS c);
     parent_columns text := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(this.parent_columns) AS c);
+    others text := (
+        SELECT string_agg(format('Column "%s" of table %s is not the one that was followed, which is called "%s" now. '
+                                 'Look in which one the keys are. ', k.name, k.relation, a.attname), ''
+                          ORDER BY k.relation::text, k.name)
+            FROM (SELECT this.child, u.name, u.attnum
+                      FROM unnest(this.child_columns, this.child_attnums) AS u (name, attnum)
+                  UNION
+                  SELECT this.parent, u.name, u.attnum
+                      FROM unnest(this.parent_columns, this.parent_attnums) AS u (name, attnum))
+                     AS k (relation, name, attnum)
+            JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = k.attnum AND NOT a.attisdropped
+                AND a.attname <> k.name
+            WHERE EXISTS (SELECT FROM pg_attribute o WHERE o.attrelid = k.relation AND o.attname = k.name
+                              AND NOT o.attisdropped));
 BEGIN
-    RETURN CASE this.kind
+    RETURN coalesce(others, '') || CASE this.kind
         WHEN 'guard' THEN
             CASE WHEN EXISTS (SELECT FROM ndrs_optout.guard g WHERE g.target = this.child)
                      AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = this.child)
@@ -165,7 +180,8 @@ BEGIN
                     this.parent_name, parent_columns) END;
 END
 $$;
-COMMENT ON FUNCTION edge_remedy(expected_edge) IS 'internal: the command that brings a lost edge back';
+COMMENT ON FUNCTION edge_remedy(expected_edge) IS
+    'internal: the command that brings a lost edge back, and which of its columns is another one than it was';
 
 -- Accepted or not.
 CREATE FUNCTION lost_edges(tables oid[] DEFAULT NULL)

@@ -273,6 +273,25 @@ SELECT child_name, parent_name FROM expected_edge WHERE parent_name = 'public.ra
 SELECT unguard_table('patient');
 DROP TABLE history, other, patient, raw;
 DROP FUNCTION act, stay, remember;
+
+-- A row ON DELETE CASCADE to which another reference leads as well may be another patient's.
+CREATE TABLE address (id int PRIMARY KEY);
+CREATE TABLE patient (id int PRIMARY KEY, nhs bigint, address int REFERENCES address);
+CREATE TABLE visit (id int, patient int REFERENCES patient, address int REFERENCES address ON DELETE CASCADE);
+INSERT INTO address VALUES (1), (2);
+INSERT INTO patient VALUES (1, 9990000018, 1), (2, 9990000026, 2), (3, 9990000018, 2);
+INSERT INTO visit VALUES (10, 1, 1), (20, 2, 1), (30, 3, 2);
+SELECT guard_table('patient', 'nhs', '{cancer}');
+SELECT declare_owned('patient', '{address}', 'address', '{id}');
+BEGIN;
+SELECT path, action, row_count FROM erase('9990000018', '{cancer}');
+TABLE visit;
+SELECT path, action, row_count FROM erase('9990000026', '{cancer}');
+TABLE visit;
+ROLLBACK;
+SELECT unguard_table('patient');
+SELECT retract_owned('patient', '{address}', 'address', '{id}');
+DROP TABLE visit, patient, address;
 DEALLOCATE ALL;
 TRUNCATE optout_case, identity_evidence, case_erasure, case_certificate, case_guard, exclusion, accepted_gap RESTART IDENTITY;
 DELETE FROM expected_edge;
