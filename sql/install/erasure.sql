@@ -265,8 +265,8 @@ BEGIN
                 format('cannot erase: rows in table %s must be kept', obstacle),
                 detail => format('When what they refer to is deleted, their foreign key is to set %s, and NOT NULL '
                                  'forbids that.', refused),
-                hint => 'Ask the owner of the table to drop NOT NULL there, or, if the rows are the patient''s, to make '
-                        'the foreign key ON DELETE CASCADE.');
+                hint => 'Ask the owner of the table to drop NOT NULL there, or, if the rows are the patient''s, to '
+                        'make the foreign key ON DELETE CASCADE.');
         ELSIF keeps_owned THEN
             PERFORM ndrs_optout.raise_error('ND030',
                 format('cannot erase: rows in table %s must be kept', obstacle),

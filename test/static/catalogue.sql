@@ -236,9 +236,9 @@ used (code_set, code) AS (
     SELECT 'gap', m[1]
     FROM member_function f
         CROSS JOIN LATERAL regexp_matches(f.prosrc, '''(published|[a-z]+(?:_[a-z]+)+)''', 'g') AS m
-    WHERE f.proname IN ('guard_gaps', 'guard_copies', 'guard_owned', 'edge_gap') AND m[1] !~ '^pg_'
+    WHERE f.proname IN ('guard_gaps', 'guard_copies', 'guard_owned', 'edge_gap', 'share_view_gaps') AND m[1] !~ '^pg_'
         AND m[1] NOT IN ('event_triggers', 'not_enforced', 'row_level_security', 'ndrs_optout',
-                             'lo_manage', 'repack_trigger')
+                             'lo_manage', 'repack_trigger', 'share_eligible')
     UNION
     SELECT 'gap', format('guard_%s_%s', p.part, m[1])
     FROM member_function f
