@@ -50,6 +50,9 @@ my %SHOWS = (
 	'the list' => q{SELECT ndrs_optout.exclusion_list('cancer'), ndrs_optout.exclusion_list('local')},
 	'the guards' => 'SELECT g FROM ndrs_optout.guard g ORDER BY g.target::text',
 	'the references' => 'SELECT r FROM ndrs_optout.reference r ORDER BY r::text',
+	'what the walk has followed' => q{SELECT kind, child, child_columns, parent, parent_columns FROM ndrs_optout.expected_edge
+		ORDER BY child_name, parent_name},
+	'what the walk has lost' => 'SELECT count(*) FROM ndrs_optout.lost_edges()',
 	'the registers' => 'SELECT r FROM ndrs_optout.register r ORDER BY 1',
 	'the cases' => 'SELECT c FROM ndrs_optout.case_progress c ORDER BY 1',
 	'the counts' => 'SELECT c FROM ndrs_optout.guard_count c ORDER BY c::text',
