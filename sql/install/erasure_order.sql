@@ -26,15 +26,21 @@ DECLARE
     children integer[];
     moved boolean := true;
 BEGIN
-    WITH edge AS MATERIALIZED (SELECT e.parent, e.child FROM ndrs_optout.erasure_edge e),
+    WITH RECURSIVE edge AS MATERIALIZED (SELECT e.parent, e.child FROM ndrs_optout.erasure_edge e),
+    line (n, ancestor) AS (
+        SELECT l.n, l.leaf FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
+        UNION
+        SELECT l.n, i.inhparent::regclass FROM line l JOIN pg_inherits i ON i.inhrelid = l.ancestor),
     lineage AS MATERIALIZED (
-        SELECT l.n, a.ancestor FROM unnest(leaves) WITH ORDINALITY AS l (leaf, n)
-            CROSS JOIN LATERAL ndrs_optout.erasure_lineage(l.leaf) AS a
-            WHERE a.ancestor IN (SELECT e.parent FROM edge e UNION ALL SELECT e.child FROM edge e)),
+        SELECT l.n, l.ancestor FROM line l
+            WHERE l.ancestor IN (SELECT e.parent FROM edge e UNION ALL SELECT e.child FROM edge e)),
     leaf AS MATERIALIZED (
-        SELECT n, dense_rank() OVER (ORDER BY ARRAY(SELECT l.ancestor::oid FROM lineage l WHERE l.n = g.n
-                                                    ORDER BY 1))::integer AS node
-            FROM generate_series(1, cardinality(leaves)) AS g (n)),
+        SELECT k.n, dense_rank() OVER (ORDER BY k.ancestors)::integer AS node
+            FROM (SELECT g.n, coalesce(array_agg(l.ancestor::oid ORDER BY l.ancestor::oid)
+                                           FILTER (WHERE l.ancestor IS NOT NULL), '{}') AS ancestors
+                      FROM generate_series(1, cardinality(leaves)) AS g (n)
+                      LEFT JOIN lineage l ON l.n = g.n
+                      GROUP BY g.n) AS k),
     member AS MATERIALIZED (
         SELECT DISTINCT f.node, l.ancestor FROM leaf f JOIN lineage l ON l.n = f.n)
     SELECT (SELECT array_agg(f.node ORDER BY f.n) FROM leaf f),

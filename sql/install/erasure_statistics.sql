@@ -30,8 +30,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     WITH RECURSIVE changed (relation) AS (
-        SELECT r.leaf::oid FROM ndrs_optout.erasure_rows(batches) AS r
-            WHERE r.action IN ('delete', 'redact', 'unlink')
+        SELECT r.leaf::oid FROM unnest(batches) AS b CROSS JOIN LATERAL unnest(b.leaves) AS r (leaf)
+            WHERE (b.search).action IN ('delete', 'redact', 'unlink')
         UNION
         SELECT i.inhparent FROM changed c JOIN pg_inherits i ON i.inhrelid = c.relation)
     INSERT INTO ndrs_optout.statistics_renewal (relation)

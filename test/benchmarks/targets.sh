@@ -58,6 +58,9 @@ table_targets() {
 		         / bench.cpu_ns('erasure indexed further', 'DELETEs by hand'), '<= 1.5', 'x'),
 		    ('erasure of $erasure_many patients together, indexes: times DELETEs by hand', bench.cpu_ns('erasure indexed many', 'erase()')
 		         / bench.cpu_ns('erasure indexed many', 'DELETEs by hand'), '<= 1.3', 'x'),
+		    ('erasure of a patient with rows in each of ${partition_counts[-1]} partitions: times DELETEs by hand',
+		         bench.cpu_ns('partitions ${partition_counts[-1]} all', 'erase()')
+		         / bench.cpu_ns('partitions ${partition_counts[-1]} all', 'DELETEs by hand'), '<= 3', 'x'),
 		    ('memory of a backend, list of $list', $(memory_target "$list"), '<= 3', 'MB'),
 		    ('memory of a backend, list of $large_list', $(memory_target "$large_list"), '<= 80', 'MB'))
 		SELECT what, bound || ' ' || unit AS target, bench.shown(measured) || ' ' || unit AS measured,
