@@ -107,6 +107,8 @@ PIECES = $(addprefix sql/install/, \
 	sentry_part.sql \
 	sentry.sql \
 	retention.sql \
+	completeness.sql \
+	deletion_concept.sql \
 	access.sql \
 	health.sql \
 	health_proofs.sql \
@@ -126,7 +128,7 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 # extension comes first, because it makes the extension.
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
 	guard guard_paths erasure erasure_graph declare_reference lost_edge erasure_owned erasure_history erasure_in_flight optout_case correspondence certificate subject_access audit \
-	guard_copies guard_coverage sentry sweep retention purpose national_check national_check_sets sharing share_view release recall_file \
+	guard_copies guard_coverage sentry sweep retention deletion_concept purpose national_check national_check_sets sharing share_view release recall_file \
 	privileges access access_text_parameters health erasure_statistics letter version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \

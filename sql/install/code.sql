@@ -251,6 +251,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('audit_event', 'releases_allowed', 'a recipient with overdue recalls may get data, with a reason'),
     ('audit_event', 'releases_disallowed', 'what was allowed to a recipient with overdue recalls was taken back'),
     ('audit_event', 'release_recorded', 'a release of patients'' data was recorded'),
+    ('audit_event', 'release_loss_recorded', 'how many rows a release left out was recorded'),
     ('audit_event', 'release_destroyed', 'a recipient has destroyed the data of a release'),
     ('audit_event', 'release_retracted', 'a release was recorded by mistake'),
     ('audit_event', 'share_view_dropped', 'a view of what may be shared was dropped'),

@@ -18,6 +18,7 @@ CREATE TABLE policy (
     national_check_days  integer NOT NULL DEFAULT 7 CHECK (national_check_days > 0),
     recall_days          integer NOT NULL DEFAULT 30 CHECK (recall_days > 0),
     recall_escalation_days integer NOT NULL DEFAULT 14 CHECK (recall_escalation_days > 0),
+    smallest_count       integer NOT NULL DEFAULT 10 CHECK (smallest_count > 0),
     changed_at           timestamptz
 );
 COMMENT ON TABLE policy IS
@@ -26,7 +27,8 @@ COMMENT ON TABLE policy IS
     'for which the copy of a request, answered requests for subject access, answered recall notices and the patients '
     'of destroyed releases are kept, days after which proofs of a case that got no further are destroyed, years of '
     'audit, days for which a national check is good, days that a recipient has to delete a patient''s data, days '
-    'until an overdue recall notice is escalated. What was promised for a case stays as it was. Changes are audited';
+    'until an overdue recall notice is escalated, smallest number that statistics show. What was promised for a case '
+    'stays as it was. Changes are audited';
 COMMENT ON COLUMN policy.child_age IS
     'a parent can act for a child who is younger on the day on which the request came: 13 for "under 13", 14 for "13 '
     'or younger", as the published rule of the national service says';
