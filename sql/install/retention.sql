@@ -48,25 +48,26 @@ COMMENT ON FUNCTION held_records() IS
 -- check with its reply stays as long as an older one is in force, which it would else
 -- bring back for those whom both asked about.
 CREATE VIEW retention_schedule AS
-    WITH held AS MATERIALIZED (SELECT DISTINCT h.source, h.id FROM held_records() AS h)
+    WITH one_policy AS (SELECT * FROM policy LIMIT 1),  -- a plan for one row, which needs no JIT
+    held AS MATERIALIZED (SELECT DISTINCT h.source, h.id FROM held_records() AS h)
     SELECT 'correspondence' AS what, k.correspondence_id AS id, 1::bigint AS rows,
            coalesce(k.kept_until, c.copy_until)::timestamp AT TIME ZONE p.time_zone AS due_at,
            h.id IS NOT NULL AS held
-        FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN policy p
+        FROM optout_case c JOIN case_correspondence k USING (case_id) CROSS JOIN one_policy p
         LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
     UNION ALL
     SELECT 'case_numbers', c.case_id, 1,
            GREATEST(c.copy_until, (SELECT max(k.kept_until) FROM case_correspondence k WHERE k.case_id = c.case_id))
                ::timestamp AT TIME ZONE p.time_zone,
            h.id IS NOT NULL
-        FROM optout_case c CROSS JOIN policy p LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
+        FROM optout_case c CROSS JOIN one_policy p LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.state IN ('withdrawn', 'refused') AND c.encoded_nhs_number IS NOT NULL
     UNION ALL
     SELECT 'unproven_cases', c.case_id, 1,
            ((GREATEST(c.recorded_at, max(e.recorded_at)) AT TIME ZONE p.time_zone)::date + p.evidence_days)
                ::timestamp AT TIME ZONE p.time_zone,
            h.id IS NOT NULL
-        FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN policy p
+        FROM optout_case c LEFT JOIN identity_evidence e USING (case_id) CROSS JOIN one_policy p
         LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.state = 'awaiting_identity'
         GROUP BY c.case_id, p.evidence_days, p.time_zone, h.id
@@ -74,12 +75,12 @@ CREATE VIEW retention_schedule AS
     SELECT 'subject_access_requests', q.request_id, 1,
            coalesce(q.answered_at, q.refused_at) + pg_catalog.make_interval(years => p.subject_access_years),
            h.id IS NOT NULL
-        FROM subject_access_request q CROSS JOIN policy p
+        FROM subject_access_request q CROSS JOIN one_policy p
         LEFT JOIN held h ON h.source = 'subject_access_request' AND h.id = q.request_id
     UNION ALL
     SELECT 'audit_events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
            (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
-        FROM audit_segment s CROSS JOIN policy p
+        FROM audit_segment s CROSS JOIN one_policy p
         WHERE s.purged_at IS NULL
     UNION ALL
     SELECT 'guard_counts', NULL, count(*) - 1, (t.day + 1)::timestamptz, false
@@ -100,7 +101,7 @@ CREATE VIEW retention_schedule AS
     SELECT 'recall_notices', c.case_id, count(*),
            greatest(c.ended_at, max(n.acknowledged_at)) + pg_catalog.make_interval(years => p.recall_years),
            h.id IS NOT NULL
-        FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN policy p
+        FROM optout_case c JOIN recall_notice n USING (case_id) CROSS JOIN one_policy p
         LEFT JOIN held h ON h.source = 'optout_case' AND h.id = c.case_id
         WHERE c.ended_at IS NOT NULL AND n.acknowledged_at IS NOT NULL
         GROUP BY c.case_id, p.recall_years, h.id
@@ -109,12 +110,12 @@ CREATE VIEW retention_schedule AS
            (coalesce(r.destroyed_on, (r.retracted_at AT TIME ZONE p.time_zone)::date)
                + pg_catalog.make_interval(years => p.release_years)) AT TIME ZONE p.time_zone,
            h.id IS NOT NULL
-        FROM release r CROSS JOIN policy p LEFT JOIN held h ON h.source = 'release' AND h.id = r.release_id
+        FROM release r CROSS JOIN one_policy p LEFT JOIN held h ON h.source = 'release' AND h.id = r.release_id
         WHERE r.patients IS NOT NULL
     UNION ALL
     SELECT 'complaints', m.complaint_id, 1, m.kept_until::timestamp AT TIME ZONE p.time_zone,
            EXISTS (SELECT FROM hold h WHERE h.hold_id = m.hold_id)
-        FROM complaint m CROSS JOIN policy p
+        FROM complaint m CROSS JOIN one_policy p
         WHERE m.kept_until IS NOT NULL
     UNION ALL
     SELECT 'national_checks', n.check_id, 1,
