@@ -360,7 +360,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM ndrs_optout.case_must_not_be_held(this, 'erase for',
-        'The patient is excluded: nothing new gets in. Nothing was deleted.');
+        'The patient is excluded: nothing new gets in. Nothing was deleted.', lock => false);
     PERFORM ndrs_optout.require_read_committed();
     -- Until commit no guard and no reference can be added or removed.
     LOCK TABLE ndrs_optout.guard, ndrs_optout.reference, ndrs_optout.owned_parent IN SHARE MODE;

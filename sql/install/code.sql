@@ -121,6 +121,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('sweep_state', 'not_searched', 'the rows are on another server, or another extension keeps them'),
     ('subject_access_source', 'exclusion_list', 'which registers the patient is excluded from'),
     ('subject_access_source', 'optout_case', 'the patient''s cases'),
+    ('subject_access_source', 'hold', 'holds on the patient'),
     ('subject_access_source', 'release', 'releases that held the patient''s data'),
     ('subject_access_source', 'recall_notice', 'requests to recipients to delete the patient''s data'),
     ('subject_access_source', 'subject_access_request', 'the patient''s earlier requests'),

@@ -141,16 +141,22 @@ COMMENT ON FUNCTION case_letter_facts(optout_case, boolean) IS
     'internal: the facts that a letter about a case can state, as they are stored; table letter_fact says what they '
     'are';
 
+-- A letter that was written before is in the words of then.
 CREATE FUNCTION case_letter_text(this optout_case, kind text, letter_kept boolean) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ndrs_optout.letter_from_template(
-        (ndrs_optout.current_letter_template(kind, this.letter_language, this.letter_format)).body,
+        coalesce((SELECT t.body FROM ndrs_optout.case_letter l
+                      JOIN ndrs_optout.letter_template t USING (kind, language, format, version)
+                      WHERE l.case_id = this.case_id AND l.kind = case_letter_text.kind
+                      ORDER BY l.letter_id DESC LIMIT 1),
+                 (ndrs_optout.current_letter_template(kind, this.letter_language, this.letter_format)).body),
         ndrs_optout.case_letter_facts(this, letter_kept))
 $$;
 COMMENT ON FUNCTION case_letter_text(optout_case, text, boolean) IS
-    'internal: a letter about a case, from what is stored of it; error 42704 (no template)';
+    'internal: a letter about a case, from what is stored of it, in the words in which it was last written; error '
+    '42704 (no template)';
 
 -- One letter at a time: the most urgent that the applicant has not had.
 CREATE FUNCTION letter_owed(this optout_case) RETURNS text

@@ -427,12 +427,17 @@ AS $$
 $$;
 COMMENT ON FUNCTION case_hold(optout_case) IS 'internal: why a case is held; NULL when it is not';
 
-CREATE FUNCTION case_must_not_be_held(this optout_case, action text, detail text) RETURNS void
+-- Who is to wait for others afterwards asks without the lock, and once more with it: nobody
+-- could place a hold in the meantime.
+CREATE FUNCTION case_must_not_be_held(this optout_case, action text, detail text, lock boolean DEFAULT true)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.lock_holds();
+    IF lock THEN
+        PERFORM ndrs_optout.lock_holds();
+    END IF;
     IF ndrs_optout.case_hold(this) IS NOT NULL THEN
         PERFORM ndrs_optout.raise_error('ND022', format('cannot %s case %s: it is held', action, this.case_id),
             detail => case_must_not_be_held.detail,
@@ -440,9 +445,9 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION case_must_not_be_held(optout_case, text, text) IS
-    'internal: error ND022 when a case is held, or its patient or one of its registers; no hold is placed until the '
-    'transaction ends';
+COMMENT ON FUNCTION case_must_not_be_held(optout_case, text, text, boolean) IS
+    'internal: error ND022 when a case is held, or its patient or one of its registers; with lock, no hold is placed '
+    'until the transaction ends';
 
 -- The day until which what is kept of something that ends today is kept.
 CREATE FUNCTION copy_until() RETURNS date
@@ -536,6 +541,13 @@ BEGIN
             ON CONFLICT DO NOTHING)
     SELECT coalesce(array_agg(l.register ORDER BY l.register), '{}') INTO followed FROM listed l;
 
+    INSERT INTO ndrs_optout.hold (encoded_nhs_number, reason, placed_at)
+        SELECT new_encoded, h.reason, h.placed_at FROM ndrs_optout.hold h
+            WHERE h.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+                AND NOT EXISTS (SELECT FROM ndrs_optout.hold n
+                                WHERE n.encoded_nhs_number OPERATOR(ndrs_optout.=) new_encoded
+                                    AND n.placed_at = h.placed_at);
+
     SELECT min(c.case_id) INTO open_case FROM ndrs_optout.optout_case c
         WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
             AND c.ended_at IS NULL;
@@ -549,5 +561,5 @@ END
 $$;
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old '
-    'one is excluded from, and returns these; the old one stays excluded. Rows that are held under the new number '
-    'stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
+    'one is excluded from, and returns these; the old one stays excluded, and holds on the patient go along. Rows '
+    'that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';

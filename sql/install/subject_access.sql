@@ -125,6 +125,12 @@ AS $$
                   WHERE c.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
                   ORDER BY c.case_id) AS l
     UNION ALL
+    SELECT 'hold', to_jsonb(l), false
+        FROM (SELECT h.hold_id, h.reason, h.placed_at
+                  FROM ndrs_optout.hold h
+                  WHERE h.encoded_nhs_number OPERATOR(ndrs_optout.=) ndrs_optout.encode_nhs_number(number)
+                  ORDER BY h.hold_id) AS l
+    UNION ALL
     SELECT 'release', to_jsonb(l), false
         FROM (SELECT r.release_id, p.name AS recipient, r.purpose, r.legal_basis, r.registers, r.released_on,
               r.reference,

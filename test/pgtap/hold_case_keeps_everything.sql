@@ -1,6 +1,6 @@
 -- A hold holds: the exclusion is made, and nothing is destroyed until it is lifted.
 \ir lib/begin.psql
-SELECT plan(40);
+SELECT plan(42);
 
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded'), story.prove(:ada) \g /dev/null
@@ -69,6 +69,11 @@ SELECT is((SELECT hold_reason FROM ndrs_optout.case_progress WHERE case_id = :ci
 SELECT ndrs_optout.request_subject_access('9990000034') AS request \gset
 UPDATE ndrs_optout.subject_access_request SET answered_at = now() - interval '9 years';
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'subject_access_requests'), 0::bigint, 'and so is a request');
+SELECT is((SELECT record ->> 'reason' FROM ndrs_optout.disclose_records('9990000034') WHERE source = 'hold'), 'claim 5', 'a patient who asks is told of it');
+BEGIN;
+SELECT ndrs_optout.supersede_nhs_number('9990000034', '9990000050') \g /dev/null
+SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000050', '{cancer}') $$), 'ND022 | %', 'a number that takes the place of theirs is held, too');
+ROLLBACK;
 SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'subject_access_requests'), 1::bigint, 'until it is lifted');
 
