@@ -90,6 +90,7 @@ AS $$
 DECLARE
     patient_group record;
     batches ndrs_optout.erasure_batch[];
+    owned ndrs_optout.erasure_batch[];
     lead ndrs_optout.erasure_lead;
     leads ndrs_optout.erasure_lead[];
 BEGIN
@@ -100,7 +101,10 @@ BEGIN
     SELECT g.* INTO STRICT patient_group FROM ndrs_optout.erasure_groups(ARRAY[number], this.registers, false) AS g;
     batches := ndrs_optout.erasure_walk(patient_group.patients, this.registers, patient_group.excluded_registers,
                                         false);
-    leads := ndrs_optout.erasure_leads(batches);
+    owned := ndrs_optout.erasure_owned(
+        ndrs_optout.erasure_merge_batches(batches), this.registers,
+        ARRAY[ROW(patient_group.patients, patient_group.excluded_registers)::ndrs_optout.erasure_group], false);
+    leads := ndrs_optout.erasure_leads(batches) || ndrs_optout.owned_leads(owned);
     FOREACH lead IN ARRAY ndrs_optout.erasure_missed_leads(
         ndrs_optout.case_read_leads(this), patient_group.excluded_registers, batches) LOOP
         lead.keys := ndrs_optout.erasure_keys_without(lead.keys, ndrs_optout.erasure_taken_keys(lead, batches));

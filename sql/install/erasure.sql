@@ -214,6 +214,7 @@ DECLARE
     round_batches ndrs_optout.erasure_batch[];
     batches ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
     remaining ndrs_optout.erasure_batch[];
+    owned_before ndrs_optout.erasure_batch[];
     obstacle regclass;
     keeps_owned boolean;
     refused text;
@@ -242,6 +243,11 @@ BEGIN
                 CASE WHEN round > 1 THEN ARRAY(SELECT b FROM unnest(remaining) AS b
                                                    WHERE b.patients = patient_group.patients) END);
         END LOOP;
+        IF round = 1 THEN
+            owned_before := ndrs_optout.owned_lead_batches(leads, patient_group.patients);
+            leads := ARRAY(SELECT l FROM unnest(leads) AS l
+                               WHERE l.child <> l.parent OR l.child_attnums <> l.parent_attnums);
+        END IF;
         IF round = 1 AND leads <> '{}' THEN
             leads := ndrs_optout.erasure_missed_leads(leads, patient_group.excluded_registers, round_batches);
             IF leads <> '{}' THEN
@@ -291,7 +297,7 @@ BEGIN
             WHERE (b.search).changes IS NOT NULL AND cardinality(b.row_ids) > 0 AND NOT ndrs_optout.owned_is_freed(b);
         PERFORM ndrs_optout.erasure_wait(round_batches);
         batches := batches || round_batches;
-        remaining := ndrs_optout.erasure_recount(batches) || ndrs_optout.erasure_orphans(batches);
+        remaining := ndrs_optout.erasure_recount(batches) || ndrs_optout.erasure_orphans(batches || owned_before);
         EXIT WHEN remaining = '{}';
     END LOOP;
     IF remaining <> '{}' THEN
@@ -357,7 +363,7 @@ COMMENT ON FUNCTION erase(nhs_number, text[]) IS
     'carry_out() does; errors ND004, ND010, ND011, ND022 (a hold), ND030 (rows remain), ND032 (an edge of the walk '
     'is lost), 25000 (at another isolation level than READ COMMITTED), 42704';
 
--- Whether there is a reference in the walk that no foreign key enforces.
+-- Whether there is a reference in the walk that no foreign key enforces, or rows are owned.
 CREATE FUNCTION erasure_has_leads(registers text[]) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -365,9 +371,11 @@ AS $$
     SELECT EXISTS (
         SELECT FROM ndrs_optout.erasure_edge e
             WHERE NOT e.enforced AND e.child IN (SELECT unnest(ndrs_optout.erasure_tables(registers))))
+        OR EXISTS (SELECT FROM ndrs_optout.owned_parent)
 $$;
 COMMENT ON FUNCTION erasure_has_leads(text[]) IS
-    'internal: whether an erasure from these registers follows a reference that no foreign key enforces';
+    'internal: whether an erasure from these registers follows a reference that no foreign key enforces, or deletes '
+    'owned rows';
 
 CREATE FUNCTION wait_for_writers(relations regclass[], erasing boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'ndrs_optout_wait_for_writers'

@@ -478,6 +478,44 @@ $$;
 COMMENT ON FUNCTION owned_is_freed(erasure_batch) IS
     'internal: whether rows that an erasure redacts or unlinks refer to an owned table by columns that they lose';
 
+-- The keys of owned rows, for when nothing leads to them any more: as leads from their table to
+-- itself (erasure_in_flight.sql).
+CREATE FUNCTION owned_leads(batches erasure_batch[]) RETURNS erasure_lead[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(ROW(k.relation, k.name, k.columns, k.attnums, k.relation, k.name, k.columns, k.attnums,
+                                  b.registers, b.path, b.keys)::ndrs_optout.erasure_lead), '{}')
+        FROM unnest(batches) AS b
+        CROSS JOIN LATERAL (
+            SELECT (b.search).relation, ndrs_optout.name_of_table((b.search).relation), (b.search).parent_columns,
+                   ndrs_optout.column_numbers((b.search).relation, (b.search).parent_columns))
+            AS k (relation, name, columns, attnums)
+        WHERE b.keys IS NOT NULL AND EXISTS (
+            SELECT FROM unnest(ndrs_optout.erasure_owned_links('{}')) AS l
+                WHERE (l.search).relation = (b.search).relation AND (l.search).source = (b.search).source)
+$$;
+COMMENT ON FUNCTION owned_leads(erasure_batch[]) IS
+    'internal: the keys of the owned rows among batches, as leads from their table to itself';
+
+-- Owned rows of before, by their keys; of no one's, perhaps.
+CREATE FUNCTION owned_lead_batches(leads erasure_lead[], patients nhs_number[]) RETURNS erasure_batch[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(ROW(l.search, patients, d.registers, d.path, d.keys, NULL, NULL, NULL, NULL
+                                  )::ndrs_optout.erasure_batch), '{}')
+        FROM unnest(leads) AS d
+        JOIN unnest(ndrs_optout.erasure_owned_links('{}')) AS l
+            ON (d.parent, d.parent_attnums) = ((l.search).relation::oid, ndrs_optout.column_numbers(
+                    (l.search).relation, (l.search).parent_columns))
+                OR (d.parent_name, d.parent_columns) = (ndrs_optout.name_of_table((l.search).relation),
+                                                        (l.search).parent_columns)
+        WHERE d.child = d.parent AND d.child_attnums = d.parent_attnums
+$$;
+COMMENT ON FUNCTION owned_lead_batches(erasure_lead[], nhs_number[]) IS
+    'internal: leads from owned rows as batches of action share, with nothing found yet';
+
 -- Once rows are deleted: of what was shared, what nothing refers to any more, since a trigger
 -- has deleted more, or another session has.  As batches that a walk can start from.
 CREATE FUNCTION erasure_orphans(batches erasure_batch[]) RETURNS erasure_batch[]
@@ -486,7 +524,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     shares ndrs_optout.erasure_batch[] := ARRAY(SELECT b FROM unnest(batches) AS b
-                                                    WHERE (b.search).action = 'share' AND cardinality(b.row_ids) > 0);
+                                                    WHERE (b.search).action = 'share' AND b.keys IS NOT NULL);
     candidates ndrs_optout.erasure_batch[] := ARRAY[]::ndrs_optout.erasure_batch[];
 BEGIN
     IF shares = '{}' THEN
