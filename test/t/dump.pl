@@ -53,6 +53,11 @@ ask('registry', qq{
 	ALTER TABLE sample DROP COLUMN batch;
 	SELECT ndrs_optout.guard_table('patient', 'nhs', '{cancer}');
 	SELECT ndrs_optout.declare_reference('sample', '{tumour_id}', 'tumour', '{tumour_id}');
+	CREATE TABLE address (gone int, address_id bigint PRIMARY KEY);
+	ALTER TABLE address DROP gone;
+	ALTER TABLE tumour ADD gone int, ADD address_id bigint REFERENCES address;
+	ALTER TABLE tumour DROP gone;
+	SELECT ndrs_optout.declare_owned('tumour', '{address_id}', 'address', '{address_id}');
 
 	-- The partition has its columns in another order.
 	CREATE TABLE referral (nhs text, year int) PARTITION BY LIST (year);
@@ -81,6 +86,8 @@ ask('registry', qq{
 	INSERT INTO patient VALUES (1, '$excluded', 'A'), (2, '$allowed', 'B'), (3, '$leaving', 'C');
 	INSERT INTO tumour SELECT 10 * patient_id + n, patient_id FROM patient, generate_series(1, 2) AS n;
 	INSERT INTO sample SELECT tumour_id, 'tube' FROM tumour;
+	INSERT INTO address SELECT patient_id FROM patient;
+	UPDATE tumour SET address_id = patient_id;
 	INSERT INTO referral VALUES ('$excluded', 1), ('$allowed', 1), ('$leaving', 2), ('$allowed', 3);
 });
 
@@ -216,11 +223,12 @@ sub works_on
 		'a case is carried out');
 	is(ask($database, qq{
 			SELECT (SELECT string_agg(patient_id::text, ',') FROM patient), (SELECT count(*) FROM tumour),
-				(SELECT count(*) FROM sample), (SELECT count(*) FROM referral WHERE nhs = '$leaving')}),
-		'2|2|2|0', 'over the foreign keys and the declared reference');
+				(SELECT count(*) FROM sample), (SELECT count(*) FROM referral WHERE nhs = '$leaving'),
+				(SELECT string_agg(address_id::text, ',') FROM address)}),
+		'2|2|2|0|2', 'over the foreign keys and the declared reference, and up to owned rows');
 	is(ask($database, "SELECT notice_id, release_id, days_left FROM ndrs_optout.recall_progress WHERE case_id = $ready"),
 		'3|1|30', 'what was released is recalled, unless it is destroyed, and ids of notices continue');
-	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 6 entries$/m, 'the letter counts them');
+	like(ask($database, "SELECT ndrs_optout.complete_case($ready)"), qr/: 7 entries$/m, 'the letter counts them');
 	is(ask($database, qq{
 			SELECT string_agg(ndrs_optout.verify_certificate(ndrs_optout.erasure_certificate(c))::text, ',')
 				FROM unnest(ARRAY[$completed, $ready]) AS c}),
