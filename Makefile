@@ -91,6 +91,7 @@ PIECES = $(addprefix sql/install/, \
 	register_use.sql \
 	pseudo_id.sql \
 	recall_id.sql \
+	recall_wording.sql \
 	recall.sql \
 	release_record.sql \
 	recall_file.sql \

@@ -214,7 +214,7 @@ INSERT INTO letter_fact (about, fact, description) VALUES
     ('complaint', 'held', 'what the complaint is about is held: nothing of it is destroyed'),
     ('complaint', 'contact', 'how to reach the registry, as the policy has it');
 INSERT INTO letter_template (kind, version, body) VALUES
-('complaint_acknowledgement', 0, $$Our reference: complaint {complaint}
+('complaint_acknowledgement', 0, $letter$Our reference: complaint {complaint}
 
 # We have your complaint
 
@@ -230,4 +230,4 @@ We will look into what went wrong. We will tell you how it goes, and what we fin
 
 # If you are not happy with our answer
 You can complain to the Information Commissioner's Office. Go to ico.org.uk or call 0303 123 1113.
-You can also ask a court to decide.$$);
+You can also ask a court to decide.$letter$);

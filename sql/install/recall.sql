@@ -222,25 +222,23 @@ BEGIN
         FROM ndrs_optout.release r WHERE r.release_id = this.release_id;
     SELECT * INTO STRICT its_recipient FROM ndrs_optout.recipient r WHERE r.recipient = its_release.recipient;
     PERFORM ndrs_optout.check_notice_patient(this, number);
-    RETURN concat_ws(E'\n\n',
-        format('Our reference: recall notice %s', this.notice_id),
-        'To ' || concat_ws(', ', its_recipient.name, its_recipient.contact),
-        format('On %s we gave you data of %s (reference: %s). A patient whose data it holds has opted out.',
-               ndrs_optout.english_date(its_release.released_on),
-               ndrs_optout.register_names(its_release.registers), its_release.reference),
-        format('Please delete what you hold of this patient from %s by %s: in your working data, in copies that you '
-               'made and with every organisation or person that you gave them to. Then tell us the day on which that '
-               'was done.',
-               ndrs_optout.recalled_names(its_release.registers, its_case),
-               ndrs_optout.english_date(this.due_on)),
-        CASE WHEN this.chased_on IS NOT NULL THEN
-            format('We reminded you of this on %s.', ndrs_optout.english_date(this.chased_on)) END,
-        format('The patient''s %s is %s. Use it for nothing else, and do not keep this letter with the data.',
-               CASE its_recipient.id_scheme
-                   WHEN 'nhs_number' THEN 'NHS number'
-                   WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
-                   ELSE 'pseudo-id in your data' END,
-               ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields)));
+    RETURN ndrs_optout.letter_from_template((ndrs_optout.current_letter_template(
+            CASE WHEN this.chased_on IS NULL THEN 'recall' ELSE 'recall_reminder' END, 'en', 'standard')).body,
+        jsonb_build_object(
+            'notice', this.notice_id,
+            'recipient', concat_ws(', ', its_recipient.name, its_recipient.contact),
+            'released_on', ndrs_optout.english_date(its_release.released_on),
+            'registers', ndrs_optout.register_names(its_release.registers),
+            'reference', its_release.reference,
+            'recalled', ndrs_optout.recalled_names(its_release.registers, its_case),
+            'due_on', ndrs_optout.english_date(this.due_on),
+            'chased_on', ndrs_optout.english_date(this.chased_on),
+            'id_name', CASE its_recipient.id_scheme
+                WHEN 'nhs_number' THEN 'NHS number'
+                WHEN 'openpseudonymiser' THEN 'OpenPseudonymiser digest'
+                ELSE 'pseudo-id in your data' END,
+            'id', ndrs_optout.recipient_id(its_recipient, number, salt, release_salt, fields),
+            'contact', (SELECT p.contact FROM ndrs_optout.policy p)));
 END
 $$;
 COMMENT ON FUNCTION recall_letter_text(recall_notice, nhs_number, text, text, jsonb) IS

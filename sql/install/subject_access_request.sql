@@ -386,7 +386,7 @@ INSERT INTO letter_fact (about, fact, description) VALUES
     ('subject_access', 'subject_access_years', 'for how many years the request is kept'),
     ('subject_access', 'contact', 'how to reach the registry, as the policy has it');
 INSERT INTO letter_template (kind, version, body) VALUES
-('subject_access_cover', 0, $$Our reference: subject access request {request}
+('subject_access_cover', 0, $letter$Our reference: subject access request {request}
 
 # The data that we hold about {whose}
 
@@ -423,8 +423,8 @@ We make no decision about anyone by computer alone.
 {?contact}Please contact us {contact}.
 {!contact}Please contact us as you did before.
 You can also complain to the Information Commissioner's Office. Go to ico.org.uk or call 0303 123 1113.
-You can also ask a court to decide.$$),
-('subject_access_extension', 0, $$Our reference: subject access request {request}
+You can also ask a court to decide.$letter$),
+('subject_access_extension', 0, $letter$Our reference: subject access request {request}
 
 # We need more time
 
@@ -435,8 +435,8 @@ This is why we need more time: {extension_reason}
 # If you are not happy with this
 {?contact}Please contact us {contact}.
 {!contact}Please contact us as you did before.
-You can also complain to the Information Commissioner's Office. Go to ico.org.uk or call 0303 123 1113.$$),
-('subject_access_refusal', 0, $$Our reference: subject access request {request}
+You can also complain to the Information Commissioner's Office. Go to ico.org.uk or call 0303 123 1113.$letter$),
+('subject_access_refusal', 0, $letter$Our reference: subject access request {request}
 
 # We cannot send you a copy
 
@@ -448,4 +448,4 @@ This is why: {refusal_reason}
 {?contact}Please contact us {contact}.
 {!contact}Please contact us as you did before.
 You can also complain to the Information Commissioner's Office. Go to ico.org.uk or call 0303 123 1113.
-You can also ask a court to decide.$$);
+You can also ask a court to decide.$letter$);
