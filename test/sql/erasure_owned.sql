@@ -263,7 +263,7 @@ ALTER TABLE patient DROP CONSTRAINT patient_raw_fkey;
 SET ndrs_optout.allow_unguarded = on;
 ALTER TABLE patient DROP CONSTRAINT patient_raw_fkey;
 RESET ndrs_optout.allow_unguarded;
-SELECT gap, object FROM guard_coverage() WHERE gap = 'edge_lost';
+SELECT gap, object, what_to_do FROM guard_coverage() WHERE gap = 'edge_lost';
 SELECT path, action, row_count FROM erase('9990000018', '{cancer}');
 \echo :SQLSTATE
 -- What is not owned any more is not expected.
