@@ -86,10 +86,13 @@ CREATE VIEW erasure_edge AS
                SELECT FROM reference r
                    WHERE r.child = f.conrelid AND r.parent = f.confrelid
                        AND same_columns(f.conkey, f.confkey, r.child_attnums, r.parent_attnums))
-               -- A child that the walk comes to from elsewhere, too, may be another patient's.
+               -- A child that the walk comes to from elsewhere, too, may be another patient's.  To what a
+               -- child owns, it does not come from above.
                AND (f.confdeltype <> 'c' OR EXISTS (
                    SELECT FROM expected_edge x
-                       WHERE x.child = f.conrelid AND x.parent <> f.confrelid)) AS keeps
+                       WHERE x.child = f.conrelid AND x.parent <> f.confrelid
+                           AND NOT EXISTS (SELECT FROM owned_parent y
+                                           WHERE y.child = x.child AND y.parent = x.parent))) AS keeps
         FROM pg_catalog.pg_constraint f
         CROSS JOIN LATERAL (
             SELECT EXISTS (SELECT FROM owned_parent o

@@ -292,6 +292,23 @@ ROLLBACK;
 SELECT unguard_table('patient');
 SELECT retract_owned('patient', '{address}', 'address', '{id}');
 DROP TABLE visit, patient, address;
+
+-- But not what it owns: a part that owns rows is a part.
+CREATE TABLE raw (id int PRIMARY KEY);
+CREATE TABLE image (id int PRIMARY KEY);
+CREATE TABLE page (id int PRIMARY KEY, raw int REFERENCES raw ON DELETE CASCADE, image int REFERENCES image);
+CREATE TABLE patient (id int PRIMARY KEY, nhs bigint, raw int REFERENCES raw);
+INSERT INTO raw VALUES (1), (2);
+INSERT INTO image VALUES (1), (2), (3);
+INSERT INTO page VALUES (1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 3);
+INSERT INTO patient VALUES (1, 9990000018, 1), (2, 9990000026, 2);
+SELECT guard_table('patient', 'nhs', '{cancer}');
+SELECT declare_owned('patient', '{raw}', 'raw', '{id}'), declare_owned('page', '{image}', 'image', '{id}');
+SELECT path, action, row_count FROM erase('9990000018', '{cancer}') WHERE row_count > 0;
+SELECT path, action, row_count FROM erase('9990000026', '{cancer}') WHERE row_count > 0;
+TABLE image;
+SELECT unguard_table('patient');
+DROP TABLE page, patient, image, raw;
 DEALLOCATE ALL;
 TRUNCATE optout_case, identity_evidence, case_erasure, case_certificate, case_guard, exclusion, accepted_gap RESTART IDENTITY;
 DELETE FROM expected_edge;
