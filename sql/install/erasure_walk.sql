@@ -56,6 +56,9 @@ DECLARE
     found text[];
     kin regclass[];
 BEGIN
+    IF search.missing_index IS NOT NULL THEN
+        PERFORM set_config('enable_seqscan', 'on', true);
+    END IF;
     FOR i IN 1 .. coalesce(cardinality(search.key_columns), 0) LOOP
         keys_read := keys_read || format(', t.%I AS k%s', search.key_columns[i], i);
         keys_told := keys_told || format(', array_agg(h.k%s)::text', i);
