@@ -6,7 +6,7 @@ SET client_min_messages = warning;
 ALTER TABLE optout_case ALTER case_id RESTART;
 SELECT coalesce(max(entry_id), 0) AS last_entry FROM audit_event \gset
 ALTER TABLE hold ALTER hold_id RESTART;
-DELETE FROM agreement; DELETE FROM case_letter;
+DELETE FROM agreement; DELETE FROM case_letter; DELETE FROM identity_evidence; DELETE FROM case_erasure; DELETE FROM case_certificate; DELETE FROM optout_case; DELETE FROM exclusion;
 
 \getenv inputdir PG_ABS_SRCDIR
 \set public_file :inputdir /keys/guardian.public.asc
