@@ -143,6 +143,7 @@ ISOLATION = setup \
 	exclusion_list_old_snapshot exclusion_list_readmit_against_insert exclusion_list_rebuild_while_invalidated \
 	guard_coverage_while_locked guard_table_while_inserting \
 	health_while_locked \
+	hold_case_while_erased \
 	lost_edge_while_carried_out \
 	national_check_started_while_erased national_check_started_while_opted_out national_check_while_asked \
 	optout_case_proof_while_withdrawn optout_case_two_at_once \
