@@ -179,8 +179,8 @@ BEGIN
         ELSE format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)', this.child_name, child_columns,
                     this.parent_name, parent_columns) END
         || CASE WHEN EXISTS (SELECT FROM ndrs_optout.owned_table o WHERE o.relation = this.parent)
-               THEN format('; if the rows referred to belong to those that refer, SELECT ndrs_optout.declare_owned(%L, '
-                           '%L, %L, %L)',
+               THEN format('; if the rows referred to belong to those that refer, '
+                           'SELECT ndrs_optout.declare_owned(%L, %L, %L, %L)',  -- told, not called
                            this.child_name, this.child_columns, this.parent_name, this.parent_columns) ELSE '' END;
 END
 $$;
