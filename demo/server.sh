@@ -87,7 +87,7 @@ build_packages() {
 
 # What the tests need besides.
 test_packages() {
-	local version name
+	local version name names
 	version=$(packaged_version)
 	echo clang libclang-rt-dev libipc-run-perl libtap-parser-sourcehandler-pgtap-perl perl pgloader
 	# From 16 on it is part of the server's package.
@@ -95,9 +95,13 @@ test_packages() {
 		echo pg-bsd-indent
 	fi
 	if [ -n "$version" ]; then
-		for name in cron pgtap plpgsql-check partman repack pgaudit periods pglogical; do
-			# pglogical, and all of the version that is to come, where they are packaged
-			if [ "$version" -le 18 ] && [ "$name" != pglogical ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
+		# Debian 12 lacks pglogical, and Debian unstable periods; the tests that need them are skipped there.
+		names=(cron pgtap plpgsql-check partman repack pgaudit)
+		[ "$version" -gt 17 ] || names+=(periods)
+		[ "$version" -lt 17 ] || names+=(pglogical)
+		for name in "${names[@]}"; do
+			# Of the version that is to come, what is packaged
+			if [ "$version" -le 18 ] || apt-cache show "postgresql-$version-$name" >/dev/null 2>&1; then
 				echo "postgresql-$version-$name"
 			fi
 		done
