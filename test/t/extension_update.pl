@@ -66,8 +66,8 @@ $view = "VIEW guard_part AS SELECT p.*, 'next' AS of_next FROM ($view) AS p;\n";
 change(qr/^CREATE VIEW guard_part AS.*?;\n/ms, sub { "CREATE $view" }, "CREATE OR REPLACE $view");
 
 # One more word for the trigger of a guard
-change(qr/SELECT ARRAY\['1', (?=\$1\.nhs_number_column)/, sub { q{SELECT ARRAY['of next'] || ARRAY['1', } });
-change(qr/SELECT ARRAY\['of next'\] \|\| ARRAY\['1', (.*?)(?=\n\$\$;)/s, sub { "SELECT ARRAY['2', $1 || 'of next'::text" });
+change(qr/RETURN ARRAY\['1', (?=\$1\.nhs_number_column)/, sub { q{RETURN ARRAY['of next'] || ARRAY['1', } });
+change(qr/RETURN ARRAY\['of next'\] \|\| ARRAY\['1', (.*?)(?=;\nEND\n\$\$;)/s, sub { "RETURN ARRAY['2', $1 || 'of next'::text" });
 $upgrade .= piece(qr/^(CREATE FUNCTION guard_arguments\(.*?\n\$\$;\n)/ms) =~ s/^CREATE/CREATE OR REPLACE/r;
 change(qr/^#define GUARD_VERSION 1$/m, sub { '#define GUARD_VERSION 2' });
 change(qr/(?<=expected = list_concat\(expected, policy->redact_columns\);\n)/,
