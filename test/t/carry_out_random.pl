@@ -166,7 +166,7 @@ sub dump_and_restore
 	return;
 }
 
-for (my $round = 0; $ENV{RANDOM_ROUNDS} ? $round < $ENV{RANDOM_ROUNDS} : time < $until; $round++)
+for (my $round = 0; $ENV{RANDOM_ROUNDS} ? $round < $ENV{RANDOM_ROUNDS} : $round < 6 || time < $until; $round++)
 {
 	srand $seed + $round;
 	%is_gone = ();
