@@ -113,9 +113,11 @@ BEGIN
                     jsonb_populate_record(NULL::ndrs_optout.expected_edge, to_jsonb(n)));
     END LOOP;
     IF NOT links_after <@ links_before THEN
+        -- Its own foreign key has become a part of the one above.
         DELETE FROM ndrs_optout.expected_edge e
-            WHERE e.lost_at IS NOT NULL AND ndrs_optout.sentry_edge_above(e)
-                AND ARRAY[e.child, e.parent]::oid[] && ndrs_optout.sentry_moved(links_before, links_after);
+            WHERE e.edge_id IN (SELECT l.edge_id FROM ndrs_optout.lost_edges(
+                                    ndrs_optout.sentry_moved(links_before, links_after)) AS l)
+                AND ndrs_optout.sentry_edge_above(e);
     END IF;
 END
 $$;

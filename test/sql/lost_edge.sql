@@ -222,6 +222,13 @@ INSERT INTO visit VALUES (1, 3);
 ALTER TABLE visit DETACH PARTITION visit_3;
 SELECT kind, child, child_columns FROM expected_edge WHERE child::text ~ 'visit' ORDER BY child::text;
 CALL erase_one();
+-- and becomes a part of the table's again, also that of a table that was made beside it.
+ALTER TABLE visit ATTACH PARTITION visit_3 FOR VALUES IN (3);
+CREATE TABLE visit_4 (patient_id int REFERENCES patient, year int);
+ALTER TABLE visit ATTACH PARTITION visit_4 FOR VALUES IN (4);
+SELECT kind, child, child_columns FROM expected_edge WHERE child::text ~ 'visit' ORDER BY child::text;
+SELECT * FROM lost;
+DROP TABLE visit_4;
 CALL take_down();
 DROP TABLE visit, visit_1, visit_2, visit_3;
 
