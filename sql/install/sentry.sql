@@ -55,7 +55,8 @@ COMMENT ON FUNCTION sentry_lineage(oid) IS
 
 -- Is there an edge like an expected one at a table that a scan of which comes to the child, or
 -- to the parent?
-CREATE FUNCTION sentry_edge_above(this expected_edge) RETURNS boolean
+-- above_only: one between the two themselves is none.
+CREATE FUNCTION sentry_edge_above(this expected_edge, above_only boolean DEFAULT false) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -64,17 +65,18 @@ BEGIN
         RETURN EXISTS (
             SELECT FROM ndrs_optout.sentry_lineage(this.child) AS c
                 JOIN ndrs_optout.guard g ON g.target = c.ancestor
-                WHERE g.nhs_number_column = this.child_columns[1]);
+                WHERE g.nhs_number_column = this.child_columns[1] AND NOT (above_only AND c.ancestor = this.child));
     END IF;
     RETURN EXISTS (
         SELECT FROM ndrs_optout.sentry_lineage(this.child) AS c
             JOIN ndrs_optout.erasure_edge x ON x.child = c.ancestor
             JOIN ndrs_optout.sentry_lineage(this.parent) AS p ON p.ancestor = x.parent
             WHERE (x.declared OR c.by_partition AND p.by_partition)
+                AND NOT (above_only AND c.ancestor = this.child AND p.ancestor = this.parent)
                 AND x.child_columns = this.child_columns AND x.parent_columns = this.parent_columns);
 END
 $$;
-COMMENT ON FUNCTION sentry_edge_above(expected_edge) IS
+COMMENT ON FUNCTION sentry_edge_above(expected_edge, boolean) IS
     'internal: whether an edge of these columns is there, at the tables of an expected one or at their ancestors';
 
 -- What was a partition or a child of a table, and has rows, is no longer reached by the
@@ -112,13 +114,6 @@ BEGIN
                 WHERE NOT ndrs_optout.sentry_edge_above(
                     jsonb_populate_record(NULL::ndrs_optout.expected_edge, to_jsonb(n)));
     END LOOP;
-    IF NOT links_after <@ links_before THEN
-        -- Its own foreign key has become a part of the one above.
-        DELETE FROM ndrs_optout.expected_edge e
-            WHERE e.edge_id IN (SELECT l.edge_id FROM ndrs_optout.lost_edges(
-                                    ndrs_optout.sentry_moved(links_before, links_after)) AS l)
-                AND ndrs_optout.sentry_edge_above(e);
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION sentry_follow_links(text[], text[]) IS
@@ -141,6 +136,11 @@ BEGIN
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(touched || ARRAY(
         SELECT f.confrelid FROM pg_constraint f WHERE f.conrelid = ANY (touched) AND f.contype = 'f')));
     PERFORM ndrs_optout.sentry_follow_links(links_before, ndrs_optout.sentry_links(touched));
+    -- What is above them leads there as well: a foreign key of a partition becomes a part of the
+    -- table's, and a table that is attached again has its references.
+    DELETE FROM ndrs_optout.expected_edge e
+        WHERE e.edge_id IN (SELECT l.edge_id FROM ndrs_optout.lost_edges(touched) AS l)
+            AND ndrs_optout.sentry_edge_above(e, true);
     FOR this IN
         SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l
             WHERE l.lost_at IS NULL AND l.edge_id <> ALL (lost_before)

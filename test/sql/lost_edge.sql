@@ -229,8 +229,13 @@ ALTER TABLE visit ATTACH PARTITION visit_4 FOR VALUES IN (4);
 SELECT kind, child, child_columns FROM expected_edge WHERE child::text ~ 'visit' ORDER BY child::text;
 SELECT * FROM lost;
 DROP TABLE visit_4;
+CREATE TABLE scan (patient_id int, year int) PARTITION BY LIST (year);
+CREATE TABLE scan_1 (patient_id int REFERENCES patient, year int);
+ALTER TABLE scan ATTACH PARTITION scan_1 FOR VALUES IN (1);
+ALTER TABLE scan ADD FOREIGN KEY (patient_id) REFERENCES patient;
+SELECT kind, child, child_columns FROM expected_edge WHERE child::text ~ 'scan' ORDER BY child::text;
 CALL take_down();
-DROP TABLE visit, visit_1, visit_2, visit_3;
+DROP TABLE visit, visit_1, visit_2, visit_3, scan;
 
 -- The rename dance of tools that build a table beside the guarded one
 CALL registry();
