@@ -310,5 +310,5 @@ TABLE image;
 SELECT unguard_table('patient');
 DROP TABLE page, patient, image, raw;
 DEALLOCATE ALL;
-TRUNCATE optout_case, identity_evidence, case_erasure, case_certificate, case_guard, exclusion, accepted_gap RESTART IDENTITY;
+TRUNCATE optout_case, identity_evidence, case_erasure, case_certificate, case_guard, statistics_renewal, exclusion, accepted_gap RESTART IDENTITY;
 DELETE FROM expected_edge;
