@@ -183,10 +183,8 @@ for (my $round = 0; $ENV{RANDOM_ROUNDS} ? $round < $ENV{RANDOM_ROUNDS} : $round 
 	{
 		my $patient = $leaving[0];
 		sql("SELECT ndrs_optout.case_exclude($case{$patient}, '" . number_of($patient) . "')");
-		my %owns = map { map { $_->{name} => 1 } @{ $_->{users} } } @{ $world->{owned} };
-		my $reloaded = one_of(@{ $world->{tables} });
-		try_sql($server, "DELETE FROM $reloaded->{name} WHERE mark = '" . mark_of($patient) . "'", database => 'random')
-		  if !$owns{ $reloaded->{name} } && chance(0.4);
+		try_sql($server, 'DELETE FROM ' . one_of(@{ $world->{tables} })->{name} . " WHERE mark = '" . mark_of($patient) . "'", database => 'random')
+		  if chance(0.4);
 	}
 	my $damage = chance(0.7) ? damage($world) : undef;
 	my $way = $damage ? do_damage($damage) : '';
