@@ -128,8 +128,10 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 # A test of one capability begins with the capability's name (git ls-files | grep NAME).
 # extension comes first, because it makes the extension.
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
-	guard guard_paths erasure erasure_graph declare_reference lost_edge erasure_owned erasure_history erasure_in_flight optout_case correspondence certificate subject_access audit \
-	guard_copies guard_coverage sentry sweep retention deletion_concept purpose national_check national_check_sets sharing share_view release recall_file \
+	guard guard_paths erasure erasure_graph declare_reference lost_edge erasure_owned erasure_history erasure_in_flight \
+	optout_case correspondence certificate subject_access audit \
+	guard_copies guard_coverage sentry sweep retention deletion_concept \
+	purpose national_check national_check_sets sharing share_view release recall_file \
 	privileges access access_text_parameters health erasure_statistics letter version
 REGRESS_OPTS = --inputdir=test
 ISOLATION = setup \
@@ -138,7 +140,8 @@ ISOLATION = setup \
 	carry_out_in_long_copy carry_out_locks_without_rows carry_out_prepared_transaction \
 	carry_out_savepoint_rolled_back carry_out_while_attaching carry_out_while_reloaded \
 	confidential_key_while_recorded \
-	erasure_child_in_flight erasure_graph_while_changing erasure_owned_twice erasure_owned_while_reloaded erasure_together_twice erasure_while_detached \
+	erasure_child_in_flight erasure_graph_while_changing erasure_owned_twice erasure_owned_while_reloaded \
+	erasure_together_twice erasure_while_detached \
 	erasure_statistics_while_locked erasure_while_readmitted \
 	exclusion_list_old_snapshot exclusion_list_readmit_against_insert exclusion_list_rebuild_while_invalidated \
 	guard_coverage_while_locked guard_table_while_inserting \

@@ -1,6 +1,8 @@
 -- What pg_stats shows of a patient is gone after carry_out(), sweep() and renew_statistics().
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
+-- Cases of other tests had the same ids.
+DELETE FROM statistics_renewal;
 CREATE SCHEMA registry;
 SET search_path = registry, ndrs_optout, public;
 -- Wherever statistics hold this text, in columns, index expressions and extended statistics
