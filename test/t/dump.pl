@@ -289,8 +289,8 @@ foreach my $format (sort keys %formats)
 		while (my $step = shift @steps)
 		{
 			is_deeply([ run_program(@$step) ], [ 0, '' ], 'restored without complaint');
-			is(ask($database, 'SELECT string_agg(l.object, \', \') FROM ndrs_optout.lost_edges() AS l'),
-				'public.tumour (patient_id) > public.patient (patient_id)', 'before its foreign key is there, an edge is lost')
+			like(ask($database, 'SELECT string_agg(l.object, \', \') FROM ndrs_optout.lost_edges() AS l'),
+				qr/public\.tumour \(patient_id\) > public\.patient \(patient_id\)/, 'before its foreign key is there, an edge is lost')
 			  if @steps;
 		}
 		foreach my $name (sort keys %content)
