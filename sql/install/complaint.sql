@@ -110,7 +110,10 @@ BEGIN
     RETURN ndrs_optout.letter_from_template(
         (ndrs_optout.current_letter_template('complaint_acknowledgement', 'en', 'standard')).body,
         jsonb_build_object('complaint', this.complaint_id, 'received', ndrs_optout.english_date(this.received_on),
-            'held', this.hold_id IS NOT NULL,
+            'held', EXISTS (SELECT FROM ndrs_optout.hold h
+                                LEFT JOIN ndrs_optout.optout_case c ON c.case_id = h.case_id
+                                WHERE h.hold_id = this.hold_id
+                                    AND (h.placed_at <= c.holds_overridden_at) IS NOT TRUE),
             'contact', (SELECT p.contact FROM ndrs_optout.policy p)));
 END
 $$;

@@ -227,12 +227,19 @@ BEGIN
     IF numbers IS NULL THEN
         PERFORM ndrs_optout.checked_patient(NULL);
     END IF;
-    PERFORM ndrs_optout.patients_must_not_be_held(numbers, codes);
+    -- Until the end of the transaction no hold is placed.
+    PERFORM ndrs_optout.lock_holds();
     -- A check that is being started would read what is not yet gone, or has read what
     -- is going, and keep it in its request: one waits for the other.
     LOCK TABLE ndrs_optout.national_check IN SHARE MODE;
     groups := ARRAY(SELECT ROW(g.patients, g.excluded_registers)::ndrs_optout.erasure_group
                         FROM ndrs_optout.erasure_groups(numbers, codes, true) AS g);
+    IF EXISTS (SELECT FROM ndrs_optout.hold) THEN
+        FOREACH patient_group IN ARRAY groups LOOP
+            PERFORM ndrs_optout.patients_must_not_be_held(patient_group.patients, codes,
+                ndrs_optout.erasure_registers(codes, patient_group.excluded_registers));
+        END LOOP;
+    END IF;
     -- Each round deletes what the recount of the one before has found: what triggers have
     -- written while rows were deleted, and what came in past a foreign key.
     FOR round IN 1 .. rounds LOOP

@@ -361,3 +361,20 @@ CREATE FUNCTION erasure_tables(registers text[]) RETURNS regclass[]
 COMMENT ON FUNCTION erasure_tables(text[]) IS
     'internal: erasure_plan_tables(), as the session keeps it: every table that an erasure from these registers can '
     'come to';
+
+-- Of a table that serves several registers, the rows go with the last register that the patient
+-- leaves: they are held for each of them.
+CREATE FUNCTION erasure_registers(registers text[], excluded_registers text[]) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT registers || ARRAY(
+        SELECT DISTINCT code FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code
+            WHERE (g.registers && erasure_registers.registers
+                   OR g.target = ANY (ndrs_optout.erasure_tables(erasure_registers.registers)))
+                AND g.registers <@ (erasure_registers.registers || excluded_registers)
+                AND code <> ALL (erasure_registers.registers))
+$$;
+COMMENT ON FUNCTION erasure_registers(text[], text[]) IS
+    'internal: the registers whose rows an erasure from some of them can delete, of a patient who is excluded from the '
+    'others';

@@ -13,22 +13,22 @@ $$;
 COMMENT ON FUNCTION held_cases() IS
     'the cases that are held, by a hold on the case, its patient or one of its registers, and why';
 
--- Every way of deleting a patient's rows comes by here, with or without a case.  A case whose
--- holds were overridden lets the rows of its registers go.
-CREATE FUNCTION patients_must_not_be_held(numbers nhs_number[], registers text[]) RETURNS void
+-- Every way of deleting a patient's rows comes by here, with or without a case, and holds the lock.
+-- A case whose holds were overridden lets the rows of its registers go.  all_registers: also those
+-- that rows of these registers serve as well.
+CREATE FUNCTION patients_must_not_be_held(numbers nhs_number[], registers text[], all_registers text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM ndrs_optout.lock_holds();
     IF EXISTS (
         SELECT FROM ndrs_optout.hold h
             CROSS JOIN LATERAL (SELECT ndrs_optout.encode_nhs_number(n.number)
                                     FROM unnest(numbers) AS n (number) WHERE n.number IS NOT NULL) AS p (encoded)
-            WHERE (h.register = ANY (patients_must_not_be_held.registers)
+            WHERE (h.register = ANY (all_registers)
                    OR h.encoded_nhs_number OPERATOR(ndrs_optout.=) p.encoded
                    OR EXISTS (SELECT FROM ndrs_optout.optout_case c
-                              WHERE c.case_id = h.case_id AND c.registers && patients_must_not_be_held.registers
+                              WHERE c.case_id = h.case_id AND c.registers && all_registers
                                   AND c.encoded_nhs_number OPERATOR(ndrs_optout.=) p.encoded))
                 AND NOT EXISTS (SELECT FROM ndrs_optout.optout_case o
                                 WHERE o.encoded_nhs_number OPERATOR(ndrs_optout.=) p.encoded
@@ -40,9 +40,8 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION patients_must_not_be_held(nhs_number[], text[]) IS
-    'internal: error ND022 when a hold keeps what is held about one of the patients; no hold is placed until the '
-    'transaction ends';
+COMMENT ON FUNCTION patients_must_not_be_held(nhs_number[], text[], text[]) IS
+    'internal: error ND022 when a hold keeps what is held about one of the patients';
 
 -- To say what there is to hold: a purge may have taken it.
 CREATE FUNCTION hold_added(hold_id bigint) RETURNS bigint

@@ -67,13 +67,17 @@ AS $$
         'not_told', this.not_told > 0,
         'recipients', nullif(concat_ws(E'\n', n.lines,
             CASE WHEN this.recalls > n.notices THEN
-                format('- requests with a deletion confirmed, which we do not keep any more: %s',
+                format('- requests that were answered, whose answers we do not keep any more: %s',
                        this.recalls - n.notices) END), ''))
         FROM (SELECT count(*) AS notices,
                      string_agg(format('- %s, data of %s given on %s. %s', p.name,
                                        ndrs_optout.recalled_names(r.registers, this),
                                        ndrs_optout.english_date(r.released_on),
-                                       CASE WHEN n.acknowledged_at IS NOT NULL
+                                       CASE WHEN n.outcome = 'not_found' THEN 'It told us that it found nothing.'
+                                            WHEN n.outcome = 'exempt'
+                                                THEN format('It told us that it must keep this. The reason is: %s.',
+                                                            rtrim(n.outcome_reason, '. '))
+                                            WHEN n.acknowledged_at IS NOT NULL
                                                 THEN format('It told us that this was deleted on %s.',
                                                             ndrs_optout.english_date(n.deleted_on))
                                             WHEN n.asked_at IS NULL THEN 'We will ask for this to be deleted.'

@@ -150,8 +150,8 @@ We destroyed our copies of what you sent us to show who you are: {proofs_destroy
 {recipients}
 
 {?recipients_none}We looked for {whose} NHS number in our records of data that we have shared.
-{?recipients_none}{!not_told}No organisation still holds data under that number.
-{?recipients_none}{?not_told}No organisation but those named here still holds data under that number.
+{?recipients_none}{!not_told}By these records, no organisation still holds data under that number.
+{?recipients_none}{?not_told}By these records, only care providers still hold data under that number.
 
 {?not_told}We have shared such data with care providers. As we promise, we did not tell them about this.
 
@@ -262,14 +262,17 @@ You can also complain to the Information Commissioner's Office: {regulator}.$let
 
 # We have to wait before we can finish
 
-You asked us on {received_on} to remove {whom} from {registers}.
+{!opted_in_on}You asked us on {received_on} to remove {whom} from {registers}.
+{?opted_in_on}You asked us on {received_on} to put {whom} back on {registers}.
 We must not delete or destroy anything for now, because of a complaint, a court or an inquiry.
 
 # What we have done
+{?opted_in_on}On {opted_in_on} we took {whose} coded NHS number off the exclusion list for {these}.
 {?excluded_on}On {excluded_on} we put a coded form of {whose} NHS number on our exclusion list.
 {?excluded_on}If new data for {these} arrives with that number, we do not add it.
-{!excluded_on}Nothing is on our exclusion list yet. You will hear from us when that changes.
-{!carried_out_on}We have not deleted what we hold about {whom}.
+{!opted_in_on}{!excluded_on}For this request, nothing is on our exclusion list yet.
+{!opted_in_on}{!excluded_on}You will hear from us when that changes.
+{!opted_in_on}{!carried_out_on}We have not deleted what we hold about {whom}.
 {?carried_out_on}We had deleted what we held about {whom} in {these} before we had to wait.
 
 # What happens next
@@ -287,7 +290,9 @@ You can also complain to the Information Commissioner's Office: {regulator}.$let
 
 # We need more time
 
-You asked us on {received_on} to remove {whom} from {registers}. We are sorry that we need more time for it.
+{!opted_in_on}You asked us on {received_on} to remove {whom} from {registers}.
+{?opted_in_on}You asked us on {received_on} to put {whom} back on {registers}.
+We are sorry that we need more time for it.
 
 The reason is: {extension_reason}.
 

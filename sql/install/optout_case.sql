@@ -543,7 +543,10 @@ BEGIN
 
     INSERT INTO ndrs_optout.hold (encoded_nhs_number, reason, placed_at)
         SELECT new_encoded, h.reason, h.placed_at FROM ndrs_optout.hold h
-            WHERE h.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+            WHERE (h.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded
+                   OR EXISTS (SELECT FROM ndrs_optout.optout_case c
+                              WHERE c.case_id = h.case_id
+                                  AND c.encoded_nhs_number OPERATOR(ndrs_optout.=) old_encoded))
                 AND NOT EXISTS (SELECT FROM ndrs_optout.hold n
                                 WHERE n.encoded_nhs_number OPERATOR(ndrs_optout.=) new_encoded
                                     AND n.placed_at = h.placed_at);
@@ -561,5 +564,6 @@ END
 $$;
 COMMENT ON FUNCTION supersede_nhs_number(nhs_number, nhs_number) IS
     'when a patient''s NHS number was merged into another: excludes the new number from every register that the old '
-    'one is excluded from, and returns these; the old one stays excluded, and holds on the patient go along. Rows '
-    'that are held under the new number stay until sweep() or erase(); errors ND004, ND010, ND011, 22004, 22023';
+    'one is excluded from, and returns these; the old one stays excluded. Holds on the patient, or on a case, hold the '
+    'new number, too. Rows that are held under the new number stay until sweep() or erase(); errors ND004, ND010, '
+    'ND011, 22004, 22023';

@@ -114,8 +114,10 @@ CREATE VIEW retention_schedule AS
         WHERE r.patients IS NOT NULL
     UNION ALL
     SELECT 'complaints', m.complaint_id, 1, m.kept_until::timestamp AT TIME ZONE p.time_zone,
-           EXISTS (SELECT FROM hold h WHERE h.hold_id = m.hold_id)
+           h.id IS NOT NULL OR EXISTS (SELECT FROM hold o WHERE o.hold_id = m.hold_id)
         FROM complaint m CROSS JOIN one_policy p
+        LEFT JOIN held h ON h.source = 'optout_case' AND h.id = m.case_id
+            OR h.source = 'subject_access_request' AND h.id = m.request_id
         WHERE m.kept_until IS NOT NULL
     UNION ALL
     SELECT 'national_checks', n.check_id, 1,

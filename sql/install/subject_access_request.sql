@@ -16,6 +16,7 @@ CREATE TABLE subject_access_request (
     paused_on          date,      -- the applicant was asked something, and has not answered
     pause_reason       text,
     paused_days        integer NOT NULL DEFAULT 0,  -- of pauses that are over
+    resumed_on         date,      -- after the last of them
     extension_reason   text,
     answered_at        timestamptz,
     refused_at         timestamptz,
@@ -156,8 +157,10 @@ BEGIN
         this.authority_document := document;
         this.authority_on := received_on;
     END IF;
+    -- What runs already is not begun anew by another proof.
     IF ndrs_optout.subject_access_missing(this) = '{}' THEN
-        this.clock_started_on := greatest(this.received_on, this.identity_on, this.authority_on);
+        this.clock_started_on := least(this.clock_started_on,
+                                       greatest(this.received_on, this.identity_on, this.authority_on));
         this.due_on := ndrs_optout.subject_access_due(this.clock_started_on,
             CASE WHEN this.extension_reason IS NULL THEN 1 ELSE 3 END, this.paused_days);
     END IF;
@@ -189,8 +192,8 @@ BEGIN
         PERFORM ndrs_optout.raise_error('ND021', format('the time of subject access request %s is not running',
                                                         request_id));
     END IF;
-    IF paused_on < this.clock_started_on THEN
-        PERFORM ndrs_optout.raise_error('22023', 'the time cannot have been paused before it began');
+    IF paused_on < greatest(this.clock_started_on, this.resumed_on) THEN
+        PERFORM ndrs_optout.raise_error('22023', 'the time cannot have been paused before it began, or went on');
     END IF;
     UPDATE ndrs_optout.subject_access_request q SET paused_on = pause_subject_access.paused_on, pause_reason = reason
         WHERE q.request_id = this.request_id;
@@ -221,7 +224,8 @@ BEGIN
     this.due_on := ndrs_optout.subject_access_due(this.clock_started_on,
         CASE WHEN this.extension_reason IS NULL THEN 1 ELSE 3 END, this.paused_days);
     UPDATE ndrs_optout.subject_access_request q
-        SET paused_on = NULL, pause_reason = NULL, paused_days = this.paused_days, due_on = this.due_on
+        SET paused_on = NULL, pause_reason = NULL, paused_days = this.paused_days, due_on = this.due_on,
+            resumed_on = resume_subject_access.resumed_on
         WHERE q.request_id = this.request_id;
     PERFORM ndrs_optout.audit('subject_access_resumed', jsonb_build_object('request', this.request_id,
                                                                            'due_on', this.due_on));
@@ -248,7 +252,7 @@ BEGIN
             detail => CASE WHEN this.clock_started_on IS NULL THEN 'It has not begun: proofs are missing.'
                            ELSE 'It was extended before.' END);
     END IF;
-    IF this.due_on < ndrs_optout.today() AND this.paused_on IS NULL THEN
+    IF this.due_on < coalesce(this.paused_on, ndrs_optout.today()) THEN
         PERFORM ndrs_optout.raise_error('ND021', format('the time of subject access request %s is over', request_id),
             detail => 'It can be extended within the first month only.');
     END IF;

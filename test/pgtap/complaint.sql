@@ -1,7 +1,7 @@
 -- Somebody complains: it is acknowledged in time, nothing that it is about is destroyed, and
 -- what came of it is counted.
 \ir lib/begin.psql
-SELECT plan(31);
+SELECT plan(34);
 SELECT ndrs_optout.today() AS today \gset
 
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
@@ -34,6 +34,12 @@ SELECT is(ndrs_optout.acknowledge_complaint(:first), format(E'Our reference: com
     'If you are not happy with our answer\nYou can complain to the Information Commissioner''s Office. Go to ico.org.uk or call 0303 123 1113. You can also ask a court to decide.',
     :first, ndrs_optout.english_date(:'today'::date - 29)), 'the letter reads well');
 SELECT unalike(ndrs_optout.acknowledge_complaint(:third), '%destroy%', 'and says of a hold only where there is one');
+BEGIN;
+SELECT ndrs_optout.override_holds(:ada, 'order of the court') \g /dev/null
+SELECT unalike(ndrs_optout.acknowledge_complaint(:first), '%destroy%', 'not where the hold was overridden');
+SELECT ndrs_optout.lift_hold(hold_id) FROM ndrs_optout.complaint_progress WHERE complaint_id = :second \g /dev/null
+SELECT unalike(ndrs_optout.acknowledge_complaint(:second), '%destroy%', 'nor lifted');
+ROLLBACK;
 SELECT ndrs_optout.acknowledge_complaint(:second) \g /dev/null
 SELECT is((SELECT status FROM ndrs_optout.health_complaints()), 'ok', 'acknowledged ones are well');
 SELECT lives_ok(format('SELECT ndrs_optout.acknowledge_complaint(%s)', :second), 'the letter can be had again');
@@ -54,7 +60,10 @@ SELECT is((SELECT array_agg(source ORDER BY source) FROM ndrs_optout.disclose_re
 UPDATE ndrs_optout.complaint SET kept_until = :'today'::date - 1 WHERE outcome IS NOT NULL;
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'complaints'), 0::bigint, 'a held complaint is kept');
 SELECT ndrs_optout.lift_hold(hold_id) FROM ndrs_optout.complaint_progress WHERE hold_id IS NOT NULL \g /dev/null
-SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'complaints'), 2::bigint, 'then it goes');
+SELECT ndrs_optout.place_hold(:ada, 'inquiry') AS inquiry \gset
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'complaints'), 1::bigint, 'then it goes, but not what is about a case that another hold keeps');
+SELECT ndrs_optout.lift_hold(:inquiry) \g /dev/null
+SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'complaints'), 1::bigint, 'until that is lifted, too');
 SELECT is((SELECT count(*) FROM ndrs_optout.audit_event e, story.began b WHERE e.event_id > b.event_id AND ndrs_optout.holds_nhs_number(e.detail::text)), 0::bigint, 'no identifier in the audit');
 
 SELECT throws_ok($$ SELECT ndrs_optout.acknowledge_complaint(9990000018) $$, 'P0002', 'there is no such complaint', 'no number is repeated');

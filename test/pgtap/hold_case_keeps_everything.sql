@@ -1,6 +1,6 @@
 -- A hold holds: the exclusion is made, and nothing is destroyed until it is lifted.
 \ir lib/begin.psql
-SELECT plan(42);
+SELECT plan(50);
 
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded'), story.prove(:ada) \g /dev/null
@@ -74,6 +74,13 @@ BEGIN;
 SELECT ndrs_optout.supersede_nhs_number('9990000034', '9990000050') \g /dev/null
 SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000050', '{cancer}') $$), 'ND022 | %', 'a number that takes the place of theirs is held, too');
 ROLLBACK;
+BEGIN;
+SELECT ndrs_optout.lift_hold(:hold), ndrs_optout.place_hold(:cid, 'claim 6') \g /dev/null
+SELECT ndrs_optout.supersede_nhs_number('9990000034', '9990000050') \g /dev/null
+SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000050', '{cancer}') $$), 'ND022 | %', 'nor is it let go when a case is held');
+SELECT ndrs_optout.supersede_nhs_number('9990000034', '9990000050') \g /dev/null
+SELECT is((SELECT count(*)::int FROM ndrs_optout.hold_progress), 2, 'said again, it is held once');
+ROLLBACK;
 SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'subject_access_requests'), 1::bigint, 'until it is lifted');
 
@@ -83,6 +90,20 @@ SELECT is((SELECT count(*)::int FROM ndrs_optout.held_cases()), 3, 'every case o
 SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000026', '{cancer}') $$), 'ND022 | %', 'nothing is erased from it');
 SELECT is(story.refusal($$ SELECT ndrs_optout.erase('9990000026', '{rare_disease}') $$), 'taken', 'from others it is');
 SELECT alike(story.refusal($$ SELECT ndrs_optout.place_register_hold('heart', 'x') $$), '42704 | %', 'a register is one');
+-- A table that serves the held register and another: its rows go with the last register, which is held.
+SELECT ndrs_optout.exclude('9990000026', '{cancer,congenital_anomaly}') \g /dev/null
+SELECT alike(story.refusal($$ SELECT ndrs_optout.erase('9990000026', '{rare_disease}') $$), 'ND022 | %', 'nor through another register, of which the patient shares rows with it');
+SELECT ndrs_optout.readmit('9990000026', '{congenital_anomaly}') \g /dev/null
+SELECT is(story.refusal($$ SELECT ndrs_optout.erase('9990000026', '{rare_disease}') $$), 'taken', 'unless a register that the patient stays in keeps them');
+SELECT ndrs_optout.exclude('9990000042', '{cancer}') \g /dev/null
+-- A patient who comes back waits as well, and is told what was asked for.
+SELECT ndrs_optout.opt_in('9990000042', '{cancer}') AS back \gset
+SELECT is((SELECT letter FROM ndrs_optout.case_progress WHERE case_id = :back), 'hold', 'a letter is owed to a patient who opts in');
+SELECT alike(ndrs_optout.write_letter(:back), '%to put you back on the National Cancer Register.%we took your coded NHS number off the exclusion list%', 'which says what was asked for and done');
+SELECT unalike(ndrs_optout.case_letter_text(c, 'hold', false), '%to remove you%', 'not what was not')
+    FROM ndrs_optout.optout_case c WHERE c.case_id = :back;
+SELECT alike(ndrs_optout.extend_deadline(:back, due_on + 1, 'an inquiry'), '%to put you back on the National Cancer Register.%', 'nor does the one about more time')
+    FROM ndrs_optout.optout_case WHERE case_id = :back;
 SELECT ndrs_optout.lift_hold(:hold) \g /dev/null
 SELECT is(story.refusal($$ SELECT ndrs_optout.erase('9990000026', '{cancer}') $$), 'taken', 'until it is lifted');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.lift_hold(%s)', :hold)), 'P0002 | there is no such hold | %', 'which it is once');

@@ -90,7 +90,7 @@ On DAY we put a coded form of your NHS number on our exclusion list. If new data
 We destroyed our copies of what you sent us to show who you are: 2 documents.
 
 Other organisations
-We looked for your NHS number in our records of data that we have shared. No organisation still holds data under that number.
+We looked for your NHS number in our records of data that we have shared. By these records, no organisation still holds data under that number.
 
 What we keep
 We keep the coded number and the dates of your request for good. We need them to keep new data out. We keep a locked copy of the e-mails, form and letters until DAY, and then destroy it. Only our Caldicott Guardian can open it.

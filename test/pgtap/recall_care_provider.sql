@@ -1,7 +1,7 @@
 -- Those who look after a patient are not told that the patient opted out: the service
 -- promises that.  All others who were given the data are asked to delete it.
 \ir lib/begin.psql
-SELECT plan(13);
+SELECT plan(16);
 
 SELECT ndrs_optout.add_recipient('trust', 'Some Trust', 'nhs_number', kind => 'care_provider'),
        ndrs_optout.add_recipient('laboratory', 'Some Laboratory', 'nhs_number'),
@@ -19,6 +19,20 @@ SELECT is((SELECT (recalls, not_told)::text FROM ndrs_optout.optout_case WHERE c
 SELECT is_empty('SELECT * FROM ndrs_optout.releases_without_notice()', 'which is as it should be');
 SELECT is((SELECT status FROM ndrs_optout.health() WHERE check_name = 'releases'), 'ok', 'health says so too');
 SELECT is(ndrs_optout.erasure_certificate(:ada) #>> '{not_told,releases}', '3', 'the certificate has it');
+-- What the charity answers is what the letter says.
+CREATE FUNCTION story.told(outcome text, reason text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+BEGIN
+    PERFORM ndrs_optout.acknowledge_recall(n.notice_id, outcome => told.outcome, reason => told.reason) FROM ndrs_optout.recall_notice n;
+    SELECT substring(ndrs_optout.letter_recalls(c) ->> 'recipients' FROM 'It told us.*') INTO result FROM ndrs_optout.optout_case c WHERE c.recalls = 1;
+    PERFORM ndrs_optout.retract_acknowledgement(n.notice_id, 'only tried') FROM ndrs_optout.recall_notice n;
+    RETURN result;
+END
+$$;
+SELECT is(story.told('exempt', 'a trial has to keep its data.'), 'It told us that it must keep this. The reason is: a trial has to keep its data.', 'what is kept is not said to be deleted');
+SELECT is(story.told('not_found'), 'It told us that it found nothing.', 'nor what was not found');
+SELECT is(story.told('already_deleted'), format('It told us that this was deleted on %s.', ndrs_optout.english_date(ndrs_optout.today())), 'what was deleted is');
 SELECT alike(ndrs_optout.complete_case(:ada), '%we did not tell them%', 'and so has the letter');
 SELECT is((SELECT count(*)::int FROM ndrs_optout.disclose_records('9990000018') WHERE source = 'release'), 4, 'who asks is told of all releases');
 

@@ -1,7 +1,7 @@
 -- A request for a copy: who asks is proved, the time runs from there, is paused and extended, and
 -- what is left out is told.
 \ir lib/begin.psql
-SELECT plan(32);
+SELECT plan(36);
 SELECT ndrs_optout.today() AS today \gset
 CREATE VIEW story.request AS SELECT request_id, missing, due_on, days_left, overdue, next_action FROM ndrs_optout.subject_access_progress;
 
@@ -17,6 +17,8 @@ SELECT throws_ok(format($$ SELECT ndrs_optout.pause_subject_access(%s, 'which ho
 SELECT throws_ok(format($$ SELECT ndrs_optout.extend_subject_access(%s, 'complex') $$, :ada), 'ND021', NULL, 'nor extended');
 SELECT ndrs_optout.record_subject_access_proof(:ada, 'identity', 'passport', '2026-03-16') \g /dev/null
 SELECT is((SELECT due_on FROM story.request WHERE request_id = :ada), '2026-04-16'::date, 'a month from the proof');
+SELECT ndrs_optout.record_subject_access_proof(:ada, 'identity', 'driving_licence') \g /dev/null
+SELECT is((SELECT due_on FROM story.request WHERE request_id = :ada), '2026-04-16'::date, 'which another proof does not begin anew');
 SELECT ndrs_optout.record_subject_access_proof(:ben, 'identity', 'passport') \g /dev/null
 SELECT is((SELECT missing FROM story.request WHERE request_id = :ben), '{authority}', 'who asks for another proves authority');
 SELECT ndrs_optout.record_subject_access_proof(:ben, 'authority', 'power_of_attorney') \g /dev/null
@@ -30,6 +32,11 @@ SELECT throws_ok(format($$ SELECT ndrs_optout.resume_subject_access(%s, '2026-03
 SELECT is(ndrs_optout.resume_subject_access(:ada, '2026-03-30'), '2026-04-27'::date, 'ten days later, and on a working day');
 SELECT throws_ok(format($$ SELECT ndrs_optout.resume_subject_access(%s) $$, :ada), 'ND021', NULL, 'it runs');
 SELECT is((SELECT overdue FROM story.request WHERE request_id = :ada), true, 'and is over');
+SELECT throws_ok(format($$ SELECT ndrs_optout.pause_subject_access(%s, 'again', '2026-03-29') $$, :ada), '22023', NULL, 'no day is paused twice');
+BEGIN;
+SELECT lives_ok(format($$ SELECT ndrs_optout.pause_subject_access(%s, 'again', '2026-04-28') $$, :ada), 'it can be paused when it is over');
+SELECT throws_ok(format($$ SELECT ndrs_optout.extend_subject_access(%s, 'complex') $$, :ada), 'ND021', NULL, 'and is over all the same');
+ROLLBACK;
 SELECT throws_ok(format($$ SELECT ndrs_optout.extend_subject_access(%s, 'complex') $$, :ada), 'ND021', NULL, 'what is over is not extended');
 
 SELECT alike(ndrs_optout.extend_subject_access(:ben, 'we hold data in many tables'),

@@ -236,7 +236,7 @@ CALL carry_out(:second_case_id, '9990000018');
 SELECT p.recipient, p.reference FROM recall_progress p WHERE p.case_id = :second_case_id ORDER BY p.release_id;
 CALL ready_case('9990000050', '{cancer}', NULL) \gset third_
 CALL carry_out(:third_case_id, '9990000050');
-SELECT dateless(complete_case(:third_case_id)) ~ 'No organisation still holds data under that number\.' AS nobody;
+SELECT dateless(complete_case(:third_case_id)) ~ 'By these records, no organisation still holds data under that number\.' AS nobody;
 SELECT erasure_certificate(:third_case_id) -> 'recalls' AS recalls;
 
 -- Whoever opts in again: what was asked for stays asked for.
@@ -268,7 +268,7 @@ SELECT release_id = :destroyed AS was_destroyed FROM release_progress WHERE NOT 
 SELECT release_contains(:destroyed, '9990000018');
 \echo :SQLSTATE
 -- The letter still says what is so.
-SELECT dateless(completion_letter(:case_id)) ~ E'what we know of it:\n- A Charity, data of the National Cancer Register given on DATE. On DATE we asked for this to be deleted by DATE. We have no answer yet.\n- requests with a deletion confirmed, which we do not keep any more: 2\n' AS told;
+SELECT dateless(completion_letter(:case_id)) ~ E'what we know of it:\n- A Charity, data of the National Cancer Register given on DATE. On DATE we asked for this to be deleted by DATE. We have no answer yet.\n- requests that were answered, whose answers we do not keep any more: 2\n' AS told;
 
 -- An analyst records a release and does not see who was in it; the query has the
 -- analyst's rights.
