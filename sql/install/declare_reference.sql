@@ -42,11 +42,12 @@ BEGIN
         PERFORM ndrs_optout.forget_reference(child, child_columns, parent, parent_columns);
     END IF;
     SELECT format('column "%s" of table %s (%s) cannot be compared with column "%s" of table %s (%s)', c.attname,
-                  child, format_type(c.atttypid, NULL), p.attname, parent, format_type(p.atttypid, NULL)) INTO missing
-        FROM unnest(child_columns, parent_columns) WITH ORDINALITY AS k (child_column, parent_column, position)
-        JOIN pg_attribute c ON c.attrelid = child AND c.attname = k.child_column
-        JOIN pg_attribute p ON p.attrelid = parent AND p.attname = k.parent_column
-        WHERE NOT ndrs_optout.reference_is_comparable(c.atttypid, p.atttypid) ORDER BY k.position LIMIT 1;
+                  child, ndrs_optout.column_type(child, c.attnum), p.attname, parent,
+                  ndrs_optout.column_type(parent, p.attnum)) INTO missing
+        FROM ndrs_optout.reference_incomparable(child, ndrs_optout.column_numbers(child, child_columns), parent,
+                                                ndrs_optout.column_numbers(parent, parent_columns)) AS i
+        JOIN pg_attribute c ON c.attrelid = child AND c.attnum = i.child_attnum
+        JOIN pg_attribute p ON p.attrelid = parent AND p.attnum = i.parent_attnum LIMIT 1;
     IF FOUND THEN
         PERFORM ndrs_optout.raise_error('42804', missing,
             detail => 'The server has no operator for these types, or one that may take values for equal that differ, '

@@ -102,7 +102,8 @@ CREATE VIEW erasure_edge AS
         WHERE f.contype = 'f' AND (f.conparentid = 0 OR EXISTS (
             SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
     UNION ALL
-    -- One that has lost a column would find rows of other patients by what is left of it.
+    -- One that has lost a column would find rows of other patients by what is left of it, and one
+    -- whose types cannot be compared any more would end every erasure.
     SELECT r.parent, r.child, false, true, k.parent_columns, k.child_columns, k.operators, false, NULL, NULL, o.owns,
            o.owns
         FROM reference r
@@ -121,7 +122,8 @@ CREATE VIEW erasure_edge AS
                     AND NOT p.attisdropped
                 JOIN pg_catalog.pg_attribute c ON c.attrelid = r.child AND c.attnum = n.child_attnum
                     AND NOT c.attisdropped) AS k
-        WHERE pg_catalog.cardinality(k.child_columns) = pg_catalog.cardinality(r.child_columns);
+        WHERE pg_catalog.cardinality(k.child_columns) = pg_catalog.cardinality(r.child_columns)
+            AND NOT EXISTS (SELECT FROM reference_incomparable(r.child, r.child_attnums, r.parent, r.parent_attnums));
 COMMENT ON VIEW erasure_edge IS
     'internal: every edge from a parent to a child: foreign keys and declared references';
 
@@ -225,7 +227,7 @@ COMMENT ON FUNCTION erasure_is_alone(regclass) IS
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
--- reference does.  A parent's collation that takes different texts for equal decides.
+-- reference does.
 CREATE FUNCTION erasure_source(edge erasure_edge, condition text) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -239,9 +241,7 @@ BEGIN
                               ORDER BY k.position),
                    string_agg(format('k%s', k.position), ', ' ORDER BY k.position),
                    string_agg(format('p.k%s%s %s t.%I', k.position,
-                                     (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
-                                          FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
-                                          WHERE co.oid = a.attcollation AND NOT co.collisdeterministic),
+                                     ndrs_optout.reference_collation(a.attcollation, c.attcollation),
                                      CASE WHEN o.oid IS NULL THEN '='
                                           ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
                                      k.child_column), ' AND ' ORDER BY k.position),
@@ -250,6 +250,7 @@ BEGIN
                 WITH ORDINALITY AS k (parent_column, child_column, operator, position)
             JOIN pg_class r ON r.oid = edge.child
             JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = k.parent_column
+            JOIN pg_attribute c ON c.attrelid = edge.child AND c.attname = k.child_column
             LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
             GROUP BY r.relkind);
 END

@@ -59,14 +59,13 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT string_agg(format(parent_format || '%3$s %4$s ' || child_format, k.position, k.parent_column,
-                             (SELECT format(' COLLATE %I.%I', cn.nspname, co.collname)
-                                  FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
-                                  WHERE co.oid = a.attcollation AND NOT co.collisdeterministic),
+                             ndrs_optout.reference_collation(a.attcollation, c.attcollation),
                              CASE WHEN o.oid IS NULL THEN '=' ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END,
                              k.child_column), ' AND ' ORDER BY k.position)
         FROM unnest(edge.parent_columns, edge.child_columns, edge.operators)
             WITH ORDINALITY AS k (parent_column, child_column, operator, position)
         JOIN pg_attribute a ON a.attrelid = edge.parent AND a.attname = k.parent_column
+        LEFT JOIN pg_attribute c ON c.attrelid = edge.child AND c.attname = k.child_column
         LEFT JOIN (pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace) ON o.oid = k.operator
 $$;
 COMMENT ON FUNCTION owned_comparison(erasure_edge, text, text) IS

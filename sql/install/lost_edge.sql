@@ -27,6 +27,7 @@ CREATE VIEW walk_edge AS
                 JOIN pg_catalog.pg_attribute p ON p.attrelid = r.parent AND p.attnum = n.parent
                     AND NOT p.attisdropped) AS k
         WHERE pg_catalog.cardinality(k.child_attnums) = pg_catalog.cardinality(r.child_attnums)
+            AND NOT EXISTS (SELECT FROM reference_incomparable(r.child, r.child_attnums, r.parent, r.parent_attnums))
     UNION ALL
     SELECT 'guard', g.target::oid, '{}', 0::oid, '{}', g.nhs_number_column
         FROM guard g JOIN pg_catalog.pg_class c ON c.oid = g.target;
@@ -174,8 +175,16 @@ BEGIN
                      AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = this.child)
                  THEN format('SELECT ndrs_optout.unguard_table(%s); ', this.child::oid) ELSE '' END
             || format('SELECT ndrs_optout.guard_table(%L, %L, ...)', this.child_name, this.child_columns[1])
-        WHEN 'reference' THEN format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', this.child_name,
-                                     this.child_columns, this.parent_name, this.parent_columns)
+        WHEN 'reference' THEN
+            coalesce((SELECT format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %2$I::%4$s', this.child_name,
+                                    c.attname, ndrs_optout.column_type(p.attrelid, p.attnum),
+                                    format_type(p.atttypid, p.atttypmod))
+                          FROM ndrs_optout.reference_incomparable(this.child, this.child_attnums, this.parent,
+                                                                  this.parent_attnums) AS i
+                          JOIN pg_attribute c ON c.attrelid = this.child AND c.attnum = i.child_attnum
+                          JOIN pg_attribute p ON p.attrelid = this.parent AND p.attnum = i.parent_attnum LIMIT 1),
+                     format('SELECT ndrs_optout.declare_reference(%L, %L, %L, %L)', this.child_name,
+                            this.child_columns, this.parent_name, this.parent_columns))
         ELSE format('ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)', this.child_name, child_columns,
                     this.parent_name, parent_columns) END
         || CASE WHEN EXISTS (SELECT FROM ndrs_optout.owned_table o WHERE o.relation = this.parent)
@@ -187,20 +196,52 @@ $$;
 COMMENT ON FUNCTION edge_remedy(expected_edge) IS
     'internal: the command that brings a lost edge back, and which of its columns is another one than it was';
 
+-- The columns of a reference that cannot be compared any more, with their types.
+CREATE FUNCTION edge_types(this expected_edge) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT string_agg(format('column "%s" of table %s (%s), column "%s" of table %s (%s)', c.attname,
+                                 this.child_name, ndrs_optout.column_type(c.attrelid, c.attnum), p.attname,
+                                 this.parent_name, ndrs_optout.column_type(p.attrelid, p.attnum)), ', '
+                          ORDER BY c.attnum)
+            FROM ndrs_optout.reference_incomparable(this.child, this.child_attnums, this.parent, this.parent_attnums)
+                AS i
+            JOIN pg_attribute c ON c.attrelid = this.child AND c.attnum = i.child_attnum
+            JOIN pg_attribute p ON p.attrelid = this.parent AND p.attnum = i.parent_attnum
+            WHERE this.kind = 'reference');
+END
+$$;
+COMMENT ON FUNCTION edge_types(expected_edge) IS
+    'internal: the columns of an expected reference whose types cannot be compared, with these; NULL: all can';
+
 -- Accepted or not.
+-- what_to_do: a command, where nothing is left to judge.
 CREATE FUNCTION lost_edges(tables oid[] DEFAULT NULL)
-RETURNS TABLE (edge_id uuid, kind text, gap text, object text, what_to_do text, remedy text, lost_at timestamptz)
+RETURNS TABLE (edge_id uuid, kind text, gap text, object text, what_to_do text, remedy text, types text,
+               lost_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
     SELECT (s.edge).edge_id, (s.edge).kind, ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge),
-           format('%s. If its rows are nowhere any more: '
-                  'SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''<reason>'')',  -- told, not called
-                  ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge)),
-           ndrs_optout.edge_remedy(s.edge), (s.edge).lost_at
+           CASE WHEN n.missing IS NULL THEN ndrs_optout.edge_remedy(s.edge)
+               ELSE format('Table %s is not there any more. If its rows are in another table now, %s. If they are '
+                           'nowhere, SELECT ndrs_optout.accept_gap(%L, NULL, %L, ''...'')',  -- told, not called
+                           n.missing,
+                           CASE (s.edge).kind WHEN 'guard' THEN 'guard that one'
+                               ELSE 'give that one a foreign key, or declare a reference' END,
+                           ndrs_optout.edge_gap(s.edge), ndrs_optout.edge_label(s.edge)) END,
+           ndrs_optout.edge_remedy(s.edge), ndrs_optout.edge_types(s.edge), (s.edge).lost_at
         FROM ndrs_optout.edge_states(tables) AS s
+        CROSS JOIN LATERAL (
+            SELECT coalesce(
+                CASE WHEN ndrs_optout.table_of_name((s.edge).child_name) IS NULL THEN (s.edge).child_name END,
+                CASE WHEN ndrs_optout.table_of_name((s.edge).parent_name) IS NULL THEN (s.edge).parent_name END)
+                    AS missing) AS n
         WHERE NOT (s.present AND NOT s.taken) AND NOT (s.present AND ndrs_optout.edge_of_names(s.edge));
 END
 $$;

@@ -151,6 +151,57 @@ $$;
 COMMENT ON FUNCTION reference_is_comparable(oid, oid) IS
     'internal: whether columns of two types can refer to each other: what "=" takes for equal is';
 
+-- The pairs of columns of a reference that cannot refer to each other, since one has another type
+-- by now.
+CREATE FUNCTION reference_incomparable(child oid, child_attnums smallint[], parent oid, parent_attnums smallint[])
+RETURNS TABLE (child_attnum smallint, parent_attnum smallint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+        SELECT c.attnum, p.attnum
+            FROM unnest(child_attnums, parent_attnums) WITH ORDINALITY AS n (child_attnum, parent_attnum, position)
+            JOIN pg_attribute c ON c.attrelid = child AND c.attnum = n.child_attnum AND NOT c.attisdropped
+            JOIN pg_attribute p ON p.attrelid = parent AND p.attnum = n.parent_attnum AND NOT p.attisdropped
+            WHERE NOT ndrs_optout.reference_is_comparable(c.atttypid, p.atttypid)
+                -- Texts that are one to the child may be two parents.
+                OR c.attcollation <> p.attcollation AND EXISTS (
+                    SELECT FROM pg_collation o WHERE o.oid = c.attcollation AND NOT o.collisdeterministic)
+            ORDER BY n.position;
+END
+$$;
+COMMENT ON FUNCTION reference_incomparable(oid, smallint[], oid, smallint[]) IS
+    'internal: the pairs of columns of a reference whose types, or collations, cannot be compared';
+
+-- The collation that compares a parent's column with a child's, where one of theirs takes
+-- different texts for equal: by the parent's, each text is of one row.
+CREATE FUNCTION reference_collation(parent_collation oid, child_collation oid) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(' COLLATE %I.%I', n.nspname, o.collname)
+        FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
+        WHERE o.oid = parent_collation AND EXISTS (
+            SELECT FROM pg_collation d
+                WHERE d.oid IN (parent_collation, child_collation) AND NOT d.collisdeterministic)
+$$;
+COMMENT ON FUNCTION reference_collation(oid, oid) IS
+    'internal: the COLLATE clause for a comparison of columns with these collations, or NULL where it does not matter';
+
+CREATE FUNCTION column_type(relation oid, attnum smallint) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format_type(a.atttypid, a.atttypmod)
+           || CASE WHEN a.attcollation <> t.typcollation THEN format(' COLLATE %s', a.attcollation::regcollation)
+                   ELSE '' END
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = relation AND a.attnum = column_type.attnum
+$$;
+COMMENT ON FUNCTION column_type(oid, smallint) IS
+    'internal: the type of a column, with its collation if that is not the type''s own';
+
 -- The condition that rows t of a table cannot have these columns set to NULL, or to their default if
 -- that is what the foreign key does: in the table or in some of its partitions; NULL: all can.
 CREATE FUNCTION refusing_null(relation regclass, columns name[], to_default boolean) RETURNS text

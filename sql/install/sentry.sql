@@ -158,10 +158,13 @@ BEGIN
                            WHEN 'guard' THEN
                                'If it goes for good, call ndrs_optout.unguard_table() first. If another table takes '
                                'its place, guard that one in the same transaction: %s.'
-                           ELSE 'In the same transaction, put it back, or give it to the table that takes its place: '
-                                '%s. If its rows are nowhere any more, the database owner calls '
-                                'ndrs_optout.accept_gap(%L, NULL, %L, ...) in it.'
-                       END, this.remedy, this.gap, this.object));
+                           ELSE CASE WHEN this.types IS NULL
+                                    THEN 'In the same transaction, put it back, or give it to the table that takes its '
+                                         'place: %s.'
+                                    ELSE 'In the same transaction, give both columns types that can be compared: %4$s.'
+                                END || ' If its rows are nowhere any more, the database owner calls '
+                                       'ndrs_optout.accept_gap(%2$L, NULL, %3$L, ...) in it.'
+                       END, this.remedy, this.gap, this.object, this.types));
         END IF;
         UPDATE ndrs_optout.expected_edge e SET lost_at = clock_timestamp() WHERE e.edge_id = this.edge_id;
         IF NOT accepted THEN

@@ -46,6 +46,33 @@ DROP TYPE side;
 DROP EXTENSION citext;
 DROP SCHEMA citext;
 
+-- A child's collation that takes for one what are two parents.
+CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE patient (id text PRIMARY KEY, nhs text);
+CREATE TABLE sample (id text COLLATE ignoring_case, tube text);
+INSERT INTO patient VALUES ('a', '9990000018'), ('A', '9990000026');
+INSERT INTO sample VALUES ('a', 'one'), ('A', 'two');
+SELECT guard_table('patient', 'nhs', '{cancer}');
+SELECT declare_reference('sample', '{id}', 'patient', '{id}');
+ALTER TABLE sample ALTER id TYPE text;
+SELECT declare_reference('sample', '{id}', 'patient', '{id}');
+ALTER TABLE sample ALTER id TYPE text COLLATE ignoring_case;
+SELECT path, row_count FROM erase('9990000018', '{cancer}');
+TABLE sample;
+SELECT drop_reference('sample', '{id}', 'patient', '{id}');
+-- Where the server takes a foreign key, the other patient's row stands in the way.
+INSERT INTO patient VALUES ('a', '9990000018');
+INSERT INTO sample VALUES ('a', 'one');
+ALTER TABLE sample ALTER id TYPE text COLLATE ignoring_case;
+DO $$ BEGIN
+    ALTER TABLE sample ADD FOREIGN KEY (id) REFERENCES patient;
+    PERFORM erase('9990000018', '{cancer}');
+EXCEPTION WHEN datatype_mismatch OR invalid_foreign_key OR SQLSTATE 'ND030' OR collation_mismatch THEN NULL; END $$;
+SELECT * FROM sample WHERE tube = 'two';
+SELECT unguard_table('patient');
+DROP TABLE sample, patient;
+DROP COLLATION ignoring_case;
+
 -- ON DELETE SET NULL where a column cannot be NULL: its rows are in the way, and the preview says so.
 CREATE DOMAIN known AS int NOT NULL;
 CREATE TABLE patient (id int PRIMARY KEY, nhs text);

@@ -318,6 +318,69 @@ SELECT child_columns, parent_columns FROM reference;
 CALL erase_one();
 CALL take_down();
 
+-- A type that cannot be compared with the other column's ends no erasure after the exclusion.
+CALL registry();
+ALTER TABLE sample ALTER COLUMN patient_id TYPE text;
+\echo :SQLSTATE
+ALTER TABLE sample ALTER COLUMN patient_id TYPE bigint;
+-- The proper way
+ALTER TABLE tumour DROP COLUMN site;
+BEGIN;
+ALTER TABLE tumour DROP CONSTRAINT tumour_patient_id_fkey;
+ALTER TABLE sample ALTER COLUMN patient_id TYPE text;
+ALTER TABLE patient ALTER COLUMN id TYPE text;
+ALTER TABLE tumour ALTER COLUMN patient_id TYPE text, ADD COLUMN site text,
+    ADD FOREIGN KEY (patient_id) REFERENCES patient;
+COMMIT;
+CALL erase_one();
+-- Allowed, it is a gap, and refused before the patient is excluded.
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE sample ALTER COLUMN patient_id TYPE int USING patient_id::int;
+RESET ndrs_optout.allow_unguarded;
+SELECT * FROM lost;
+SELECT open_case('9990000018', '{cancer}') AS case_id \gset
+SELECT record_identity(:case_id, 'identity', 'passport'), record_identity(:case_id, 'address', 'utility_bill');
+CALL carry_out(:case_id, '9990000018');
+\echo :SQLSTATE
+SELECT state, is_excluded('9990000018', 'cancer') FROM optout_case WHERE case_id = :case_id;
+SELECT what_to_do FROM guard_coverage() WHERE gap = 'edge_lost' \gset
+SELECT declare_reference('sample', '{patient_id}', 'patient', '{id}');
+\echo :SQLSTATE
+BEGIN;
+:what_to_do;
+COMMIT;
+SELECT count(*) FROM lost;
+-- Accepted, it is not followed.
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE sample ALTER COLUMN patient_id TYPE int USING patient_id::int;
+RESET ndrs_optout.allow_unguarded;
+SELECT accept_gap('edge_lost', NULL, 'public.sample (patient_id) > public.patient (id)', 'emptied elsewhere');
+CALL erase_one();
+CALL take_down();
+-- By the type's own comparison, which is dropped
+CALL registry();
+CREATE TYPE code;
+CREATE FUNCTION code_in(cstring) RETURNS code IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
+CREATE FUNCTION code_out(code) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'int4out';
+CREATE TYPE code (INPUT = code_in, OUTPUT = code_out, LIKE = int4);
+CREATE FUNCTION code_compare(code, code) RETURNS int IMMUTABLE STRICT LANGUAGE internal AS 'btint4cmp';
+CREATE FUNCTION code_equal(code, code) RETURNS boolean IMMUTABLE STRICT LANGUAGE internal AS 'int4eq';
+CREATE OPERATOR = (LEFTARG = code, RIGHTARG = code, FUNCTION = code_equal, COMMUTATOR = =);
+CREATE OPERATOR CLASS code_ops DEFAULT FOR TYPE code USING btree AS OPERATOR 3 =, FUNCTION 1 code_compare(code, code);
+ALTER TABLE patient ADD COLUMN card code;
+ALTER TABLE sample ADD COLUMN card code;
+UPDATE patient SET card = id::text::code;
+UPDATE sample SET card = patient_id::text::code;
+SELECT drop_reference('sample', '{patient_id}', 'patient', '{id}'), declare_reference('sample', '{card}', 'patient', '{card}');
+CALL erase_one();
+DROP OPERATOR CLASS code_ops USING btree;
+SELECT * FROM lost;
+CALL erase_one();
+CREATE OPERATOR CLASS code_ops DEFAULT FOR TYPE code USING btree AS OPERATOR 3 =, FUNCTION 1 code_compare(code, code);
+CALL erase_one();
+CALL take_down();
+DROP TYPE code CASCADE;
+
 -- Other commands that take an edge away, or do not
 CALL registry();
 CREATE SCHEMA elsewhere;
