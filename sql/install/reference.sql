@@ -114,6 +114,26 @@ $$;
 COMMENT ON FUNCTION comparing_type(oid) IS
     'internal: the type whose operators compare values of a type, and their operator family; NULL: none does';
 
+-- Read from rows of the catalogue: the sentry asks about a domain that is dropped by now.
+CREATE FUNCTION stored_base_type(type oid) RETURNS oid
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    base oid := type;
+    next oid;
+BEGIN
+    LOOP
+        SELECT t.typbasetype INTO next FROM pg_type t WHERE t.oid = base AND t.typtype = 'd';
+        EXIT WHEN NOT FOUND;
+        base := next;
+    END LOOP;
+    RETURN base;
+END
+$$;
+COMMENT ON FUNCTION stored_base_type(oid) IS
+    'internal: what a domain is made of, as erasure_base_type(), but with whatever snapshot';
+
 -- Whether "=" between these types takes for equal what is, and nothing else, as it must be for a
 -- row to be the patient's: as in a foreign key.  Not through a type that rounds (float), nor by
 -- the session's time zone, nor where each type has an equality of its own (citext and text).
@@ -122,8 +142,8 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    base oid := ndrs_optout.erasure_base_type(type);
-    other_base oid := ndrs_optout.erasure_base_type(other_type);
+    base oid := ndrs_optout.stored_base_type(type);
+    other_base oid := ndrs_optout.stored_base_type(other_type);
     one record;
     other record;
     zoned CONSTANT oid[] := '{timestamptz,timetz}'::regtype[];
