@@ -108,6 +108,11 @@ test_packages() {
 	fi
 }
 
+# What counting instructions needs (test/cost).
+cost_packages() {
+	echo valgrind
+}
+
 # has_extension NAME: does the server have its files?
 has_extension() {
 	[ -e "$("$PG_CONFIG" --sharedir)/extension/$1.control" ]

@@ -18,6 +18,7 @@ PG_FUNCTION_INFO_V1(bench_same);
 PG_FUNCTION_INFO_V1(bench_false);
 PG_FUNCTION_INFO_V1(bench_true);
 PG_FUNCTION_INFO_V1(bench_empty_trigger);
+PG_FUNCTION_INFO_V1(bench_mark);
 PG_FUNCTION_INFO_V1(bench_start_clock);
 PG_FUNCTION_INFO_V1(bench_read_clock);
 
@@ -46,6 +47,13 @@ bench_empty_trigger(PG_FUNCTION_ARGS)
 
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ?
 						   trigdata->tg_newtuple : trigdata->tg_trigtuple);
+}
+
+/* Where test/cost cuts its counts: callgrind writes them down before it runs. */
+Datum
+bench_mark(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(true);
 }
 
 static instr_time wall_start;

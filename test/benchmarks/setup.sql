@@ -19,6 +19,8 @@ CREATE FUNCTION bench.is_true(text) RETURNS boolean
 CREATE FUNCTION bench.empty_trigger() RETURNS trigger
     AS :'native', 'bench_empty_trigger' LANGUAGE C;
 
+CREATE FUNCTION bench.mark() RETURNS boolean
+    AS :'native', 'bench_mark' LANGUAGE C;
 CREATE FUNCTION bench.start_clock() RETURNS void
     AS :'native', 'bench_start_clock' LANGUAGE C;
 CREATE FUNCTION bench.read_clock(OUT wall_us float8, OUT cpu_us float8)
