@@ -297,7 +297,7 @@ subtest 'erasures of numbers that are found' => sub {
 	run_in($owner, "SELECT count(*) FROM patient p, ndrs_optout.erase(p.nhs_number, '{cancer}') WHERE p.patient_id = 2");
 	close_session($owner);
 	my $log = new_log($server);
-	like($log, qr/Function Call: ndrs_optout\.erase_patients\(/, 'the log has the plans');
+	like($log, qr/Function Call: ndrs_optout\.erase_with_leads\(/, 'the log has the plans');
 	ok(!holds_number($log, $FOUND), 'and no number');
 	is($server->safe_psql('postgres', 'SELECT count(*) FROM patient WHERE patient_id = 2'), 0, 'who was erased');
 };
