@@ -58,7 +58,7 @@ SELECT * FROM research.patient ORDER BY 1;
 SELECT * FROM research."Rare" ORDER BY 1;
 SELECT * FROM holdings.patient;
 \echo :SQLSTATE
-SELECT ndrs_optout.share_eligible('9990000018', 'research');
+SELECT ndrs_optout.share_eligible(NULL, 'research');
 \echo :SQLSTATE
 INSERT INTO research.patient VALUES (6, '9990000042', 'AB6');
 \echo :SQLSTATE
