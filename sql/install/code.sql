@@ -63,6 +63,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('gap', 'guard_constraint_column_unreadable', 'the guarded column has a type that no guard reads'),
     ('gap', 'guard_constraint_foreign_table', 'the guarded table is a foreign one, whose server does not check it'),
     ('gap', 'guard_constraint_not_searched', 'a table has the constraint of a guard, but no guard covers it'),
+    ('gap', 'guard_redaction_not_nullable', 'a column that the guard redacts cannot become NULL'),
     ('gap', 'guard_columns_incomplete', 'a column that the guard uses is not there, or of another type'),
     ('gap', 'guarded_column_lost', 'a column that was guarded is not guarded any more'),
     ('gap', 'edge_lost', 'a foreign key or reference that erasures followed is not there any more'),

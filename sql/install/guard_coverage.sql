@@ -86,6 +86,8 @@ AS $$
                               FROM pg_trigger t WHERE t.tgrelid = p.relation AND t.tgenabled <> 'A'
                                   AND t.tgfoid = 'ndrs_optout.guard_row'::regproc)
                 WHEN p.defect = 'foreign_table' THEN 'Guard it on the server where it is.'
+                WHEN p.defect = 'not_nullable'
+                    THEN format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', p.relation, p.object)
                 WHEN p.defect IN ('missing', 'not_enforced')
                     THEN format('SELECT ndrs_optout.refresh_guards(%L)', p.target)  -- told, not called
                 ELSE format('In one transaction, SELECT ndrs_optout.unguard_table(%L) and ndrs_optout.guard_table() as '

@@ -67,11 +67,19 @@ BEGIN
                                                   THEN 'ndrs_optout.encoded_nhs_number'::regtype ELSE o.atttypid END
                              AND (named.n IS DISTINCT FROM (this).birth_date_column
                                   OR o.atttypid IN ('date'::regtype, 'timestamp'::regtype))))
+        HAVING count(*) > 0
+    UNION ALL
+    -- Erasures end where a number that is to be redacted cannot go.
+    SELECT 'redaction', 'not_nullable', min(a.attname::text)::name, NULL::smallint, NULL::oid
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE (this).on_match = 'redact' AND a.attrelid = relation AND NOT a.attisdropped
+            AND a.attname = ANY ((this).redact_columns || (this).nhs_number_column)
+            AND (a.attnotnull OR t.typnotnull OR a.attgenerated <> '')
         HAVING count(*) > 0;
 END
 $$;
 COMMENT ON FUNCTION guard_parts(guard, regclass) IS
-    'internal: the parts (trigger, constraint, columns) that a guard ought to have on a table that it covers: what is '
+    'internal: the parts (trigger, constraint, columns, redaction) that a guard ought to have on a table that it covers: what is '
     'wrong (NULL: in force), the object, and number and type of the guarded column';
 
 -- A partition that is being detached CONCURRENTLY is none any more: a scan of the

@@ -138,6 +138,9 @@ AS $$
         WHEN (after).part = 'columns' THEN
             format('cannot drop, rename or change column "%s" of table %s: the guard of column "%s" uses it',
                    (after).object, relation, column_name)
+        WHEN (after).part = 'redaction' THEN
+            format('column "%s" of table %s must be able to become NULL: the guard of column "%s" redacts it',
+                   (after).object, relation, column_name)
         WHEN (after).part = 'constraint' AND (after).defect = 'not_enforced' THEN
             format('cannot set constraint "%s" of table %s to NOT ENFORCED: it guards column "%s"',
                    object, relation, column_name)

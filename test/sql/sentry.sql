@@ -208,6 +208,22 @@ ALTER TABLE named DROP COLUMN mother;
 ALTER TABLE named RENAME encoded TO other;
 ALTER TABLE named ALTER encoded TYPE encoded_nhs_number USING encode_nhs_number('9990000026');
 ALTER TABLE named ALTER mother TYPE varchar;
+-- What is to be redacted must be able to go, or erasures would end there.
+ALTER TABLE named ALTER mother SET NOT NULL;
+ALTER TABLE named ADD PRIMARY KEY (nhs);
+\echo :SQLSTATE
+SET ndrs_optout.allow_unguarded = on;
+ALTER TABLE named ALTER mother SET NOT NULL;
+RESET ndrs_optout.allow_unguarded;
+SELECT gap, what_to_do FROM guard_coverage() WHERE relation = 'named'::regclass AND severity = 'high' \gx
+ALTER TABLE named ALTER mother DROP NOT NULL;
+SELECT unguard_table('named');
+DROP TABLE named;
+CREATE TABLE named (nhs text, mother text, year int) PARTITION BY LIST (year);
+SELECT guard_table('named', 'nhs', '{cancer}', 'redact', redact_columns => '{mother}');
+CREATE TABLE named_1 PARTITION OF named (mother NOT NULL) FOR VALUES IN (1);
+CREATE TABLE named_1 PARTITION OF named FOR VALUES IN (1);
+ALTER TABLE named_1 ALTER mother SET NOT NULL;
 SELECT unguard_table('named');
 DROP TABLE named;
 
