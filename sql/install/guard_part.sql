@@ -79,8 +79,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION guard_parts(guard, regclass) IS
-    'internal: the parts (trigger, constraint, columns, redaction) that a guard ought to have on a table that it covers: what is '
-    'wrong (NULL: in force), the object, and number and type of the guarded column';
+    'internal: the parts (trigger, constraint, columns, redaction) that a guard ought to have on a table that it '
+    'covers: what is wrong (NULL: in force), the object, and number and type of the guarded column';
 
 -- A partition that is being detached CONCURRENTLY is none any more: a scan of the
 -- table does not come there.
