@@ -77,7 +77,7 @@ INSERT INTO duty_privilege (duty, object_kind, name, privilege)
             ('officer', '{issue_recall_letter,recall_letter,acknowledge_recall,chase_recall}'),
             ('officer', '{add_agreement,change_agreement,end_agreement,allow_releases,disallow_releases}'),
             ('officer', '{set_recipient_key,seal_recall,recall_file,load_recall_replies}'),
-            ('analyst', '{record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
+            ('analyst', '{today,record_release,ndrs_pseudo_id,release_pseudo_id,openpseudonymiser_digest}'),
             ('officer', '{start_national_check,national_check_request,load_national_check,cancel_national_check}'),
             ('officer', '{grant_exemption,end_exemption}'),
             ('analyst', '{share_eligible,share_decision,share_summary,record_release_loss,completeness_effect}'),

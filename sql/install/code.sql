@@ -240,6 +240,7 @@ INSERT INTO code (code_set, code, description) VALUES
     ('audit_event', 'recall_letter_written', 'a letter that names a patient to a recipient was written'),
     ('audit_event', 'recall_notices_raised', 'recipients are to be asked to delete a patient''s data'),
     ('audit_event', 'recall_replies_loaded', 'a recipient''s file of answers was loaded; the notices by outcome'),
+    ('audit_event', 'recalls_dropped', 'recall notices of a recipient that is a care provider were taken back'),
     ('audit_event', 'recall_sealed', 'the patient of a recall notice was named for the recipient''s files'),
     ('audit_event', 'recipient_added', 'a recipient was added'),
     ('audit_event', 'recipient_changed', 'a recipient was changed'),

@@ -79,15 +79,16 @@ $$;
 COMMENT ON FUNCTION release_terms(bigint) IS
     'internal: for what, of which registers and to whom a release was; error P0002';
 
--- A number that could tell of a patient is not shown.
-CREATE FUNCTION not_small(value bigint) RETURNS bigint
+-- A number that could tell of a patient is not shown, nor one of rows that few patients can have.
+CREATE FUNCTION not_small(value bigint, patients bigint DEFAULT NULL) RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN value = 0 OR value >= p.smallest_count THEN value END FROM ndrs_optout.policy p
+    SELECT CASE WHEN value = 0 OR least(value, patients) >= p.smallest_count THEN value END FROM ndrs_optout.policy p
 $$;
-COMMENT ON FUNCTION not_small(bigint) IS
-    'internal: the number itself; NULL when it is not 0 and below the policy''s smallest_count';
+COMMENT ON FUNCTION not_small(bigint, bigint) IS
+    'internal: the number itself; NULL when it is not 0, and it, or the number of patients that it is about, is below '
+    'the policy''s smallest_count';
 
 CREATE FUNCTION completeness_effect()
 RETURNS TABLE (register text, month date, opted_out bigint, opted_in bigint, rows_erased bigint,
@@ -116,6 +117,15 @@ AS $$
                       FROM ndrs_optout.guard g CROSS JOIN LATERAL unnest(g.registers) AS code) AS g
                 ON g.target = t.target
             WHERE t.finding = 'excluded'),
+    -- How many patients it can be that rows are of: few of them are told by many rows, too.
+    erased_of AS (
+        SELECT code AS register, date_trunc('month', ndrs_optout.local_date(e.erased_at))::date AS month,
+               count(DISTINCT e.case_id) AS patients
+            FROM ndrs_optout.case_erasure e CROSS JOIN LATERAL unnest(e.registers) AS code
+            WHERE e.action = 'deleted' AND e.row_count > 0
+            GROUP BY 1, 2),
+    listed AS (
+        SELECT e.register, count(*) AS patients FROM ndrs_optout.exclusion e GROUP BY e.register),
     lost AS (
         SELECT m.register, m.month, jsonb_object_agg(m.decision, ndrs_optout.not_small(m.patients)) AS reasons
             FROM (SELECT code AS register, date_trunc('month', r.released_on)::date AS month, l.decision,
@@ -131,9 +141,12 @@ AS $$
                sum(c.skipped)::bigint AS skipped, sum(c.redacted)::bigint AS redacted
             FROM counted c GROUP BY 1, 2)
     SELECT register, month, ndrs_optout.not_small(coalesce(m.opted_out, 0)),
-           ndrs_optout.not_small(coalesce(m.opted_in, 0)), ndrs_optout.not_small(coalesce(m.erased, 0)),
-           ndrs_optout.not_small(coalesce(m.skipped, 0)), ndrs_optout.not_small(coalesce(m.redacted, 0)), l.reasons
+           ndrs_optout.not_small(coalesce(m.opted_in, 0)),
+           ndrs_optout.not_small(coalesce(m.erased, 0), e.patients),
+           ndrs_optout.not_small(coalesce(m.skipped, 0), coalesce(x.patients, 0)),
+           ndrs_optout.not_small(coalesce(m.redacted, 0), coalesce(x.patients, 0)), l.reasons
         FROM monthly m FULL JOIN lost l USING (register, month)
+        LEFT JOIN erased_of e USING (register, month) LEFT JOIN listed x USING (register)
         WHERE month < date_trunc('month', ndrs_optout.today())
         ORDER BY register, month
 $$;
@@ -141,5 +154,5 @@ COMMENT ON FUNCTION completeness_effect() IS
     'by register and month that is over, what opt-outs mean for the completeness of data: patients who opted out and '
     'in again, rows that were erased, rows that guards skipped and redacted, and patients who were left out of '
     'releases, by reason (rows where there is no number). A row or patient of several registers counts for each. A '
-    'number below the policy''s smallest_count is NULL. Rows that a guard rejected are not known here: the count is '
-    'lost with the load';
+    'number below the policy''s smallest_count is NULL, and so is one of rows that fewer patients than that can have. '
+    'Rows that a guard rejected are not known here: the count is lost with the load';

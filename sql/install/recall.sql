@@ -85,6 +85,38 @@ $$;
 COMMENT ON FUNCTION releases_not_told(optout_case) IS
     'internal: how many releases for care hold the patient of a case, and raise no recall notice';
 
+-- Of a recipient that turns out to be a care provider: what it was not asked yet, it is not asked.
+CREATE FUNCTION recalls_not_for_care() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    dropped bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM ndrs_optout.recall_notice n USING ndrs_optout.release r
+            WHERE r.release_id = n.release_id AND r.recipient = NEW.recipient
+                AND n.asked_at IS NULL AND n.acknowledged_at IS NULL
+            RETURNING n.case_id),
+    told AS (
+        UPDATE ndrs_optout.optout_case c SET recalls = c.recalls - g.notices, not_told = c.not_told + g.notices
+            FROM (SELECT case_id, count(*)::integer AS notices FROM gone GROUP BY case_id) AS g
+            WHERE c.case_id = g.case_id)
+    SELECT count(*) INTO dropped FROM gone;
+    IF dropped > 0 THEN
+        PERFORM ndrs_optout.audit('recalls_dropped', jsonb_build_object('recipient', NEW.recipient,
+                                                                        'notices', dropped));
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION recalls_not_for_care() IS
+    'internal: trigger function: takes back the recall notices that a recipient was not asked by yet';
+CREATE TRIGGER not_for_care AFTER UPDATE OF kind ON recipient
+    FOR EACH ROW WHEN (NEW.kind = 'care_provider' AND OLD.kind <> 'care_provider')
+    EXECUTE FUNCTION recalls_not_for_care();
+COMMENT ON TRIGGER not_for_care ON recipient IS 'care providers are not told that a patient opted out';
+
 -- The id is not repeated: it may be a number that was put in the wrong place.
 CREATE FUNCTION no_such_notice() RETURNS void
 LANGUAGE sql STABLE

@@ -161,8 +161,8 @@ END
 $$;
 COMMENT ON FUNCTION change_recipient(text, text, text, text, text, text) IS
     'changes what is known of a recipient; what is NULL stays as it is. id_scheme can be changed as long as no release '
-    'names the recipient. Audited, without the values; errors 22004, 22023, 23503 (releases name it), 25000, 42704 (no '
-    'such recipient)';
+    'names the recipient. Recall notices that a care provider was not asked by yet are taken back. Audited, without '
+    'the values; errors 22004, 22023, 23503 (releases name it), 25000, 42704 (no such recipient)';
 
 CREATE FUNCTION remove_recipient(recipient text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER

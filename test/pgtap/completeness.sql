@@ -1,6 +1,6 @@
 -- What opt-outs mean for statistics: by register and month, and no small number.
 \ir lib/begin.psql
-SELECT plan(15);
+SELECT plan(16);
 SELECT date_trunc('month', ndrs_optout.today() - interval '1 month')::date AS last_month \gset
 CREATE VIEW story.effect AS SELECT * FROM ndrs_optout.completeness_effect() WHERE month = date_trunc('month', ndrs_optout.today() - interval '1 month');
 
@@ -15,8 +15,13 @@ SELECT is_empty('SELECT * FROM ndrs_optout.completeness_effect()', 'a month that
 UPDATE ndrs_optout.optout_case SET excluded_at = :'last_month', carried_out_at = :'last_month';
 UPDATE ndrs_optout.case_erasure SET erased_at = :'last_month';
 UPDATE ndrs_optout.guard_tally SET day = :'last_month';
+UPDATE ndrs_optout.case_erasure SET row_count = 30 WHERE action = 'deleted' AND row_count > 0;  -- many rows, of one patient
 SELECT is((SELECT (register, opted_out, opted_in, rows_erased, rows_turned_away, rows_redacted)::text FROM story.effect WHERE register = 'cancer'),
-          '(cancer,,0,,12,0)', 'small numbers are not shown, nought and others are');
+          '(cancer,,0,,,0)', 'small numbers are not shown, nor those of rows of few patients; nought is');
+UPDATE ndrs_optout.policy SET smallest_count = 2;
+SELECT ndrs_optout.exclude('9990000042', '{cancer}') \g /dev/null
+SELECT is((SELECT (opted_out, rows_erased, rows_turned_away)::text FROM story.effect WHERE register = 'cancer'), '(,,12)', 'rows that any of enough patients can have are');
+SELECT ndrs_optout.readmit('9990000042', '{cancer}') \g /dev/null
 UPDATE ndrs_optout.policy SET smallest_count = 1;
 SELECT is((SELECT (register, opted_out, opted_in, rows_turned_away)::text FROM story.effect WHERE register = 'cancer'), '(cancer,1,0,12)', 'where the policy shows them, they are right');
 SELECT is((SELECT rows_erased FROM story.effect WHERE register = 'cancer'),

@@ -1,7 +1,7 @@
 -- Those who look after a patient are not told that the patient opted out: the service
 -- promises that.  All others who were given the data are asked to delete it.
 \ir lib/begin.psql
-SELECT plan(16);
+SELECT plan(19);
 
 SELECT ndrs_optout.add_recipient('trust', 'Some Trust', 'nhs_number', kind => 'care_provider'),
        ndrs_optout.add_recipient('laboratory', 'Some Laboratory', 'nhs_number'),
@@ -46,6 +46,16 @@ SELECT ndrs_optout.change_recipient('laboratory', contact => 'data@laboratory.ex
 SELECT is((SELECT (kind, contact)::text FROM ndrs_optout.recipient WHERE recipient = 'laboratory'), '(care_provider,data@laboratory.example)', 'kind and contact are changed');
 SELECT is((SELECT detail -> 'changed' FROM ndrs_optout.audit_event WHERE event = 'recipient_changed' ORDER BY entry_id DESC LIMIT 1), '["contact", "kind"]',
           'which the audit knows, without the values');
+-- A notice that was raised before is not sent.
+SELECT ndrs_optout.record_release(ARRAY['9990000026']::ndrs_optout.nhs_number[], 'explicit_consent', '{cancer}', 'charity', current_date, 'another order') \g /dev/null
+SELECT ndrs_optout.open_case('9990000026', '{cancer}') AS ben \gset
+SELECT story.prove(:ben) \g /dev/null
+CALL ndrs_optout.carry_out(:ben, '9990000026');
+SELECT ndrs_optout.issue_recall_letter(n.notice_id, '9990000018') FROM ndrs_optout.recall_notice n WHERE n.case_id = :ada \g /dev/null
+SELECT is((SELECT array_agg(stage ORDER BY stage) FROM ndrs_optout.recall_progress), '{asked,to_ask,to_ask}', 'the charity is to be asked');
+SELECT ndrs_optout.change_recipient('charity', kind => 'care_provider') \g /dev/null
+SELECT is((SELECT array_agg(stage) FROM ndrs_optout.recall_progress), '{asked}', 'a care provider is not; what was asked, was');
+SELECT is((SELECT array_agg((recalls, not_told)::text ORDER BY case_id) FROM ndrs_optout.optout_case), '{"(1,3)","(0,5)"}', 'and the cases know');
 SELECT is(story.refusal($$ SELECT ndrs_optout.change_recipient('laboratory', kind => 'hospital') $$), '22023 | kind must be "care_provider" or "other"', 'a recipient is of one of two kinds');
 SELECT is(story.tells('9990000018'), 'nowhere', 'nothing tells who she is');
 

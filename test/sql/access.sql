@@ -87,7 +87,7 @@ CREATE TEMP TABLE attempt AS
             WHEN m.object_kind = 'sequence' THEN format(CASE m.privilege WHEN 'USAGE' THEN 'SELECT nextval(%L)'
                 WHEN 'SELECT' THEN 'TABLE %s' ELSE 'SELECT setval(%L, 1)' END, m.object)
             ELSE CASE m.privilege
-                WHEN 'SELECT' THEN format('SELECT FROM %s', m.object)
+                WHEN 'SELECT' THEN format('SELECT * FROM %s', m.object)  -- with what its columns call
                 WHEN 'INSERT' THEN format('INSERT INTO %s DEFAULT VALUES', m.object)
                 WHEN 'UPDATE' THEN (SELECT format('UPDATE %s SET %I = %2$I', m.object, a.attname) FROM pg_attribute a
                     WHERE a.attrelid = m.object_id AND a.attnum > 0 AND a.attidentity = '' ORDER BY a.attnum LIMIT 1)
