@@ -128,6 +128,7 @@ SELECT add_letter_template('refusal', 'G. Uardian', current_date, 'Our reference
 SELECT add_letter_template('refusal', 'G. Uardian', current_date, 'Our reference: {reference}. {?reason}{reason} {regulator}');
 SELECT add_letter_template('refusal', 'G. Uardian', current_date, '{reference} {reason}');
 SELECT add_letter_template('refusal', 'G. Uardian', current_date, E'{reference} {reason}\n{!regulator}You cannot complain.');
+SELECT add_letter_template('refusal', 'G. Uardian', current_date, E'{reference} {reason}\n{!reference}{regulator}');
 SELECT add_letter_template('refusal', 'G. Uardian', current_date, ' ');
 SELECT add_letter_template('refusal', 'G. Uardian', current_date, '{reference} {reason} {regulator} 999 000 0018');
 SELECT add_letter_template('refusal', 'G. Uardian', current_date + 1, '{reference} {reason} {regulator}');
