@@ -20,10 +20,8 @@ CREATE FUNCTION forget_owned() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    reach oid[] := ndrs_optout.expected_reach();
 BEGIN
-    DELETE FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach);
+    PERFORM ndrs_optout.forget_unreached();
     RETURN NULL;
 END
 $$;

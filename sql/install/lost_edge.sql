@@ -316,6 +316,13 @@ BEGIN
                 SELECT FROM edge o JOIN ndrs_optout.owned_table t ON t.relation = o.parent
                     WHERE o.keeps AND o.parent = e.parent AND o.child = e.child)
         UNION ALL
+        -- What a parent had led to, the table that has its name now is to lead to.
+        SELECT p.oid, e.child, 'refers'
+            FROM ndrs_optout.expected_edge e
+            JOIN pg_namespace n ON n.nspname = (parse_ident(e.parent_name))[1]
+            JOIN pg_class p ON p.relnamespace = n.oid AND p.relname = (parse_ident(e.parent_name))[2]
+                AND p.relkind IN ('r', 'p', 'f') AND p.oid <> e.parent
+        UNION ALL
         SELECT i.inhparent, i.inhrelid, 'below' FROM pg_inherits i
         UNION ALL
         SELECT i.inhrelid, i.inhparent, 'above' FROM pg_inherits i),
@@ -486,12 +493,31 @@ CREATE TRIGGER expect_references AFTER INSERT ON reference REFERENCING NEW TABLE
     FOR EACH STATEMENT EXECUTE FUNCTION expect_references();
 COMMENT ON TRIGGER expect_references ON reference IS 'what the walk follows from here on is expected';
 
+-- What led on from a table whose name another one has taken stays expected: it is lost, or leads
+-- on from that one.
+CREATE FUNCTION forget_unreached() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reach oid[] := ndrs_optout.expected_reach();
+    unreached uuid[] := ARRAY(
+        SELECT e.edge_id FROM ndrs_optout.expected_edge e
+            WHERE e.parent <> ALL (reach) AND (ndrs_optout.table_of_name(e.parent_name) = ANY (reach)) IS NOT TRUE);
+BEGIN
+    -- Each deletion comes here again, until there is none.
+    IF unreached <> '{}' THEN
+        DELETE FROM ndrs_optout.expected_edge e WHERE e.edge_id = ANY (unreached);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION forget_unreached() IS 'internal: what the walk does not come to any more is not expected';
+
 CREATE FUNCTION forget_below() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    reach oid[];
     forgotten text[] := ARRAY(SELECT ndrs_optout.edge_label(ROW(o.*)::ndrs_optout.expected_edge) FROM old_rows o);
 BEGIN
     IF EXISTS (SELECT FROM ndrs_optout.accepted_gap a
@@ -502,10 +528,7 @@ BEGIN
     -- A foreign key may lead the same way as a reference that was dropped.
     PERFORM ndrs_optout.expect_edges(ndrs_optout.expected_among(
         ARRAY(SELECT DISTINCT o.parent::oid FROM old_rows o WHERE o.parent IS NOT NULL)));
-    reach := ndrs_optout.expected_reach();
-    IF EXISTS (SELECT FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach)) THEN
-        DELETE FROM ndrs_optout.expected_edge e WHERE e.parent <> ALL (reach);
-    END IF;
+    PERFORM ndrs_optout.forget_unreached();
     RETURN NULL;
 END
 $$;

@@ -134,6 +134,14 @@ ALTER TABLE tumour_new RENAME TO tumour;
 ALTER TABLE treatment ADD FOREIGN KEY (tumour_id) REFERENCES tumour;
 COMMIT;
 \echo :SQLSTATE
+-- with its own foreign key, and not the one that led to it
+BEGIN;
+ALTER TABLE treatment DROP CONSTRAINT treatment_tumour_id_fkey;
+DROP TABLE tumour;
+ALTER TABLE tumour_new RENAME TO tumour;
+ALTER TABLE tumour ADD FOREIGN KEY (patient_id) REFERENCES patient;
+COMMIT;
+\echo :SQLSTATE
 -- The old one kept
 BEGIN;
 ALTER TABLE tumour RENAME TO tumour_old;
@@ -269,6 +277,27 @@ CALL registry();
 SET client_min_messages = warning;
 CREATE TABLE patient_new (LIKE patient INCLUDING ALL);
 INSERT INTO patient_new SELECT * FROM patient;
+-- without the foreign keys and references that led to the old one
+BEGIN;
+ALTER TABLE patient RENAME TO patient_old;
+ALTER TABLE patient_new RENAME TO patient;
+SELECT guard_table('patient', 'nhs', '{cancer}');
+DROP TABLE patient_old CASCADE;
+COMMIT;
+BEGIN;
+DROP TABLE patient CASCADE;
+ALTER TABLE patient_new RENAME TO patient;
+SELECT guard_table('patient', 'nhs', '{cancer}');
+SELECT declare_reference('sample', '{patient_id}', 'patient', '{id}');
+COMMIT;
+SELECT held();
+BEGIN;
+ALTER TABLE patient RENAME TO patient_old;
+ALTER TABLE patient_new RENAME TO patient;
+SELECT guard_table('patient', 'nhs', '{cancer}');
+SELECT unguard_table('patient_old');
+DROP TABLE patient_old CASCADE;
+COMMIT;
 BEGIN;
 ALTER TABLE patient RENAME TO patient_old;
 ALTER TABLE patient_new RENAME TO patient;
