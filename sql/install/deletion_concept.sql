@@ -43,7 +43,7 @@ INSERT INTO deletion_rule (place, what, starts, policy_column, unit, period, exc
     (12, 'guard_counts', 'the day is over', NULL, NULL, 'summed up at once, then without end',
      NULL, 'purge'),
     (13, 'sweeps', 'a later sweep of each of its columns is finished', NULL, NULL, 'at once', 'the latest', 'purge'),
-    (14, 'audit_events', 'the month is over', 'audit_years', 'years', NULL, NULL, 'purge'),
+    (14, 'audit_events', 'the month is over', 'audit_years', 'years', NULL, 'any hold', 'purge'),
     (15, 'exclusion_list', 'the patient opts out', NULL, NULL, 'without end: it keeps new data out',
      'the patient opts in again', 'officer: opt_in'),
     (16, 'cases', 'the case is opened', NULL, NULL, 'without end: they say why a patient is on the list',

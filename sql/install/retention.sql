@@ -1,8 +1,7 @@
 -- retention: what is kept for a time only, and the purge that removes it.
 --
--- The exclusion list stays for ever.  So do the cases: they hold no identity but the
--- encoded number, and say why it is on the list.  A case that was withdrawn or refused puts
--- nobody there, and loses the number.
+-- The exclusion list stays for ever.  So do the cases: they hold no identity but the encoded number, and
+-- say why it is on the list.  A case that was withdrawn or refused puts nobody there, and loses the number.
 
 -- What the last purge did.
 CREATE TABLE purge_run (
@@ -42,7 +41,7 @@ COMMENT ON FUNCTION held_records() IS
 --
 -- The copy of an open case has no such day yet, nor has a request without an answer.
 -- Of rows that count the same for a guard and a day, all but one are due when the day
--- is over.  A month of the audit is due as a whole.  The latest sweep stays for
+-- is over.  A month of the audit is due as a whole, and is evidence for whatever is held.  The latest sweep stays for
 -- sweep_progress, and the last one of each column for health().  A ready case never
 -- is due: that it was not carried out is the registry's own delay.  A national
 -- check with its reply stays as long as an older one is in force, which it would else
@@ -79,7 +78,8 @@ CREATE VIEW retention_schedule AS
         LEFT JOIN held h ON h.source = 'subject_access_request' AND h.id = q.request_id
     UNION ALL
     SELECT 'audit_events', s.first_event_id, s.last_event_id - s.first_event_id + 1,
-           (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC', false
+           (s.segment + pg_catalog.make_interval(years => p.audit_years, months => 1)) AT TIME ZONE 'UTC',
+           EXISTS (SELECT FROM hold)
         FROM audit_segment s CROSS JOIN one_policy p
         WHERE s.purged_at IS NULL
     UNION ALL

@@ -102,6 +102,11 @@ BEGIN
     EXECUTE format('COMMENT ON VIEW %s IS %L', result,
                    format('rows of %s that may be shared for purpose %s', target, purpose)
                    || coalesce(' with recipient ' || recipient, ''));
+    IF EXISTS (SELECT FROM pg_class r WHERE r.oid = target AND r.relrowsecurity AND NOT r.relforcerowsecurity) THEN
+        PERFORM ndrs_optout.raise_notice(true,
+            format('row security of table %s hides nothing in view %s', target, result),
+            'The view reads the table as its owner. Grant it to roles that may see every row that may be shared.');
+    END IF;
     PERFORM ndrs_optout.audit('share_view_made', jsonb_strip_nulls(jsonb_build_object('view', result, 'table', target,
         'column', number_column, 'purpose', purpose, 'registers', registers, 'recipient', recipient)));
     RETURN result;
@@ -110,7 +115,8 @@ $$;
 COMMENT ON FUNCTION share_view(text, regclass, name, text, text[], text, name[]) IS
     'makes a view of a table that shows those rows that may be shared for a purpose, as share_eligible() decides '
     'when it is read, and returns it. name: with its schema; columns: those that it shows (NULL: all of now). It '
-    'reads the table with the rights of the table''s owner, who owns it. GRANT SELECT on it to roles with duty '
+    'reads the table with the rights of the table''s owner, who owns it, so row security that is not forced hides '
+    'nothing in it, which a warning says. GRANT SELECT on it to roles with duty '
     'reader or analyst. Audited; errors 22004, 22023, 42703, 42704 (no such purpose, register or recipient), 42809, '
     '42P07 (the name is taken)';
 

@@ -1,6 +1,6 @@
 -- A hold holds: the exclusion is made, and nothing is destroyed until it is lifted.
 \ir lib/begin.psql
-SELECT plan(50);
+SELECT plan(52);
 
 SELECT ndrs_optout.open_case('9990000018', '{cancer}') AS ada \gset
 SELECT ndrs_optout.record_correspondence(:ada, 'form', 'Ada Seeded'), story.prove(:ada) \g /dev/null
@@ -48,11 +48,13 @@ SELECT story.let_pass(:ada, interval '4 years') \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 0::bigint, 'and keeps the copy');
 SELECT ndrs_optout.lift_hold(h.hold_id) FROM ndrs_optout.hold_progress h \g /dev/null
 SELECT is((SELECT removed FROM ndrs_optout.purge() WHERE what = 'correspondence'), 3::bigint, 'until it is lifted');
+SELECT is((SELECT bool_or(held) FROM ndrs_optout.retention_schedule WHERE what = 'audit_events'), false, 'the audit waits for its years only');
 
 -- A case that is not carried out: its proofs are evidence, too.
 SELECT ndrs_optout.open_case('9990000026', '{cancer}') AS ben \gset
 SELECT ndrs_optout.record_identity(:ben, 'identity', 'passport') \g /dev/null
 SELECT ndrs_optout.place_hold(:ben, 'forged passport') AS hold \gset
+SELECT is((SELECT bool_and(held) FROM ndrs_optout.retention_schedule WHERE what = 'audit_events'), true, 'the audit is evidence of whatever is held');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.withdraw_case(%s)', :ben)), 'ND022 | %', 'it cannot be withdrawn');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.refuse_case(%s, ''forged'')', :ben)), 'ND022 | %', 'nor refused');
 SELECT alike(story.refusal(format('SELECT ndrs_optout.record_identity(%s, ''identity'', ''driving_licence'')', :ben)), 'ND022 | cannot replace a proof of case % it is held | %', 'nor its proof replaced');

@@ -71,6 +71,12 @@ SELECT count(*) FROM research."Rare" WHERE research.tell("Postcode");
 RESET ROLE;
 SELECT * FROM ndrs_optout.access_differences() WHERE role::text LIKE 'regress%';
 
+-- Row security does not count for the table's owner, nor in its views.
+ALTER TABLE holdings.odd ENABLE ROW LEVEL SECURITY;
+SELECT ndrs_optout.share_view('research.odd', 'holdings.odd', 'd', 'research');
+ALTER TABLE holdings.odd DISABLE ROW LEVEL SECURITY;
+SELECT ndrs_optout.drop_share_view('research.odd');
+
 -- Who can read the table all the same.
 CREATE VIEW gap AS SELECT severity, relation, object, what_to_do FROM ndrs_optout.guard_coverage() WHERE gap = 'table_read_beside_share_view';
 SELECT * FROM gap;
