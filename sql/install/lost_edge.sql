@@ -346,6 +346,7 @@ COMMENT ON FUNCTION expected_reach(oid[]) IS
 CREATE FUNCTION expected_among(tables oid[]) RETURNS oid[]
 LANGUAGE plpgsql STABLE
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

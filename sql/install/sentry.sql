@@ -14,6 +14,7 @@
 -- Does one of the tables belong to the erasure's walk, or refer to one that does?
 CREATE FUNCTION sentry_touches_walk(touched oid[]) RETURNS boolean
 LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
