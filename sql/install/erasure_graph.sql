@@ -159,6 +159,17 @@ $$;
 COMMENT ON FUNCTION erasure_can_follow(oid) IS
     'internal: whether keys of a type can be followed by the erasure''s walk';
 
+CREATE FUNCTION erasure_is_alone(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = relation OR i.inhrelid = relation);
+END
+$$;
+COMMENT ON FUNCTION erasure_is_alone(regclass) IS
+    'internal: whether a table has no partition, no inheritance child and no parent';
+
 -- Partitions by the searches below them.  Tables whose rows are searched below alike are
 -- kin, and known by one of them; those of a partitioned table are, as a rule.  A table and
 -- its kin alternate, in the order of the tables.
@@ -167,6 +178,9 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF ndrs_optout.erasure_is_alone(relation) THEN
+        RETURN ARRAY[relation, relation];
+    END IF;
     RETURN (
         WITH edge AS MATERIALIZED (SELECT DISTINCT e.parent, e.declared FROM ndrs_optout.erasure_edge e),
         followed AS (
@@ -215,15 +229,6 @@ $$;
 COMMENT ON FUNCTION erasure_key_columns(regclass) IS
     'internal: the columns of a table by which others refer to rows of it, its partitions and its children, or these '
     'to rows that they own';
-
-CREATE FUNCTION erasure_is_alone(relation regclass) RETURNS boolean
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = relation OR i.inhrelid = relation)
-$$;
-COMMENT ON FUNCTION erasure_is_alone(regclass) IS
-    'internal: whether a table has no partition, no inheritance child and no parent';
 
 -- Where to look for rows of a child t: those that refer to the parent's keys ($2).
 -- A foreign key does not bind the inheritance children of its table; a declared
@@ -471,8 +476,9 @@ BEGIN
                    CASE WHEN edge.keeps AND owned THEN edge.child_columns
                        WHEN a.action = 'unlink' THEN edge.unlinked_columns END)::ndrs_optout.erasure_search
             FROM pg_class c
-            CROSS JOIN LATERAL ndrs_optout.refusing_null(edge.child, edge.unlinked_columns,
-                                                         right(edge.unlinking, 7) = 'DEFAULT') AS n (refusing)
+            CROSS JOIN LATERAL (
+                SELECT CASE WHEN edge.unlinks THEN ndrs_optout.refusing_null(
+                           edge.child, edge.unlinked_columns, right(edge.unlinking, 7) = 'DEFAULT') END) AS n (refusing)
             CROSS JOIN LATERAL (
                 SELECT 'block' AS action, 'true' AS condition, false AS refused WHERE edge.keeps AND owned
                 UNION ALL
@@ -501,10 +507,13 @@ DECLARE
 BEGIN
     RETURN ARRAY(
         SELECT s.searches[i.n]
-            FROM ndrs_optout.erasure_lineage(leaf) l
-            JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
+            -- OFFSET: only the edges of this table are worth planning, of all that there are.
+            FROM (SELECT e.* FROM ndrs_optout.erasure_lineage(leaf) l
+                      JOIN ndrs_optout.erasure_edge e ON e.parent = l.ancestor AND (l.by_partition OR e.declared)
+                      OFFSET 0) AS e
             CROSS JOIN LATERAL (
-                SELECT ndrs_optout.erasure_edge_searches(e, excluded_registers, owned) AS searches OFFSET 0) AS s
+                SELECT ndrs_optout.erasure_edge_searches(
+                           ROW(e.*)::ndrs_optout.erasure_edge, excluded_registers, owned) AS searches OFFSET 0) AS s
             CROSS JOIN LATERAL generate_subscripts(s.searches, 1) AS i (n)
             ORDER BY e.child::text, e.child_columns, e.parent_columns, i.n);
 END

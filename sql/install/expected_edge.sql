@@ -28,6 +28,8 @@ COMMENT ON TABLE expected_edge IS
     'that they had when they were last seen; what is here and not there any more is a gap';
 CREATE INDEX expected_edge_child ON expected_edge (child);
 CREATE INDEX expected_edge_parent ON expected_edge (parent);
+CREATE INDEX expected_edge_child_name ON expected_edge (child_name);
+CREATE INDEX expected_edge_parent_name ON expected_edge (parent_name);
 SELECT pg_catalog.pg_extension_config_dump('expected_edge', '');
 
 -- Backends remember which edges are lost (erasure_cache.c).  TRUNCATE tells them by itself.

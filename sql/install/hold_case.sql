@@ -21,6 +21,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM ndrs_optout.hold) THEN
+        RETURN;
+    END IF;
     IF EXISTS (
         SELECT FROM ndrs_optout.hold h
             CROSS JOIN LATERAL (SELECT ndrs_optout.encode_nhs_number(n.number)

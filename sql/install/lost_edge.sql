@@ -9,7 +9,7 @@
 -- server made for partitions is left out: the one on the partitioned table stands for all.
 CREATE VIEW walk_edge AS
     SELECT 'foreign_key' AS kind, f.conrelid AS child, k.child_attnums, f.confrelid AS parent, k.parent_attnums,
-           NULL::name AS guarded_column
+           NULL::name AS guarded_column, f.oid AS constraint_oid
         FROM pg_catalog.pg_constraint f
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
@@ -17,7 +17,7 @@ CREATE VIEW walk_edge AS
                 FROM unnest(f.conkey, f.confkey) AS n (child, parent)) AS k
         WHERE f.contype = 'f' AND f.conparentid = 0
     UNION ALL
-    SELECT 'reference', r.child::oid, k.child_attnums, r.parent::oid, k.parent_attnums, NULL
+    SELECT 'reference', r.child::oid, k.child_attnums, r.parent::oid, k.parent_attnums, NULL, NULL
         FROM reference r
         CROSS JOIN LATERAL (
             SELECT pg_catalog.array_agg(n.child ORDER BY n.child, n.parent) AS child_attnums,
@@ -29,7 +29,7 @@ CREATE VIEW walk_edge AS
         WHERE pg_catalog.cardinality(k.child_attnums) = pg_catalog.cardinality(r.child_attnums)
             AND NOT EXISTS (SELECT FROM reference_incomparable(r.child, r.child_attnums, r.parent, r.parent_attnums))
     UNION ALL
-    SELECT 'guard', g.target::oid, '{}', 0::oid, '{}', g.nhs_number_column
+    SELECT 'guard', g.target::oid, '{}', 0::oid, '{}', g.nhs_number_column, NULL
         FROM guard g JOIN pg_catalog.pg_class c ON c.oid = g.target;
 COMMENT ON VIEW walk_edge IS
     'internal: the guarded columns (without a parent), foreign keys and declared references that are there, by the '
@@ -73,6 +73,54 @@ $$;
 COMMENT ON FUNCTION edge_of_names(expected_edge) IS
     'internal: whether an edge between tables and columns of these names is there, whatever their numbers';
 
+-- Do tables and columns of an expected edge have the names that were recorded?  Then no
+-- other one has them.
+CREATE FUNCTION edge_has_its_names(this expected_edge) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (this.child_name = ndrs_optout.name_of_table(this.child)
+            AND (this.kind = 'guard' OR this.child_columns = ndrs_optout.column_names(this.child, this.child_attnums))
+            AND (this.parent IS NULL
+                 OR this.parent_name = ndrs_optout.name_of_table(this.parent)
+                    AND this.parent_columns = ndrs_optout.column_names(this.parent, this.parent_attnums))) IS TRUE;
+END
+$$;
+COMMENT ON FUNCTION edge_has_its_names(expected_edge) IS
+    'internal: whether the tables and columns of an expected edge are there, and have the names that it has';
+
+-- What has become of the names of one whose names are not the same.
+CREATE FUNCTION edge_names(this expected_edge, OUT renamed boolean, OUT taken boolean, OUT gone boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    of_child CONSTANT oid := ndrs_optout.table_of_name(this.child_name);
+    of_parent CONSTANT oid := ndrs_optout.table_of_name(this.parent_name);
+    child_columns CONSTANT name[] := ndrs_optout.column_names(this.child, this.child_attnums);
+    parent_columns CONSTANT name[] := ndrs_optout.column_names(this.parent, this.parent_attnums);
+BEGIN
+    renamed := (of_child = this.child::oid) IS NOT TRUE
+        OR this.parent IS NOT NULL AND (of_parent = this.parent::oid) IS NOT TRUE
+        OR this.kind <> 'guard' AND (this.child_columns <> child_columns OR this.parent_columns <> parent_columns);
+    taken := (of_child <> this.child::oid) IS TRUE OR (of_parent <> this.parent::oid) IS TRUE
+        OR EXISTS (SELECT FROM unnest(this.child_columns, this.child_attnums) AS k (name, attnum)
+                       JOIN pg_attribute a ON this.kind <> 'guard' AND a.attrelid = this.child AND a.attname = k.name
+                           AND a.attnum <> k.attnum AND NOT a.attisdropped)
+        OR EXISTS (SELECT FROM unnest(this.parent_columns, this.parent_attnums) AS k (name, attnum)
+                       JOIN pg_attribute a ON a.attrelid = this.parent AND a.attname = k.name
+                           AND a.attnum <> k.attnum AND NOT a.attisdropped);
+    gone := NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = this.child)
+        OR this.parent IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = this.parent)
+        OR cardinality(child_columns) < cardinality(this.child_attnums)
+        OR (cardinality(parent_columns) < cardinality(this.parent_attnums)) IS TRUE;
+END
+$$;
+COMMENT ON FUNCTION edge_names(expected_edge) IS
+    'internal: whether tables or columns of an expected edge have other names than it has, whether another table or '
+    'column has one of these, and whether a table or column is gone';
+
 -- What became of expected edges: of all, or of those that begin or end at one of the tables,
 -- by number or by name.
 -- Everything is read from rows of the catalogues, so that the sentry can ask with a snapshot
@@ -80,45 +128,51 @@ COMMENT ON FUNCTION edge_of_names(expected_edge) IS
 CREATE FUNCTION edge_states(tables oid[] DEFAULT NULL)
 RETURNS TABLE (edge expected_edge, present boolean, renamed boolean, taken boolean, gone boolean)
 LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     names text[] := ARRAY(SELECT ndrs_optout.name_of_table(t) FROM unnest(tables) AS t);
+    these uuid[];
 BEGIN
-    RETURN QUERY
-    SELECT e,
-           EXISTS (SELECT FROM ndrs_optout.walk_edge w
-                   WHERE w.child = e.child::oid AND w.child_attnums = e.child_attnums
-                       AND w.parent = coalesce(e.parent::oid, 0)
-                       AND w.parent_attnums = coalesce(e.parent_attnums, '{}')
-                       AND coalesce(w.guarded_column, '')
-                           = CASE e.kind WHEN 'guard' THEN e.child_columns[1] ELSE '' END),
-           (c.oid = e.child::oid) IS NOT TRUE OR (p.oid = coalesce(e.parent::oid, p.oid)) IS FALSE
-               OR e.parent IS NOT NULL AND p.oid IS NULL
-               OR e.kind <> 'guard' AND (e.child_columns <> ndrs_optout.column_names(e.child, e.child_attnums)
-                                         OR e.parent_columns <> ndrs_optout.column_names(e.parent, e.parent_attnums)),
-           (c.oid <> e.child::oid) IS TRUE OR (p.oid <> e.parent::oid) IS TRUE
-               OR EXISTS (SELECT FROM unnest(e.child_columns, e.child_attnums) AS k (name, attnum)
-                              JOIN pg_attribute a ON e.kind <> 'guard' AND a.attrelid = e.child AND a.attname = k.name
-                                  AND a.attnum <> k.attnum AND NOT a.attisdropped)
-               OR EXISTS (SELECT FROM unnest(e.parent_columns, e.parent_attnums) AS k (name, attnum)
-                              JOIN pg_attribute a ON a.attrelid = e.parent AND a.attname = k.name
-                                  AND a.attnum <> k.attnum AND NOT a.attisdropped),
-           NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = e.child)
-               OR e.parent IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = e.parent)
-               OR cardinality(ndrs_optout.column_names(e.child, e.child_attnums)) < cardinality(e.child_attnums)
-               OR (cardinality(ndrs_optout.column_names(e.parent, e.parent_attnums))
-                       < cardinality(e.parent_attnums)) IS TRUE
-        FROM ndrs_optout.expected_edge e
-        LEFT JOIN pg_namespace cn ON cn.nspname = (parse_ident(e.child_name))[1]
-        LEFT JOIN pg_class c ON c.relnamespace = cn.oid AND c.relname = (parse_ident(e.child_name))[2]
-            AND c.relkind IN ('r', 'p', 'f')
-        LEFT JOIN pg_namespace pn ON pn.nspname = (parse_ident(e.parent_name))[1]
-        LEFT JOIN pg_class p ON p.relnamespace = pn.oid AND p.relname = (parse_ident(e.parent_name))[2]
-            AND p.relkind IN ('r', 'p', 'f')
-        WHERE tables IS NULL OR e.child = ANY (tables) OR e.parent = ANY (tables)
-            OR e.child_name = ANY (names) OR e.parent_name = ANY (names);
+    IF tables IS NULL THEN
+        these := ARRAY(SELECT e.edge_id FROM ndrs_optout.expected_edge e);
+    ELSE
+        these := ARRAY(SELECT e.edge_id FROM ndrs_optout.expected_edge e
+                           WHERE e.child = ANY (tables) OR e.parent = ANY (tables)
+                               OR e.child_name = ANY (names) OR e.parent_name = ANY (names));
+    END IF;
+    FOR edge IN SELECT e.* FROM ndrs_optout.expected_edge e WHERE e.edge_id = ANY (these) LOOP
+        -- As walk_edge has them, asked by the table.
+        IF edge.kind = 'guard' THEN
+            present := EXISTS (SELECT FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
+                               WHERE g.target = edge.child AND g.nhs_number_column = edge.child_columns[1]);
+        ELSE
+            present := EXISTS (
+                SELECT FROM pg_constraint f
+                    WHERE f.conrelid = edge.child AND f.contype = 'f' AND f.conparentid = 0
+                        AND f.confrelid = edge.parent
+                        AND edge.child_attnums = ARRAY(
+                            SELECT n.child FROM unnest(f.conkey, f.confkey) AS n (child, parent) ORDER BY 1, n.parent)
+                        AND edge.parent_attnums = ARRAY(
+                            SELECT n.parent FROM unnest(f.conkey, f.confkey) AS n (child, parent) ORDER BY n.child, 1));
+            IF NOT present THEN
+                present := EXISTS (
+                    SELECT FROM ndrs_optout.walk_edge w
+                        WHERE w.kind = 'reference' AND w.child = edge.child AND w.parent = edge.parent
+                            AND w.child_attnums = edge.child_attnums AND w.parent_attnums = edge.parent_attnums);
+            END IF;
+        END IF;
+        renamed := NOT ndrs_optout.edge_has_its_names(edge);
+        taken := false;
+        gone := false;
+        IF renamed THEN
+            SELECT n.renamed, n.taken, n.gone INTO renamed, taken, gone FROM ndrs_optout.edge_names(edge) AS n;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION edge_states(oid[]) IS
@@ -255,6 +309,10 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- As a rule.  What else there is to say of lost edges takes longer.
+    IF NOT EXISTS (SELECT FROM ndrs_optout.edge_states() AS s WHERE (s.present AND NOT s.taken) IS NOT TRUE) THEN
+        RETURN '{}';
+    END IF;
     RETURN ARRAY(
         SELECT format('gap "%s" is open: %s', l.gap, l.object) FROM ndrs_optout.lost_edges() AS l
             WHERE NOT EXISTS (SELECT FROM ndrs_optout.accepted_gap a
@@ -294,6 +352,41 @@ COMMENT ON FUNCTION require_whole_walk(text) IS
     'internal: error ND032 when a guarded column, foreign key or reference that erasures followed is lost, and that is '
     'not accepted';
 
+-- expected_reach() where no row is owned: table by table.  pg_constraint has no index by which
+-- to find what refers to a table, and pg_depend has.
+CREATE FUNCTION expected_reach_down(start oid[]) RETURNS oid[]
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        WITH RECURSIVE passed (relation, reached) AS (
+            SELECT u.relation, true FROM unnest(start) AS u (relation)
+            UNION
+            SELECT s.target, s.reached
+                FROM passed p CROSS JOIN LATERAL (
+                    SELECT f.conrelid, true FROM pg_depend d JOIN pg_constraint f ON f.oid = d.objid
+                        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = p.relation
+                            AND d.classid = 'pg_constraint'::regclass AND f.contype = 'f' AND f.confrelid = p.relation
+                            AND (f.conparentid = 0 OR EXISTS (
+                                SELECT FROM pg_inherits i WHERE i.inhrelid = f.conrelid AND i.inhdetachpending))
+                    UNION ALL
+                    SELECT r.child, true FROM ndrs_optout.reference r WHERE r.parent = p.relation
+                    UNION ALL
+                    SELECT e.child, true FROM ndrs_optout.expected_edge e WHERE e.parent = p.relation
+                    UNION ALL
+                    SELECT i.inhrelid, true FROM pg_inherits i WHERE i.inhparent = p.relation AND p.reached
+                    UNION ALL
+                    SELECT i.inhparent, false FROM pg_inherits i WHERE i.inhrelid = p.relation) AS s (target, reached))
+        SELECT coalesce(array_agg(DISTINCT p.relation), '{}') FROM passed p);
+END
+$$;
+COMMENT ON FUNCTION expected_reach_down(oid[]) IS
+    'internal: the tables that the walk passes from these, or did before it lost an edge, where no row is owned';
+
 -- Everything that a walk can pass from these tables, or from all guarded ones, as
 -- erasure_tables() does, with the ancestors that are passed through only.  By edges that are
 -- there or were: what is below a lost one is still expected.
@@ -303,6 +396,10 @@ SET jit = off
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- Few tables, as a rule, of thousands, where no row is owned.
+    IF start IS NOT NULL AND NOT EXISTS (SELECT FROM ndrs_optout.owned_parent) THEN
+        RETURN ndrs_optout.expected_reach_down(start);
+    END IF;
     RETURN (
     WITH RECURSIVE edge AS MATERIALIZED (SELECT e.parent, e.child, e.keeps FROM ndrs_optout.erasure_edge e),
     step AS MATERIALIZED (
@@ -372,10 +469,17 @@ COMMENT ON FUNCTION expected_among(oid[]) IS
 -- Edges that lead on from these tables are expected from here on.
 CREATE FUNCTION expect_edges(start oid[]) RETURNS void
 LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     reach oid[] := ndrs_optout.expected_reach(start);
+    keys oid[] := ARRAY(
+        SELECT DISTINCT d.objid FROM pg_depend d
+            WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (reach)
+                AND d.classid = 'pg_constraint'::regclass);
 BEGIN
     INSERT INTO ndrs_optout.expected_edge (kind, child, child_name, child_columns, parent, parent_name, parent_columns)
         SELECT DISTINCT ON (w.child, w.child_attnums, w.parent, w.parent_attnums, w.guarded_column)
@@ -385,7 +489,8 @@ BEGIN
                nullif(w.parent, 0), ndrs_optout.name_of_table(nullif(w.parent, 0)),
                CASE WHEN w.parent <> 0 THEN ndrs_optout.column_names(w.parent, w.parent_attnums) END
             FROM ndrs_optout.walk_edge w
-            WHERE (w.parent = ANY (reach) OR w.kind = 'guard' AND w.child = ANY (start))
+            WHERE (w.parent = ANY (reach) AND (w.constraint_oid = ANY (keys) OR w.kind = 'reference')
+                   OR w.kind = 'guard' AND w.child = ANY (start))
                 AND NOT EXISTS (SELECT FROM ndrs_optout.expected_edge e
                                 WHERE e.child = w.child AND e.child_attnums = w.child_attnums
                                     AND coalesce(e.parent::oid, 0) = w.parent

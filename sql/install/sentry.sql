@@ -131,6 +131,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     this record;
+    lost uuid[];
     accepted boolean;
 BEGIN
     PERFORM ndrs_optout.settle_edges(touched, true);
@@ -139,9 +140,11 @@ BEGIN
     PERFORM ndrs_optout.sentry_follow_links(links_before, ndrs_optout.sentry_links(touched));
     -- What is above them leads there as well: a foreign key of a partition becomes a part of the
     -- table's, and a table that is attached again has its references.
-    DELETE FROM ndrs_optout.expected_edge e
-        WHERE e.edge_id IN (SELECT l.edge_id FROM ndrs_optout.lost_edges(touched) AS l)
-            AND ndrs_optout.sentry_edge_above(e, true);
+    lost := ndrs_optout.sentry_lost(touched);
+    IF lost = '{}' THEN
+        RETURN;
+    END IF;
+    DELETE FROM ndrs_optout.expected_edge e WHERE e.edge_id = ANY (lost) AND ndrs_optout.sentry_edge_above(e, true);
     FOR this IN
         SELECT l.* FROM ndrs_optout.lost_edges(touched) AS l
             WHERE l.lost_at IS NULL AND l.edge_id <> ALL (lost_before)
