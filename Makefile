@@ -72,6 +72,7 @@ PIECES = $(addprefix sql/install/, \
 	reference.sql \
 	erasure_graph.sql \
 	declare_reference.sql \
+	edge_state.sql \
 	lost_edge.sql \
 	erasure_order.sql \
 	recipient.sql \
