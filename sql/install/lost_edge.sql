@@ -203,6 +203,11 @@ BEGIN
                     UNION ALL
                     SELECT e.child, true FROM ndrs_optout.expected_edge e WHERE e.parent = p.relation
                     UNION ALL
+                    -- What a parent had led to, the table that has its name now is to lead to.
+                    SELECT e.child, true FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                        JOIN ndrs_optout.expected_edge e ON e.parent_name = format('%I.%I', n.nspname, c.relname)
+                        WHERE c.oid = p.relation AND c.relkind IN ('r', 'p', 'f') AND e.parent <> p.relation
+                    UNION ALL
                     SELECT i.inhrelid, true FROM pg_inherits i WHERE i.inhparent = p.relation AND p.reached
                     UNION ALL
                     SELECT i.inhparent, false FROM pg_inherits i WHERE i.inhrelid = p.relation) AS s (target, reached))
