@@ -133,6 +133,8 @@ AS $$
 DECLARE
     names text[] := ARRAY(SELECT ndrs_optout.name_of_table(t) FROM unnest(tables) AS t);
     these uuid[];
+    this ndrs_optout.expected_edge;
+    there boolean;
 BEGIN
     IF tables IS NULL THEN
         these := ARRAY(SELECT e.edge_id FROM ndrs_optout.expected_edge e);
@@ -141,34 +143,32 @@ BEGIN
                            WHERE e.child = ANY (tables) OR e.parent = ANY (tables)
                                OR e.child_name = ANY (names) OR e.parent_name = ANY (names));
     END IF;
-    FOR edge IN SELECT e.* FROM ndrs_optout.expected_edge e WHERE e.edge_id = ANY (these) LOOP
+    FOR this IN SELECT e.* FROM ndrs_optout.expected_edge e WHERE e.edge_id = ANY (these) LOOP
         -- As walk_edge has them, asked by the table.
-        IF edge.kind = 'guard' THEN
-            present := EXISTS (SELECT FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
-                               WHERE g.target = edge.child AND g.nhs_number_column = edge.child_columns[1]);
+        IF this.kind = 'guard' THEN
+            there := EXISTS (SELECT FROM ndrs_optout.guard g JOIN pg_class c ON c.oid = g.target
+                               WHERE g.target = this.child AND g.nhs_number_column = this.child_columns[1]);
         ELSE
-            present := EXISTS (
+            there := EXISTS (
                 SELECT FROM pg_constraint f
-                    WHERE f.conrelid = edge.child AND f.contype = 'f' AND f.conparentid = 0
-                        AND f.confrelid = edge.parent
-                        AND edge.child_attnums = ARRAY(
+                    WHERE f.conrelid = this.child AND f.contype = 'f' AND f.conparentid = 0
+                        AND f.confrelid = this.parent
+                        AND this.child_attnums = ARRAY(
                             SELECT n.child FROM unnest(f.conkey, f.confkey) AS n (child, parent) ORDER BY 1, n.parent)
-                        AND edge.parent_attnums = ARRAY(
+                        AND this.parent_attnums = ARRAY(
                             SELECT n.parent FROM unnest(f.conkey, f.confkey) AS n (child, parent) ORDER BY n.child, 1));
-            IF NOT present THEN
-                present := EXISTS (
+            IF NOT there THEN
+                there := EXISTS (
                     SELECT FROM ndrs_optout.walk_edge w
-                        WHERE w.kind = 'reference' AND w.child = edge.child AND w.parent = edge.parent
-                            AND w.child_attnums = edge.child_attnums AND w.parent_attnums = edge.parent_attnums);
+                        WHERE w.kind = 'reference' AND w.child = this.child AND w.parent = this.parent
+                            AND w.child_attnums = this.child_attnums AND w.parent_attnums = this.parent_attnums);
             END IF;
         END IF;
-        renamed := NOT ndrs_optout.edge_has_its_names(edge);
-        taken := false;
-        gone := false;
-        IF renamed THEN
-            SELECT n.renamed, n.taken, n.gone INTO renamed, taken, gone FROM ndrs_optout.edge_names(edge) AS n;
+        IF ndrs_optout.edge_has_its_names(this) THEN
+            RETURN QUERY SELECT this, there, false, false, false;
+        ELSE
+            RETURN QUERY SELECT this, there, n.renamed, n.taken, n.gone FROM ndrs_optout.edge_names(this) AS n;
         END IF;
-        RETURN NEXT;
     END LOOP;
 END
 $$;

@@ -136,7 +136,7 @@ AS $$
 BEGIN
     -- As a rule.  What else there is to say of lost edges takes longer.
     IF NOT EXISTS (SELECT FROM ndrs_optout.edge_states() AS s WHERE (s.present AND NOT s.taken) IS NOT TRUE) THEN
-        RETURN '{}';
+        RETURN ARRAY[]::text[];
     END IF;
     RETURN ARRAY(
         SELECT format('gap "%s" is open: %s', l.gap, l.object) FROM ndrs_optout.lost_edges() AS l
