@@ -129,8 +129,8 @@ BUILD := $(shell cat $(sort $(PIECES)) | sha256sum | cut -c 1-16)
 # A test of one capability begins with the capability's name (git ls-files | grep NAME).
 # extension comes first, because it makes the extension.
 REGRESS = extension nhs_number encoding encoded_set exclusion_list own_tables pseudo_id \
-	guard guard_paths erasure erasure_graph declare_reference lost_edge erasure_owned erasure_history erasure_in_flight \
-	optout_case correspondence certificate subject_access audit \
+	guard guard_paths guard_tally erasure erasure_graph declare_reference lost_edge erasure_owned erasure_history \
+	erasure_in_flight optout_case correspondence certificate subject_access audit \
 	guard_copies guard_coverage sentry sweep retention deletion_concept \
 	purpose national_check national_check_sets sharing share_view release recall_file \
 	privileges access access_text_parameters health erasure_statistics letter version

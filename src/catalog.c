@@ -186,6 +186,18 @@ column_fits(TupleDesc desc, const NdrsColumn *column)
 	return fits;
 }
 
+/* The first column that is not what it must be, or NULL */
+const NdrsColumn *
+ndrs_unfit_column(Relation rel, const NdrsColumn *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		if (!column_fits(RelationGetDescr(rel), &columns[i]))
+			return &columns[i];
+	}
+	return NULL;
+}
+
 /*
  * Before the library takes a row of ours apart by number: with the catalogue of
  * another version it would read one type as another.  What else the table has does not
@@ -194,14 +206,13 @@ column_fits(TupleDesc desc, const NdrsColumn *column)
 void
 ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns)
 {
-	for (int i = 0; i < ncolumns; i++)
-	{
-		if (!column_fits(RelationGetDescr(rel), &columns[i]))
-			ndrs_refuse_column(rel, psprintf(columns[i].not_null ?
-											 "Column %d must be \"%s\", of type %s, and NOT NULL." :
-											 "Column %d must be \"%s\", of type %s.",
-											 columns[i].number, columns[i].name, columns[i].type));
-	}
+	const NdrsColumn *column = ndrs_unfit_column(rel, columns, ncolumns);
+
+	if (column != NULL)
+		ndrs_refuse_column(rel, psprintf(column->not_null ?
+										 "Column %d must be \"%s\", of type %s, and NOT NULL." :
+										 "Column %d must be \"%s\", of type %s.",
+										 column->number, column->name, column->type));
 }
 
 /*

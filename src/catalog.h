@@ -42,6 +42,7 @@ extern Oid	ndrs_relation(const char *name, bool missing_ok);
 extern Oid	ndrs_type(const char *name);
 extern Oid	ndrs_extension_owner(void);
 extern Relation ndrs_open_table(const char *name, const NdrsColumn *columns, int ncolumns);
+extern const NdrsColumn *ndrs_unfit_column(Relation rel, const NdrsColumn *columns, int ncolumns);
 extern void ndrs_check_columns(Relation rel, const NdrsColumn *columns, int ncolumns);
 pg_noreturn extern void ndrs_refuse_column(Relation rel, const char *detail);
 

@@ -24,6 +24,7 @@
 #include "guard_decision.h"
 #include "guard_erasure.h"
 #include "guard_policy.h"
+#include "guard_tally.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
@@ -236,7 +237,10 @@ ndrs_optout_guard_admits(PG_FUNCTION_ARGS)
 	finding = ndrs_guard_examine(&guard->decision, PG_GETARG_DATUM(2), PG_ARGISNULL(2), &number, &form);
 	if (guard->decision.action[finding] != GUARD_ALLOW &&
 		!ndrs_guard_value_passed(fcinfo, 2, relid))
+	{
+		ndrs_count_refusal(target, finding);
 		ndrs_guard_reject(finding, form, OidIsValid(relid) ? relid : target);
+	}
 	if (PG_NARGS() > 6 &&
 		!ndrs_guard_encoded_agrees(form == NHS_NUMBER_VALID && !nhs_number_is_placeholder(number) ? &number : NULL,
 								   PG_ARGISNULL(6) ? NULL : (EncodedNhsNumber *) PG_GETARG_POINTER(6)))

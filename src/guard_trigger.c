@@ -265,6 +265,16 @@ is_moved_here(Relation rel, Oid target)
 	return result;
 }
 
+pg_noreturn static void reject(TriggerGuard *guard, GuardFinding finding, NhsNumberForm form,
+							   Relation rel);
+
+static void
+reject(TriggerGuard *guard, GuardFinding finding, NhsNumberForm form, Relation rel)
+{
+	ndrs_count_refusal(guard->target, finding);
+	ndrs_guard_reject(finding, form, RelationGetRelid(rel));
+}
+
 Datum
 ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 {
@@ -332,7 +342,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 			 * one that has moved here would lose it.
 			 */
 			if (updating || is_moved_here(trigdata->tg_relation, guard->target))
-				ndrs_guard_reject(finding, form, RelationGetRelid(trigdata->tg_relation));
+				reject(guard, finding, form, trigdata->tg_relation);
 			ndrs_count_row(guard->target, finding, GUARD_SKIP);
 			return PointerGetDatum(NULL);
 		case GUARD_REJECT:
@@ -349,7 +359,7 @@ ndrs_optout_guard_row(PG_FUNCTION_ARGS)
 				ndrs_count_row(guard->target, finding, GUARD_SKIP);
 				return PointerGetDatum(NULL);
 			}
-			ndrs_guard_reject(finding, form, RelationGetRelid(trigdata->tg_relation));
+			reject(guard, finding, form, trigdata->tg_relation);
 			break;
 	}
 	return PointerGetDatum(tuple);

@@ -92,25 +92,27 @@ COMMENT ON FUNCTION not_small(bigint, bigint) IS
 
 CREATE FUNCTION completeness_effect()
 RETURNS TABLE (register text, month date, opted_out bigint, opted_in bigint, rows_erased bigint,
-               rows_turned_away bigint, rows_redacted bigint, lost_to_sharing jsonb)
+               rows_turned_away bigint, rows_rejected bigint, rows_redacted bigint, lost_to_sharing jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH counted AS (
         SELECT code AS register, ndrs_optout.local_date(c.excluded_at) AS day, 1::bigint AS opted_out,
-               0::bigint AS opted_in, 0::bigint AS erased, 0::bigint AS skipped, 0::bigint AS redacted
+               0::bigint AS opted_in, 0::bigint AS erased, 0::bigint AS skipped, 0::bigint AS rejected,
+               0::bigint AS redacted
             FROM ndrs_optout.optout_case c CROSS JOIN LATERAL unnest(c.registers) AS code
             WHERE c.kind = 'opt_out' AND c.excluded_at IS NOT NULL
         UNION ALL
-        SELECT code, ndrs_optout.local_date(c.carried_out_at), 0, 1, 0, 0, 0
+        SELECT code, ndrs_optout.local_date(c.carried_out_at), 0, 1, 0, 0, 0, 0
             FROM ndrs_optout.optout_case c CROSS JOIN LATERAL unnest(c.registers) AS code
             WHERE c.kind = 'opt_in' AND c.carried_out_at IS NOT NULL
         UNION ALL
-        SELECT code, ndrs_optout.local_date(e.erased_at), 0, 0, e.row_count, 0, 0
+        SELECT code, ndrs_optout.local_date(e.erased_at), 0, 0, e.row_count, 0, 0, 0
             FROM ndrs_optout.case_erasure e CROSS JOIN LATERAL unnest(e.registers) AS code
             WHERE e.action = 'deleted'
         UNION ALL
         SELECT g.register, t.day, 0, 0, 0, CASE t.action WHEN 'skip' THEN t.rows ELSE 0 END,
+               CASE t.action WHEN 'reject' THEN t.rows ELSE 0 END,
                CASE t.action WHEN 'redact' THEN t.rows ELSE 0 END
             FROM ndrs_optout.guard_tally t
             JOIN (SELECT DISTINCT g.target, code AS register
@@ -138,12 +140,14 @@ AS $$
     monthly AS (
         SELECT c.register, date_trunc('month', c.day)::date AS month, sum(c.opted_out)::bigint AS opted_out,
                sum(c.opted_in)::bigint AS opted_in, sum(c.erased)::bigint AS erased,
-               sum(c.skipped)::bigint AS skipped, sum(c.redacted)::bigint AS redacted
+               sum(c.skipped)::bigint AS skipped, sum(c.rejected)::bigint AS rejected,
+               sum(c.redacted)::bigint AS redacted
             FROM counted c GROUP BY 1, 2)
     SELECT register, month, ndrs_optout.not_small(coalesce(m.opted_out, 0)),
            ndrs_optout.not_small(coalesce(m.opted_in, 0)),
            ndrs_optout.not_small(coalesce(m.erased, 0), e.patients),
            ndrs_optout.not_small(coalesce(m.skipped, 0), coalesce(x.patients, 0)),
+           ndrs_optout.not_small(coalesce(m.rejected, 0), coalesce(x.patients, 0)),
            ndrs_optout.not_small(coalesce(m.redacted, 0), coalesce(x.patients, 0)), l.reasons
         FROM monthly m FULL JOIN lost l USING (register, month)
         LEFT JOIN erased_of e USING (register, month) LEFT JOIN listed x USING (register)
@@ -152,7 +156,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION completeness_effect() IS
     'by register and month that is over, what opt-outs mean for the completeness of data: patients who opted out and '
-    'in again, rows that were erased, rows that guards skipped and redacted, and patients who were left out of '
-    'releases, by reason (rows where there is no number). A row or patient of several registers counts for each. A '
+    'in again, rows that were erased, rows that guards skipped, rejected and redacted, and patients who were left out '
+    'of releases, by reason (rows where there is no number). A row or patient of several registers counts for each. A '
     'number below the policy''s smallest_count is NULL, and so is one of rows that fewer patients than that can have. '
-    'Rows that a guard rejected are not known here: the count is lost with the load';
+    'rows_rejected counts refusals: a load ends at its first rejected row, so those behind it are not in it, and one '
+    'that is tried again is counted again';

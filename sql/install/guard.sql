@@ -38,21 +38,24 @@ CREATE TABLE guard_tally (
     tally_id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid()  -- no sequence: loaders write here
 );
 COMMENT ON TABLE guard_tally IS
-    'internal: rows that guards skipped, redacted or let in without a readable number, as they were counted: one row '
-    'per table, finding, action and transaction; view guard_count sums them';
+    'internal: rows that guards rejected, skipped, redacted or let in without a readable number, as they were counted: '
+    'one row per table, finding, action and transaction; view guard_count sums them';
 SELECT pg_catalog.pg_extension_config_dump('guard_tally', '');
 
 CREATE VIEW guard_count AS
     SELECT target, day, finding,
+           coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'reject'), 0)::bigint AS rows_rejected,
            coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'skip'), 0)::bigint AS rows_skipped,
            coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'redact'), 0)::bigint AS rows_redacted,
            coalesce(pg_catalog.sum(rows) FILTER (WHERE action = 'allow'), 0)::bigint AS rows_allowed
         FROM guard_tally
         GROUP BY target, day, finding;
 COMMENT ON VIEW guard_count IS
-    'rows that guards skipped, redacted, or let in although the number was missing or unreadable, per table, day and '
-    'finding (excluded, missing, unreadable); never per patient. Rejected rows are not counted: their transaction '
-    'fails. Mechanism constraint counts nothing';
+    'rows that guards rejected, skipped, redacted, or let in although the number was missing or unreadable, per table, '
+    'day and finding (excluded, missing, unreadable); never per patient. rows_rejected counts refusals, not all rows '
+    'that would be refused: a load ends at its first one, and is counted again when it is tried again. They are '
+    'counted when the session next commits changes, or ends; a crash loses them, and those of a logical replication '
+    'worker, which tries again without end, are not counted. Mechanism constraint counts only those';
 
 CREATE FUNCTION guard_row() RETURNS trigger
     AS 'MODULE_PATHNAME', 'ndrs_optout_guard_row'

@@ -99,6 +99,9 @@ subtest 'a guarded table that rejects' => sub {
 	my $found = eval { $registry->wait_for_log(qr/row of an excluded patient may not enter table public\.strict/, $start); 1 };
 	ok($found, 'the worker stops with an error');
 	is(in_registry('SELECT count(*) FROM strict'), 0, 'nothing of the transaction has come in');
+	ok($registry->wait_for_log(qr/(?:may not enter table public\.strict.*){3}/s, $start), 'it tries again');
+	is(in_registry("SELECT coalesce(sum(rows_rejected), 0) FROM ndrs_optout.guard_count"), 0,
+		'and again: that is no count of rows');
 
 	# The way on: the subscriber says that such rows are to be skipped.
 	in_registry(q{
