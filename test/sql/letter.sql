@@ -1,4 +1,4 @@
--- Every letter to applicants, of every kind of case, as it is printed; and what may be in a template.
+-- Every letter, of every kind, as it is printed; and what may be in a template.
 \set SHOW_CONTEXT never
 SET search_path = public, ndrs_optout;
 SET timezone = 'Europe/London';
@@ -115,6 +115,33 @@ SELECT letter, next_action FROM case_progress WHERE case_id = :ben;
 -- Who was written to, and what the audit knows.
 SELECT case_id, kind, language, format, version FROM case_letter ORDER BY letter_id;
 SELECT detail FROM audit_event WHERE event = 'letter_written' AND entry_id > :last_entry ORDER BY entry_id LIMIT 2;
+
+-- The other letters, and those of a case of opting in that takes longer.
+BEGIN;
+SELECT opt_in('9990000018', '{cancer}') AS later \gset
+SELECT place_hold(:later, 'inquiry') \g /dev/null
+SELECT undated(write_letter(:later)) \g (format=unaligned tuples_only=on)
+SELECT undated(extend_deadline(:later, current_date + 60, 'the registry is being moved to another server.')) \g (format=unaligned tuples_only=on)
+-- To a recipient that is asked to delete data, and then reminded.
+SELECT min(notice_id) AS notice FROM recall_progress WHERE acknowledged_at IS NULL \gset
+SELECT replace(undated(recall_letter(:notice, '9990000018')), 'recall notice ' || :notice, 'recall notice N') \g (format=unaligned tuples_only=on)
+UPDATE recall_notice SET raised_at = raised_at - interval '31 days', asked_at = asked_at - interval '31 days', due_on = due_on - 31 WHERE notice_id = :notice;
+SELECT chase_recall(:notice);
+SELECT replace(undated(recall_letter(:notice, '9990000018')), 'recall notice ' || :notice, 'recall notice N') \g (format=unaligned tuples_only=on)
+-- To who asks for a copy of what is held: more time is needed; the answer; a refusal.
+SELECT request_subject_access('9990000026') AS copy \gset
+SELECT record_subject_access_proof(:copy, 'identity', 'passport') \g /dev/null
+SELECT replace(undated(extend_subject_access(:copy, 'there are many papers to look through.')), 'access request ' || :copy, 'access request N') \g (format=unaligned tuples_only=on)
+SELECT withhold_from_subject_access(:copy, 'a note about another person', 'they did not agree') \g /dev/null
+SELECT count(*) > 0 AS answered FROM answer_subject_access(:copy, '9990000026');
+SELECT replace(undated(subject_access_letter(:copy)), 'access request ' || :copy, 'access request N') \g (format=unaligned tuples_only=on)
+SELECT request_subject_access('9990000026') AS copy \gset
+SELECT record_subject_access_proof(:copy, 'identity', 'passport') \g /dev/null
+SELECT replace(undated(refuse_subject_access(:copy, 'we sent you the same last week.')), 'access request ' || :copy, 'access request N') \g (format=unaligned tuples_only=on)
+-- To who complains.
+SELECT record_complaint('the letter came late') AS complaint \gset
+SELECT replace(undated(acknowledge_complaint(:complaint)), 'complaint ' || :complaint, 'complaint N') \g (format=unaligned tuples_only=on)
+ROLLBACK;
 
 -- Templates: what they may say is checked when they are saved, and no version is changed.
 BEGIN;
