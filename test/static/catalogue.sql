@@ -237,7 +237,7 @@ used (code_set, code) AS (
     FROM member_function f
         CROSS JOIN LATERAL regexp_matches(f.prosrc, '''(published|[a-z]+(?:_[a-z]+)+)''', 'g') AS m
     WHERE f.proname IN ('guard_gaps', 'guard_copies', 'guard_owned', 'edge_gap', 'share_view_gaps') AND m[1] !~ '^pg_'
-        AND m[1] NOT IN ('event_triggers', 'not_enforced', 'row_level_security', 'ndrs_optout',
+        AND m[1] NOT IN ('event_triggers', 'not_enforced', 'not_nullable', 'row_level_security', 'ndrs_optout',
                              'lo_manage', 'repack_trigger', 'share_eligible')
     UNION
     SELECT 'gap', format('guard_%s_%s', p.part, m[1])
@@ -247,7 +247,8 @@ used (code_set, code) AS (
             UNION ALL
             SELECT 'constraint', split_part(split_part(f.prosrc, 'SELECT ''constraint''', 2), 'SELECT ''columns''', 1)
             UNION ALL
-            SELECT 'columns', 'THEN' || split_part(f.prosrc, 'SELECT ''columns'',', 2)) AS p (part, source)
+            SELECT w.part, 'THEN' || split_part(split_part(f.prosrc, format('SELECT %L,', w.part), 2), 'UNION ALL', 1)
+                FROM unnest('{columns,redaction}'::text[]) AS w (part)) AS p (part, source)
         CROSS JOIN LATERAL regexp_matches(p.source, 'THEN ''([a-z_]+)''', 'g') AS m
     WHERE f.proname = 'guard_parts'),
 described AS (

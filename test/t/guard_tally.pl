@@ -106,10 +106,15 @@ subtest 'no synchronous standby is there' => sub {
 	$pid = refuse($session, 'feed');
 	$registry->append_conf('postgresql.conf', "synchronous_standby_names = 'nowhere'");
 	reload_and_wait($registry, $session);
+	# Whether commits wait is the checkpointer's to say, which reads the setting in its own time.
+	my $waiting = start_sql($registry, 'CREATE TABLE waiting ()');
+	$registry->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')})
+	  or die 'no commit waits';
 	close_session($session);
 	ended($pid);
 	$registry->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 	$registry->reload;
+	finish_sql($waiting);
 	counts('feed', 5, 'with its count');
 };
 
