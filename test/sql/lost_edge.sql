@@ -395,10 +395,12 @@ CALL take_down();
 DROP DOMAIN key;
 -- By the type's own comparison, which is dropped
 CALL registry();
+SET client_min_messages = warning;
 CREATE TYPE code;
 CREATE FUNCTION code_in(cstring) RETURNS code IMMUTABLE STRICT LANGUAGE internal AS 'int4in';
 CREATE FUNCTION code_out(code) RETURNS cstring IMMUTABLE STRICT LANGUAGE internal AS 'int4out';
 CREATE TYPE code (INPUT = code_in, OUTPUT = code_out, LIKE = int4);
+RESET client_min_messages;
 CREATE FUNCTION code_compare(code, code) RETURNS int IMMUTABLE STRICT LANGUAGE internal AS 'btint4cmp';
 CREATE FUNCTION code_equal(code, code) RETURNS boolean IMMUTABLE STRICT LANGUAGE internal AS 'int4eq';
 CREATE OPERATOR = (LEFTARG = code, RIGHTARG = code, FUNCTION = code_equal, COMMUTATOR = =);

@@ -538,7 +538,7 @@ DROP TABLE visit_2026, patient, patient_child, patient_other;
 RESET ndrs_optout.allow_unguarded;
 SELECT target FROM guard ORDER BY target::text;
 SELECT count(*) FROM reference;
-SELECT event, detail FROM audit_event WHERE event IN ('guarded_table_dropped', 'edge_lost') ORDER BY event_id DESC LIMIT 5;
+SELECT * FROM (SELECT event, detail FROM audit_event WHERE event IN ('guarded_table_dropped', 'edge_lost') ORDER BY event_id DESC LIMIT 5) AS e ORDER BY event, detail::text;
 SELECT gap, object FROM guard_coverage() WHERE gap ~ '_lost$' ORDER BY 1, 2;
 SELECT * FROM verify_audit();
 
