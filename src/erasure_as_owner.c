@@ -203,7 +203,7 @@ count_size(OwnerCommand *command)
 }
 
 /*
- * What current_query() says meanwhile: audit triggers keep it with each row, and an
+ * What current_query() says in an erasure: audit triggers keep it with each row, and an
  * officer types a patient's number.
  */
 #define QUERY_SHOWN "ndrs_optout: erasure"

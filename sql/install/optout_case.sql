@@ -427,8 +427,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION case_hold(optout_case) IS 'internal: why a case is held; NULL when it is not';
 
--- Who is to wait for others afterwards asks without the lock, and once more with it: nobody
--- could place a hold in the meantime.
+-- A caller that waits for other sessions afterwards asks without the lock, and once more with
+-- it, since a hold may have been placed while it waited.
 CREATE FUNCTION case_must_not_be_held(this optout_case, action text, detail text, lock boolean DEFAULT true)
 RETURNS void
 LANGUAGE plpgsql

@@ -2,8 +2,8 @@
 --
 -- Only when a case is carried out are the patient's number and, in files, the recipient's
 -- salts at hand.  The id is sealed then, with the recipient's public key, and kept with the
--- recall notice: a file can be written at any time, and what is kept here opens for nobody but
--- the recipient.  Encryption is randomised, so guessing a number and sealing it proves nothing.
+-- recall notice: a file can be written at any time, and only the recipient can open what is kept
+-- here.  Encryption is randomised, so guessing a number and sealing it proves nothing.
 
 -- A salt from the directory of setting ndrs_optout.salt_directory; NULL if there is none, or it
 -- cannot be used.

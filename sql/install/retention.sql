@@ -1,7 +1,7 @@
 -- retention: what is kept for a time only, and the purge that removes it.
 --
 -- The exclusion list stays for ever.  So do the cases: they hold no identity but the encoded number, and
--- say why it is on the list.  A case that was withdrawn or refused puts nobody there, and loses the number.
+-- say why it is on the list.  A case that was withdrawn or refused puts no patient there, and loses the number.
 
 -- What the last purge did.
 CREATE TABLE purge_run (
